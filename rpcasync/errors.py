@@ -1,0 +1,71 @@
+"""The exceptions of rpcasync: one tree, so that `except RPCError` catches them all.
+
+Where a built-in class says the same thing, an exception is of that class too: code that
+knows nothing of this package can catch a lost connection as ConnectionError.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ArgumentError",
+    "CallTimeout",
+    "DecodeError",
+    "Disconnected",
+    "EncodeError",
+    "Fault",
+    "FrameTooLarge",
+    "ProtocolError",
+    "RPCError",
+    "RemoteError",
+]
+
+
+class RPCError(Exception):
+    """Whatever can go wrong with a remote call."""
+
+
+class RemoteError(RPCError):
+    """The server answered with an error; its text is the message."""
+
+
+class CallTimeout(RPCError, TimeoutError):
+    """No answer in the time given. The call stays pending."""
+
+
+class Disconnected(RPCError, ConnectionError):
+    """The connection ended before the answer came."""
+
+
+class ArgumentError(RPCError, TypeError):
+    """The values of a call or an answer do not fit the signature they are meant for."""
+
+
+class ProtocolError(RPCError):
+    """The peer broke the rules of the wire: the connection is of no use any more."""
+
+
+class DecodeError(ProtocolError, ValueError):
+    """Bytes that are no valid encoding of a value.
+
+    `code` is a short, stable word for the reason: "truncated", "bad-opcode", "limit-depth"...
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"{code}: {message}")
+        self.code = code
+
+    def __reduce__(self) -> tuple[type[DecodeError], tuple[str, str]]:
+        """Pickle by the two arguments, not by the joined text."""
+        return type(self), (self.code, str(self).partition(": ")[2])
+
+
+class FrameTooLarge(ProtocolError):
+    """The header announces a packet over the limit."""
+
+
+class EncodeError(RPCError, TypeError):
+    """A local value cannot be sent."""
+
+
+class Fault(RPCError):
+    """Raise it in a procedure: its text goes to the caller as an error, the client stays."""
