@@ -1,0 +1,528 @@
+"""`EventMux`: waits on all handles at once and returns one event at a time.
+
+The mux holds the selector, one channel for each handle, and the queue of events, and it is the
+only place that waits. A turn is: send what was put off, wait once, let all writable channels
+write, then all readable ones read. What they emit is queued; no turn begins while the queue
+holds anything. The channels do the reading and writing; the mux knows nothing of bytes.
+"""
+
+from __future__ import annotations
+
+import copy
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from selectors import EVENT_READ, EVENT_WRITE
+from types import TracebackType
+from typing import Any
+
+from eventmux import sockets
+from eventmux._channels import Channel, Finish, Listener, Stream, StreamOptions
+from eventmux.buffers import Buffer
+from eventmux.events import Closed, Event, Handle, Timeout
+from eventmux.urls import parse_url
+
+__all__ = ["EventMux"]
+
+_RETRY_ACCEPT = 1.0  # seconds until a listener that ran out of descriptors tries again
+_UNSET = object()
+
+
+class EventMux:
+    """A multiplexer for a loop that the program owns.
+
+        mux = EventMux()
+        server = mux.listen("tcp://127.0.0.1:7007")
+        for event in mux:
+            if event.type == "read":
+                mux.send(event.fh, event.data)
+
+    It belongs to one thread. As a context manager it closes all that it watches at the end.
+
+    Args:
+        selector: what to wait with; default is the best one of the platform.
+        read_size: bytes to ask for in one read.
+        reads_per_turn: how often a handle with a buffer may read in one turn, while no record
+            is complete.
+        clock: seconds that never go back, as `time.monotonic`.
+
+    Raises:
+        ValueError: `read_size` or `reads_per_turn` is less than 1.
+    """
+
+    def __init__(
+        self,
+        *,
+        selector: selectors.BaseSelector | None = None,
+        read_size: int = 65536,
+        reads_per_turn: int = 10,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        _check_positive("read_size", read_size)
+        _check_positive("reads_per_turn", reads_per_turn)
+        self._selector = selectors.DefaultSelector() if selector is None else selector
+        self._read_size = read_size
+        self._reads_per_turn = reads_per_turn
+        self._clock = clock
+        self._channels: dict[Handle, Channel] = {}
+        self._queue: deque[Event] = deque()
+        # After kill() and remove() the events queued for a handle are dropped, up to and
+        # without the event noted here. The queue is not searched, so that killing stays cheap.
+        self._stale: dict[Handle, Event] = {}
+        self._unflushed: list[Stream] = []
+        self._paused: list[Listener] = []
+        self._resume_at = 0.0
+
+    # The loop
+
+    def mux(self, *timeouts: float | None, only: Handle | None = None) -> Event | None:
+        """Return the next event, waiting for one if need be.
+
+        Args:
+            timeouts: seconds to wait; the lowest that is not None counts. None or nothing is
+                for ever, 0 asks without waiting. After it a `Timeout` is returned.
+            only: return events of this handle alone, and `Timeout`; all others stay queued, in
+                order.
+
+        Returns:
+            The event; None if there is nothing to wait for: no handle is watched (or not
+            `only`), nothing is queued, and no timeout is given.
+
+        Raises:
+            ValueError: a timeout is negative.
+        """
+        timeout = _lowest(timeouts) if timeouts else None
+        if self._queue:
+            event = self._next_event(only)
+            if event is not None:
+                return event
+        deadline = None if timeout is None else self._clock() + timeout
+        while True:
+            if self._unflushed:
+                self._flush()
+                event = self._next_event(only)
+                if event is not None:
+                    return event
+            if timeout is None and not self._is_watching(only):
+                return None
+            self._turn(timeout)
+            event = self._next_event(only)
+            if event is not None:
+                return event
+            if deadline is not None:
+                timeout = deadline - self._clock()
+                if timeout <= 0:
+                    return Timeout()
+
+    def __iter__(self) -> Iterator[Event]:
+        """Iterate over `mux()` until there is nothing to wait for."""
+        while (event := self.mux()) is not None:
+            yield event
+
+    def _is_watching(self, only: Handle | None) -> bool:
+        return bool(self._channels) if only is None else only in self._channels
+
+    def _turn(self, timeout: float | None) -> None:
+        """Wait once; let what is ready write, then read."""
+        if self._paused:
+            timeout = self._until_resume(timeout)
+        ready = self._selector.select(timeout)
+        for key, mask in ready:
+            if mask & EVENT_WRITE:
+                channel = key.data
+                channel.writable()
+                if channel.wanted != channel.armed:
+                    self._arm(channel)
+        for key, mask in ready:
+            if mask & EVENT_READ:
+                channel = key.data
+                channel.readable()
+                if channel.wanted != channel.armed:
+                    self._arm(channel)
+
+    def _arm(self, channel: Channel) -> None:
+        """Tell the selector what the channel wants: the only place that does."""
+        wanted, armed = channel.wanted, channel.armed
+        if wanted == armed:
+            return
+        if not armed:
+            self._selector.register(channel.fd, wanted, channel)
+        elif wanted:
+            self._selector.modify(channel.fd, wanted, channel)
+        else:
+            self._selector.unregister(channel.fd)
+        channel.armed = wanted
+
+    def _flush(self) -> None:
+        """Send what send(later=True) put off."""
+        streams, self._unflushed = self._unflushed, []
+        for stream in streams:
+            if stream.unflushed:
+                stream.flush()
+                self._arm(stream)
+
+    # Listeners that cannot accept, for example because the process is out of descriptors
+
+    def _pause(self, listener: Listener) -> None:
+        if not self._paused:
+            self._resume_at = self._clock() + _RETRY_ACCEPT
+        self._paused.append(listener)
+
+    def _until_resume(self, timeout: float | None) -> float:
+        """Return how long to wait at most, and resume if it is time to."""
+        pause = self._resume_at - self._clock()
+        if pause <= 0:
+            self._resume()
+            return _RETRY_ACCEPT if timeout is None else timeout
+        return pause if timeout is None else min(pause, timeout)
+
+    def _resume(self) -> None:
+        listeners, self._paused = self._paused, []
+        for listener in listeners:
+            listener.paused = False
+            if listener.fh in self._channels:
+                self._arm(listener)
+
+    # The queue
+
+    def _next_event(self, only: Handle | None) -> Event | None:
+        """Take the next event off the queue that can be handed out; None if there is none."""
+        queue = self._queue
+        if only is not None:
+            return self._next_event_of(only)
+        while queue:
+            event = queue.popleft()
+            if self._stale or type(event) is Finish:
+                resolved = self._resolve(event)
+                if resolved is None:
+                    continue
+                return resolved
+            return event
+        return None
+
+    def _next_event_of(self, fh: Handle) -> Event | None:
+        queue = self._queue
+        index = 0
+        while index < len(queue):
+            event = queue[index]
+            if event.fh != fh:
+                index += 1
+                continue
+            del queue[index]
+            resolved = self._resolve(event)
+            if resolved is not None:
+                return resolved
+        return None
+
+    def _resolve(self, event: Event) -> Event | None:
+        """Return the event to hand out in place of a queued one; None for none."""
+        fh = event.fh
+        if fh is None:
+            return event
+        last = self._stale.get(fh)
+        if last is not None:
+            if event is not last:
+                return None
+            del self._stale[fh]
+            return event if type(event) is Closed else None
+        if type(event) is Finish:
+            return self._finish(fh)
+        return event
+
+    def _finish(self, fh: Handle) -> Event | None:
+        """`Closing` was handed out: close the handle, or let it drain first."""
+        channel = self._channels.get(fh)
+        if channel is None:
+            return None
+        if channel.finished:
+            self._forget(channel)
+            channel.fh.close()
+            return Closed(fh, channel.missing, channel.reason)
+        self._arm(channel)
+        return None
+
+    def push_event(self, *events: Event) -> None:
+        """Put events at the end of the queue; they may be of classes of your own.
+
+        Raises:
+            TypeError: one of them is no `Event`.
+        """
+        for event in events:
+            if not isinstance(event, Event):
+                raise TypeError(f"cannot queue {type(event).__name__}, only events")
+        self._queue.extend(events)
+
+    def has_events(self) -> int:
+        """Return how many events `mux()` could hand out without waiting."""
+        if not self._stale:
+            return len(self._queue)
+        waiting = dict(self._stale)
+        count = 0
+        for event in self._queue:
+            last = waiting.get(event.fh) if event.fh is not None else None
+            if event is last:
+                del waiting[event.fh]  # type: ignore[arg-type]
+                count += type(event) is Closed
+            else:
+                count += last is None
+        return count
+
+    # Handles
+
+    def add(
+        self,
+        fh: socket.socket,
+        *,
+        listen: bool | None = None,
+        buffered: Buffer | None = None,
+        meta: object = None,
+        read_size: int | None = None,
+        high_water: int | None = None,
+    ) -> None:
+        """Watch a stream socket, or a socket that listens. It becomes non-blocking.
+
+        Args:
+            fh: the socket. If it is connecting, `Ready` or `Error` tells how that ended.
+            listen: whether it is a listener; default is to ask the kernel.
+            buffered: cut what arrives into records. It serves as a pattern: each stream, and
+                each connection that a listener accepts, gets an empty buffer of this kind.
+            meta: anything; `meta(fh)` gives it back. What a listener accepts gets a shallow copy.
+            read_size: bytes to ask for in one read; default is that of the mux.
+            high_water: bytes. While more than that is queued for output, the handle is not
+                read from: a peer that asks and does not listen is kept waiting.
+
+        Raises:
+            TypeError: it is no stream socket.
+            ValueError: it is watched already, or a size is less than 1.
+            OSError: the kernel refuses.
+        """
+        if not isinstance(fh, socket.socket) or fh.type != socket.SOCK_STREAM:
+            raise TypeError(f"cannot watch {fh!r}: not a stream socket")
+        if fh in self._channels:
+            raise ValueError(f"{fh!r} is watched already")
+        if read_size is None:
+            read_size = self._read_size
+        _check_positive("read_size", read_size)
+        if high_water is not None:
+            _check_positive("high_water", high_water)
+        options = StreamOptions(read_size, self._reads_per_turn, buffered, high_water)
+        if sockets.is_listening(fh) if listen is None else listen:
+            self._watch(self._listener(fh, options, meta))
+        else:
+            self._watch(Stream(fh, self._queue.append, options, meta, ready=False))
+
+    def _listener(self, fh: socket.socket, options: StreamOptions, meta: object) -> Listener:
+        return Listener(
+            fh, self._queue.append, options, meta, adopt=self._adopt, exhausted=self._pause
+        )
+
+    def _adopt(self, listener: Listener, sock: socket.socket) -> None:
+        """Watch a connection that a listener accepted."""
+        meta = copy.copy(listener.meta)
+        self._watch(Stream(sock, self._queue.append, listener.options, meta, ready=True))
+
+    def _watch(self, channel: Channel) -> None:
+        try:
+            self._arm(channel)
+        except BaseException:
+            channel.restore()
+            raise
+        self._channels[channel.fh] = channel
+
+    def connect(self, url: str, **options: Any) -> socket.socket:
+        """Start to connect to a `tcp://` or `unix://` URL and watch the socket.
+
+        It returns at once, but for the time that looking up a name takes. How the connection
+        went is told by an event: `Ready`, or `Error`, `Closing` and `Closed`.
+
+        Args:
+            url: where to connect to.
+            options: as for `add()`.
+
+        Raises:
+            URLError: the URL is not understood.
+        """
+        sock, error = sockets.connect(parse_url(url))
+        self._add_own(sock, listen=False, **options)
+        if error is not None:
+            stream = self._stream(sock)
+            stream.fail(error)
+            self._arm(stream)
+        return sock
+
+    def listen(self, url: str, *, backlog: int = 1024, **options: Any) -> socket.socket:
+        """Listen at a `tcp://` or `unix://` URL and watch the socket.
+
+        Port 0 lets the system choose one, which `getsockname()` tells. A file left at a UNIX
+        path by a server that has gone is replaced.
+
+        Args:
+            url: where to listen.
+            backlog: how many connections may wait to be accepted.
+            options: as for `add()`; what is accepted inherits them.
+
+        Raises:
+            URLError: the URL is not understood.
+            OSError: the address is in use, the name is unknown, permission is missing...
+        """
+        sock = sockets.listen(parse_url(url), backlog)
+        self._add_own(sock, listen=True, **options)
+        return sock
+
+    def _add_own(self, sock: socket.socket, **options: Any) -> None:
+        try:
+            self.add(sock, **options)
+        except BaseException:
+            sock.close()
+            raise
+
+    def send(self, fh: Handle, *data: bytes, later: bool = False) -> int:
+        """Queue bytes for a stream and send at once what the kernel takes.
+
+        Args:
+            fh: the stream.
+            data: one after the other, as one stream of bytes.
+            later: do not send yet, but when `mux()` is about to wait: many small pieces then
+                cost one system call. A plain `send()` to the same handle sends them too.
+
+        Returns:
+            How many bytes are in the queue now. After `close()` the data is ignored.
+
+        Raises:
+            KeyError: the handle is not watched.
+            TypeError: something is not bytes, or the handle is a listener.
+        """
+        stream = self._stream(fh)
+        stream.queue(data)
+        if not later:
+            stream.flush()
+            if stream.wanted != stream.armed:
+                self._arm(stream)
+        elif not stream.unflushed and not stream.armed & EVENT_WRITE:
+            stream.unflushed = True
+            self._unflushed.append(stream)
+        return stream.unsent
+
+    def close(self, fh: Handle) -> None:
+        """Close a handle in order: `Closing` comes, the output queue is sent, `Closed` comes.
+
+        Nothing is read any more. Closing twice is once.
+
+        Raises:
+            KeyError: the handle is not watched.
+        """
+        channel = self._channel(fh)
+        channel.close()
+        self._arm(channel)
+
+    def kill(self, fh: Handle, reason: str | None = None) -> None:
+        """Close a handle now. What is queued in either direction is dropped; `Closed` comes.
+
+        Raises:
+            KeyError: the handle is not watched.
+        """
+        channel = self._channel(fh)
+        self._forget(channel)
+        channel.fh.close()
+        closed = Closed(fh, channel.missing, channel.reason if reason is None else reason)
+        self._leave(fh, closed)
+
+    def remove(self, fh: Handle) -> None:
+        """Stop watching a handle and leave it open, as blocking as it was. No event comes.
+
+        Raises:
+            KeyError: the handle is not watched.
+        """
+        channel = self._channel(fh)
+        self._forget(channel)
+        channel.restore()
+        if self._queue:
+            self._leave(fh, Finish(fh))
+
+    def _leave(self, fh: Handle, last: Event) -> None:
+        """Queue the last event of a handle; all that is queued for it before is dropped."""
+        if self._queue:
+            self._stale[fh] = last
+        self._queue.append(last)
+
+    def _forget(self, channel: Channel) -> None:
+        if channel.armed:
+            self._selector.unregister(channel.fd)
+            channel.armed = 0
+        if isinstance(channel, Stream):
+            channel.unflushed = False
+        del self._channels[channel.fh]
+        if self._paused:
+            self._resume()
+
+    def buflen(self, fh: Handle) -> int:
+        """Return how many bytes are queued for output.
+
+        Raises:
+            KeyError: the handle is not watched.
+        """
+        return self._channel(fh).unsent
+
+    def meta(self, fh: Handle, value: object = _UNSET) -> Any:
+        """Return what the program has stored for a handle, after storing `value` if given.
+
+        Raises:
+            KeyError: the handle is not watched.
+        """
+        channel = self._channel(fh)
+        if value is not _UNSET:
+            channel.meta = value
+        return channel.meta
+
+    def handles(self) -> list[Handle]:
+        """Return the handles that are watched."""
+        return list(self._channels)
+
+    def _channel(self, fh: Handle) -> Channel:
+        try:
+            return self._channels[fh]
+        except KeyError:
+            raise KeyError(f"{fh!r} is not watched") from None
+
+    def _stream(self, fh: Handle) -> Stream:
+        channel = self._channel(fh)
+        if not isinstance(channel, Stream):
+            raise TypeError(f"cannot send on {fh!r}: it is a listener")
+        return channel
+
+    # The end
+
+    def __enter__(self) -> EventMux:
+        """Return the mux itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Send what can be sent without waiting, close all handles and the selector."""
+        self._flush()
+        for channel in list(self._channels.values()):
+            self._forget(channel)
+            channel.fh.close()
+        self._queue.clear()
+        self._selector.close()
+
+
+def _lowest(timeouts: tuple[float | None, ...]) -> float | None:
+    given = [timeout for timeout in timeouts if timeout is not None]
+    if not given:
+        return None
+    lowest = min(given)
+    if not lowest >= 0:  # so that NaN is refused too
+        raise ValueError(f"timeout is {lowest!r}, must be 0 or more")
+    return lowest
+
+
+def _check_positive(name: str, value: int) -> None:
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} is {value!r}, must be a positive int")

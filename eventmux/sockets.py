@@ -1,0 +1,173 @@
+"""Every socket call that needs care: listening, connecting without waiting, credentials.
+
+All sockets made here are non-blocking and are not inherited by child processes. What can fail
+because of the network or the kernel raises OSError, or is returned where the caller has to go
+on. This file knows nothing of selectors and events.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import struct
+from typing import cast
+
+from eventmux.events import Address
+from eventmux.urls import Endpoint
+
+__all__ = [
+    "accept",
+    "connect",
+    "connect_error",
+    "credentials",
+    "is_listening",
+    "listen",
+    "set_stream_options",
+]
+
+_WOULD_BLOCK = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN)
+_CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
+_AF_UNIX = getattr(socket, "AF_UNIX", None)  # Windows builds may lack it
+_SO_PEERCRED = getattr(socket, "SO_PEERCRED", None)
+
+
+def listen(endpoint: Endpoint, backlog: int = 1024) -> socket.socket:
+    """Return a socket that listens at the endpoint.
+
+    A file left behind at a UNIX path is replaced when it is a socket that nobody listens on; a
+    live server, or anything that is not a socket, is left alone.
+
+    Raises:
+        OSError: the address is in use, the name is unknown, permission is missing...
+    """
+    sock = _listen_unix(endpoint.path) if endpoint.scheme == "unix" else _listen_tcp(endpoint)
+    try:
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _listen_tcp(endpoint: Endpoint) -> socket.socket:
+    address = (endpoint.host, endpoint.port)
+    if endpoint.host:
+        family = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][
+            0
+        ]
+        return socket.create_server(address, family=family)
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(address, family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(address)
+
+
+def _listen_unix(path: str) -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        name = _unix_name(path)
+        try:
+            sock.bind(name)
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE or not _is_dead_socket(path):
+                raise
+            os.unlink(path)
+            sock.bind(name)
+    except OSError as error:
+        sock.close()
+        raise OSError(error.errno, error.strerror or str(error), path) from None
+    return sock
+
+
+def _unix_name(path: str) -> str:
+    return "\0" + path[1:] if path.startswith("@") else path
+
+
+def _is_dead_socket(path: str) -> bool:
+    """True if the path is a socket file that no process listens on."""
+    if path.startswith("@") or not stat.S_ISSOCK(os.stat(path).st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.setblocking(False)
+        return probe.connect_ex(path) == errno.ECONNREFUSED
+
+
+def connect(endpoint: Endpoint) -> tuple[socket.socket, OSError | None]:
+    """Start to connect; return the socket, and the error if it has failed already.
+
+    A name with several addresses is tried in order until one does not fail at once.
+    Looking up the name may take time; connecting does not.
+    """
+    try:
+        addresses = _addresses(endpoint)
+    except OSError as error:
+        return socket.socket(), error
+    for family, address in addresses:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        try:
+            number = sock.connect_ex(address)
+        except OSError as error:  # an address that cannot be one, such as a path too long
+            return sock, error
+        # A UNIX socket says EAGAIN when the listener's queue is full: nothing goes on behind it.
+        if number == 0 or (number in _WOULD_BLOCK and family != _AF_UNIX):
+            return sock, None
+        if (family, address) != addresses[-1]:
+            sock.close()
+    return sock, OSError(number, os.strerror(number))
+
+
+def _addresses(endpoint: Endpoint) -> list[tuple[int, Address]]:
+    if endpoint.scheme == "unix":
+        return [(socket.AF_UNIX, _unix_name(endpoint.path))]
+    found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
+    return [(entry[0], cast("Address", entry[4])) for entry in found]
+
+
+def connect_error(sock: socket.socket) -> OSError | None:
+    """Return and clear the error that is pending on a socket, None if there is none."""
+    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    return OSError(number, os.strerror(number)) if number else None
+
+
+def set_stream_options(sock: socket.socket) -> None:
+    """Make a stream socket non-blocking, and let TCP send small packets at once."""
+    sock.setblocking(False)
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):  # macOS says EINVAL if the peer has reset already
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def is_listening(sock: socket.socket) -> bool:
+    """True if the socket accepts connections."""
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def accept(listener: socket.socket) -> tuple[socket.socket, Address] | None:
+    """Accept one connection; None when there is none to accept.
+
+    Raises:
+        OSError: the process or the system is out of descriptors or memory.
+    """
+    while True:
+        try:
+            return listener.accept()
+        except BlockingIOError:
+            return None
+        except ConnectionAbortedError:
+            continue  # that one gave up while it waited: the next may be there
+
+
+def credentials(sock: socket.socket) -> tuple[int, int, int] | tuple[None, None, None]:
+    """Return the process, user and group id of the peer of a UNIX socket, Nones otherwise.
+
+    Linux has SO_PEERCRED for every family, but its values mean nothing for TCP.
+    """
+    if sock.family != _AF_UNIX or _SO_PEERCRED is None:
+        return None, None, None
+    raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, gid = _CREDENTIALS.unpack(raw)
+    return pid, uid, gid
