@@ -26,6 +26,7 @@ __all__ = [
     "is_listening",
     "listen",
     "set_stream_options",
+    "unix_address",
 ]
 
 _WOULD_BLOCK = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN)
@@ -68,7 +69,7 @@ def _listen_tcp(endpoint: Endpoint) -> socket.socket:
 def _listen_unix(path: str) -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        name = _unix_name(path)
+        name = unix_address(path)
         try:
             sock.bind(name)
         except OSError as error:
@@ -82,7 +83,8 @@ def _listen_unix(path: str) -> socket.socket:
     return sock
 
 
-def _unix_name(path: str) -> str:
+def unix_address(path: str) -> str:
+    """Return the address of a UNIX socket; a leading `@` is Linux's abstract namespace."""
     return "\0" + path[1:] if path.startswith("@") else path
 
 
@@ -122,7 +124,7 @@ def connect(endpoint: Endpoint) -> tuple[socket.socket, OSError | None]:
 
 def _addresses(endpoint: Endpoint) -> list[tuple[int, Address]]:
     if endpoint.scheme == "unix":
-        return [(socket.AF_UNIX, _unix_name(endpoint.path))]
+        return [(socket.AF_UNIX, unix_address(endpoint.path))]
     found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
     return [(entry[0], cast("Address", entry[4])) for entry in found]
 

@@ -1,0 +1,49 @@
+"""Remote procedure calls in a loop that the program owns, as Perl's RPC::Async 1.05 speaks them.
+
+`Server` and `Client` are filters on the events of an `eventmux.EventMux`.
+"""
+
+from rpcasync.client import Call, Client, Reply
+from rpcasync.codecs import JSONCodec, StorableCodec
+from rpcasync.errors import (
+    ArgumentError,
+    CallTimeout,
+    DecodeError,
+    Disconnected,
+    EncodeError,
+    Fault,
+    FrameTooLarge,
+    ProtocolError,
+    RemoteError,
+    RPCError,
+)
+from rpcasync.server import Caller, Server
+from rpcasync.startup import init_clients
+from rpcasync.urls import ChildSocket, url_connect, url_disconnect, url_listen
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ArgumentError",
+    "Call",
+    "CallTimeout",
+    "Caller",
+    "ChildSocket",
+    "Client",
+    "DecodeError",
+    "Disconnected",
+    "EncodeError",
+    "Fault",
+    "FrameTooLarge",
+    "JSONCodec",
+    "ProtocolError",
+    "RPCError",
+    "RemoteError",
+    "Reply",
+    "Server",
+    "StorableCodec",
+    "init_clients",
+    "url_connect",
+    "url_disconnect",
+    "url_listen",
+]

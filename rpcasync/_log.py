@@ -1,0 +1,20 @@
+"""The logger of the package, and how text from a stranger is shown in it.
+
+The package configures no logging: a program that wants to read it sets up a handler.
+"""
+
+from __future__ import annotations
+
+import logging
+
+__all__ = ["log", "shorten"]
+
+log = logging.getLogger("rpcasync")
+log.addHandler(logging.NullHandler())
+
+_SHOWN = 60
+
+
+def shorten(text: str) -> str:
+    """Return text that came from a peer, cut to a length that fits in a message."""
+    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."

@@ -1,0 +1,165 @@
+"""The command line: start a server on URLs, make a call, list procedures.
+
+Results go to stdout, messages to stderr. The exit status is 0, 1 if the call failed, and 2 if
+the command was not understood.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import runpy
+import socket
+import sys
+from collections.abc import Sequence
+
+from eventmux import EventMux, URLError
+from eventmux.urls import Endpoint
+from rpcasync.client import Client, Reply
+from rpcasync.errors import RPCError
+from rpcasync.urls import FDS_VARIABLE, url_listen
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line with the given arguments, default `sys.argv`; return the status."""
+    parser = _parser()
+    options = parser.parse_args(argv)
+    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    try:
+        status: int = options.run(options)
+    except KeyboardInterrupt:
+        print("rpcasync: interrupted", file=sys.stderr)
+        return 1
+    except (RPCError, URLError, OSError) as error:
+        print(f"rpcasync: {error}", file=sys.stderr)
+        return 2 if isinstance(error, URLError) else 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rpcasync", description="Remote procedure calls, as RPC::Async 1.05 speaks them."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    listen = commands.add_parser("listen", help="run a server program, listening on URLs")
+    listen.add_argument("-u", dest="urls", action="append", required=True, metavar="URL")
+    listen.add_argument("program", help="a Python file that calls init_clients()")
+    listen.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+    listen.set_defaults(run=_listen)
+
+    call = commands.add_parser("call", help="call a procedure and print the answer")
+    _add_server(call)
+    call.add_argument("procedure")
+    call.add_argument(
+        "pairs",
+        nargs="*",
+        type=_pair,
+        metavar="key=value",
+        help="an argument; the value is read as JSON, and as text if it is none",
+    )
+    call.set_defaults(run=_call)
+
+    methods = commands.add_parser("methods", help="list the procedures of a server")
+    _add_server(methods)
+    methods.set_defaults(run=_methods)
+    return parser
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", help="tcp://host:port, unix://path or python://file.py")
+    parser.add_argument("--timeout", type=_seconds, help="seconds to wait for the answer")
+    parser.add_argument(
+        "--codec", choices=("storable", "json"), default="storable", help="default: storable"
+    )
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds >= 0:
+        raise ValueError
+    return seconds
+
+
+def _pair(text: str) -> tuple[str, object]:
+    key, separator, value = text.partition("=")
+    if not separator:
+        raise argparse.ArgumentTypeError(f"{text!r} is not key=value")
+    try:
+        return key, json.loads(value)
+    except (ValueError, RecursionError):
+        return key, value
+
+
+# listen
+
+
+def _listen(options: argparse.Namespace) -> int:
+    if not os.path.isfile(options.program):
+        print(f"rpcasync: no such file: {options.program}", file=sys.stderr)
+        return 2
+    listeners = [_listen_on(url) for url in options.urls]
+    os.environ[FDS_VARIABLE] = ",".join(str(sock.detach()) for sock in listeners)
+    sys.argv = [options.program, *options.arguments]
+    sys.path[0] = os.path.dirname(os.path.abspath(options.program))
+    try:
+        runpy.run_path(options.program, run_name="__main__")
+    except KeyboardInterrupt:
+        print("rpcasync: interrupted", file=sys.stderr)
+    return 0
+
+
+def _listen_on(url: str) -> socket.socket:
+    try:
+        sock = url_listen(url)
+    except OSError as error:
+        raise OSError(f"cannot listen on {url}: {error}") from None
+    print(f"rpcasync: listening on {_address(sock)}", file=sys.stderr, flush=True)
+    return sock
+
+
+def _address(sock: socket.socket) -> Endpoint:
+    name = sock.getsockname()
+    if isinstance(name, tuple):
+        return Endpoint("tcp", host=name[0], port=name[1])
+    return Endpoint("unix", path=name if isinstance(name, str) else f"@{name[1:].decode()}")
+
+
+# call and methods
+
+
+def _ask(options: argparse.Namespace, procedure: str, pairs: Sequence[tuple[str, object]]) -> Reply:
+    """Make one call and return the answer."""
+    with EventMux() as mux:
+        client = Client(mux, options.url, codec=options.codec)
+        try:
+            values = [part for pair in pairs for part in pair]
+            return client.call(procedure, *values).result(options.timeout)
+        finally:
+            client.disconnect()
+
+
+def _call(options: argparse.Namespace) -> int:
+    reply = _ask(options, options.procedure, options.pairs)
+    try:
+        lines = [f"{name}={_show(value)}" for name, value in reply.pairs().items()]
+    except ValueError:
+        lines = [_show(value) for value in reply]
+    for line in lines:
+        print(line)
+    return 0
+
+
+def _methods(options: argparse.Namespace) -> int:
+    for name in sorted(_ask(options, "methods", ())["methods"]):
+        print(name)
+    return 0
+
+
+def _show(value: object) -> str:
+    """Return text as it is, and anything else as JSON."""
+    return value if isinstance(value, str) else json.dumps(value, default=repr, ensure_ascii=False)

@@ -1,0 +1,165 @@
+"""Values to the payload of a packet and back.
+
+A codec is pure: no state, no names from the input are ever looked up, and `decode()` raises
+DecodeError and nothing else, whatever the bytes are. The first byte of a payload tells the
+codecs apart, so that one listener can serve clients of all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, Literal, Protocol
+
+from rpcasync.errors import DecodeError, EncodeError
+from rpcasync.storable import freeze, thaw
+
+__all__ = ["Codec", "JSONCodec", "StorableCodec", "get_codec"]
+
+
+class Codec(Protocol):
+    """What a connection needs of a codec, and what one of your own has to have."""
+
+    @property
+    def name(self) -> str:
+        """The name to ask for it by."""
+        ...
+
+    @property
+    def first_byte(self) -> int:
+        """The byte that every payload begins with, and that of no other codec does."""
+        ...
+
+    def encode(self, values: list[object]) -> bytes:
+        """Return the payload; raise EncodeError for what cannot be sent."""
+        ...
+
+    def decode(self, payload: bytes) -> object:
+        """Return the value; raise DecodeError for what is no valid payload."""
+        ...
+
+
+class StorableCodec:
+    """Perl's Storable in network order, as `nfreeze` writes it: what Perl peers speak.
+
+    Args:
+        byte_strings: what Perl's byte strings become. "latin-1" is a str with one character for
+            each byte, equal in Python exactly when equal in Perl; "bytes" is bytes; "utf-8" is
+            a str, for Perl programs that never decode what they read.
+        max_depth: how deep lists and dicts may be nested, in both directions.
+
+    Raises:
+        ValueError: `byte_strings` is none of the three, or `max_depth` is less than 1.
+    """
+
+    name = "storable"
+    first_byte = 0x05
+
+    def __init__(
+        self,
+        *,
+        byte_strings: Literal["latin-1", "bytes", "utf-8"] = "latin-1",
+        max_depth: int = 256,
+    ) -> None:
+        thaw(b"\x05\x0b\x05", byte_strings=byte_strings, max_depth=max_depth)  # checks them
+        self._byte_strings = byte_strings
+        self._max_depth = max_depth
+
+    def encode(self, values: list[object]) -> bytes:
+        """Return the image of the list.
+
+        Raises:
+            EncodeError: a value, or a part of one, has no form in Storable.
+        """
+        return freeze(values, max_depth=self._max_depth, max_size=_MAX_SIZE)
+
+    def decode(self, payload: bytes) -> object:
+        """Return the value of an image.
+
+        Raises:
+            DecodeError: it is not a valid image.
+        """
+        return thaw(
+            payload,
+            max_depth=self._max_depth,
+            max_size=_MAX_SIZE,
+            byte_strings=self._byte_strings,
+        )
+
+
+_MAX_SIZE = 2**32 - 1  # the framing has the limit that counts
+
+
+def _refuse_constant(text: str) -> object:
+    raise ValueError(f"{text} is not JSON")
+
+
+class JSONCodec:
+    """JSON, in ASCII with escapes: for peers in any language.
+
+    Keys of dicts become text, tuples become lists, and bytes cannot be sent, as in `json`.
+    NaN and the infinities are not JSON: they are refused in both directions.
+    """
+
+    name = "json"
+    first_byte = ord("[")
+
+    # The prepared halves of json.dumps and json.loads: those build an encoder for each call
+    # and look for blanks around the value, which costs more than the work itself.
+    _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+    _scan: Callable[[str, int], tuple[object, int]]
+
+    def __init__(self) -> None:
+        decoder: Any = json.JSONDecoder(parse_constant=_refuse_constant)
+        self._scan = decoder.scan_once
+
+    def encode(self, values: list[object]) -> bytes:
+        """Return the list as JSON.
+
+        Raises:
+            EncodeError: a value, or a part of one, has no form in JSON.
+        """
+        try:
+            return self._encode(values).encode()
+        except (TypeError, ValueError) as error:
+            raise EncodeError(f"cannot send as JSON: {error}") from None
+        except RecursionError:
+            raise EncodeError("cannot send as JSON: nested too deeply") from None
+
+    def decode(self, payload: bytes) -> object:
+        """Return the value of a JSON text; white space may follow it.
+
+        Raises:
+            DecodeError: it is not a JSON text.
+        """
+        try:
+            text = payload.decode()
+            value, end = self._scan(text, 0)
+        except UnicodeDecodeError as error:
+            raise DecodeError("bad-utf8", f"{error.reason} at offset {error.start}") from None
+        except StopIteration as error:  # how the scanner says that there is no value
+            raise DecodeError("bad-json", f"expected a value at offset {error.value}") from None
+        except json.JSONDecodeError as error:
+            raise DecodeError("bad-json", f"{error.msg} at offset {error.pos}") from None
+        except ValueError as error:
+            raise DecodeError("bad-json", str(error)) from None
+        except RecursionError:
+            raise DecodeError("limit-depth", "nested too deeply") from None
+        if end != len(text) and text[end:].strip():
+            raise DecodeError("trailing", f"more follows the value at offset {end}")
+        return value
+
+
+def get_codec(codec: str | Codec) -> Codec:
+    """Return the codec of a name, or the codec itself.
+
+    Raises:
+        ValueError: there is no codec of that name.
+    """
+    if not isinstance(codec, str):
+        return codec
+    if codec == StorableCodec.name:
+        return StorableCodec()
+    if codec == JSONCodec.name:
+        return JSONCodec()
+    raise ValueError(f"codec is {codec!r}, must be 'storable', 'json' or a codec of your own")

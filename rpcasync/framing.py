@@ -1,0 +1,89 @@
+"""A stream of bytes to the payloads of packets, and a payload to the bytes to send.
+
+    offset  size  meaning
+    0       4     length, most significant byte first; it counts these four bytes too
+    4       ...   payload, in the encoding of the codec
+
+The length is checked as soon as the four bytes are there: a packet over the limit is refused
+before any of it is stored. Nothing is known here of what is in a payload.
+"""
+
+from __future__ import annotations
+
+import struct
+
+from eventmux.buffers import Size
+from eventmux.errors import BufferOverflow, MalformedRecord
+from rpcasync.errors import EncodeError, FrameTooLarge, ProtocolError
+
+__all__ = ["DEFAULT_MAX_PACKET", "LengthPrefix"]
+
+DEFAULT_MAX_PACKET = 16 * 1024 * 1024
+_HEADER = struct.Struct("!I")
+_SMALLEST_PAYLOAD = 3  # a Storable header and one opcode; in JSON, a list of one digit
+
+
+class LengthPrefix:
+    """The framing of RPC::Async 1.05.
+
+    Args:
+        max_packet: bytes in one packet, its length included, in both directions.
+
+    Raises:
+        ValueError: `max_packet` is not between 7 and 2**32 - 1.
+    """
+
+    __slots__ = ("_buffer", "_failure", "_frames", "_max_packet")
+
+    def __init__(self, max_packet: int = DEFAULT_MAX_PACKET) -> None:
+        smallest = _HEADER.size + _SMALLEST_PAYLOAD
+        if type(max_packet) is not int or not smallest <= max_packet < 2**32:
+            raise ValueError(f"max_packet is {max_packet!r}, must be from {smallest} to 2**32 - 1")
+        self._max_packet = max_packet
+        self._buffer = Size(
+            "!I",
+            -_HEADER.size,
+            min_size=_SMALLEST_PAYLOAD,
+            max_size=max_packet - _HEADER.size,
+        )
+        self._frames: list[bytes] = []  # the next one is last
+        self._failure: ProtocolError | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Store bytes of the stream; never raises."""
+        if self._failure is not None:
+            return
+        try:
+            self._buffer.write(data)
+        except BufferOverflow as error:
+            self._failure = FrameTooLarge(f"packet too large: {error}")
+        except MalformedRecord as error:
+            self._failure = ProtocolError(f"packet too short: {error}")
+        frames = self._buffer.read()
+        if frames:
+            frames.reverse()
+            self._frames = frames + self._frames if self._frames else frames
+
+    def next_frame(self) -> bytes | None:
+        """Return the next payload, None if it is not complete.
+
+        Raises:
+            ProtocolError: a length is impossible or over the limit; what came before it has
+                been returned. There is no way on from here.
+        """
+        if self._frames:
+            return self._frames.pop()
+        if self._failure is not None:
+            raise self._failure
+        return None
+
+    def frame(self, payload: bytes) -> bytes:
+        """Return the packet to send.
+
+        Raises:
+            EncodeError: it is over the limit.
+        """
+        size = _HEADER.size + len(payload)
+        if size > self._max_packet:
+            raise EncodeError(f"packet of {size} bytes, limit is {self._max_packet}")
+        return _HEADER.pack(size) + payload

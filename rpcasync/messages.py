@@ -1,0 +1,102 @@
+"""What travels in a packet, and the shape that it has as a list.
+
+    request   [id, procedure, *args]      client to server
+    reply     [id, *values]               server to client
+    failure   [id, "error", text, ...]    a reply by its form: an agreement, not a type
+
+The ids are the client's: an integer from 0 on, or the same as text when an old Perl has sent it.
+A server sends an id back exactly as it came.
+
+This file knows nothing of bytes, and of who is waiting for an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from rpcasync.errors import ProtocolError
+
+__all__ = ["Failure", "Id", "Request", "Result", "failure_values", "parse_reply", "parse_request"]
+
+Id = int | str
+
+
+@dataclass(slots=True)
+class Request:
+    """A client calls a procedure."""
+
+    id: Id
+    procedure: str
+    args: list[object]
+
+
+@dataclass(slots=True)
+class Result:
+    """The answer to the call that `token` stands for."""
+
+    token: object
+    values: list[object]
+
+
+@dataclass(slots=True)
+class Failure:
+    """The server answered the call that `token` stands for with an error."""
+
+    token: object
+    text: str
+
+
+def parse_request(value: object) -> Request:
+    """Read a decoded packet as a request.
+
+    Raises:
+        ProtocolError: it is not one; the message says why.
+    """
+    if type(value) is not list or len(value) < 2:
+        raise ProtocolError(f"not a call: {_describe(value)}, expected [id, procedure, ...]")
+    procedure = value[1]
+    if type(procedure) is not str:
+        raise ProtocolError(f"not a call: the procedure is {_describe(procedure)}, expected a name")
+    return Request(_check_id(value[0]), procedure, value[2:])
+
+
+def parse_reply(value: object) -> tuple[Id, list[object]]:
+    """Read a decoded packet as a reply: its id and its values.
+
+    Raises:
+        ProtocolError: it is not one; the message says why.
+    """
+    if type(value) is not list or not value:
+        raise ProtocolError(f"not a reply: {_describe(value)}, expected [id, ...]")
+    return _check_id(value[0]), value[1:]
+
+
+def _check_id(value: object) -> Id:
+    if type(value) is int or type(value) is str:
+        return value
+    raise ProtocolError(f"not a packet: the id is {_describe(value)}, expected an integer")
+
+
+def _describe(value: object) -> str:
+    """Name a value by its kind and size: it came from a stranger and may be huge."""
+    kind = type(value).__name__
+    return f"{kind} of length {len(value)}" if isinstance(value, (list, dict, str)) else kind
+
+
+def failure_values(text: str) -> tuple[object, ...]:
+    """Return the values of a failure: under both keys that releases of the Perl modules use."""
+    return ("error", text, "errors", [text])
+
+
+def failure_text(values: list[object]) -> str | None:
+    """Return the text of a failure, None if the values are an answer.
+
+    A failure has nothing but `error` and `errors` in it; an answer that has other keys beside
+    them is the application's own affair.
+    """
+    if len(values) not in (2, 4) or any(key not in ("error", "errors") for key in values[::2]):
+        return None
+    found = values[1]
+    texts: Iterable[object] = found if type(found) is list else [found]
+    return "; ".join(text for text in texts if type(text) is str) or None

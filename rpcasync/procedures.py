@@ -1,0 +1,104 @@
+"""The procedures of a server: the `rpc_*` functions of a namespace.
+
+A name is looked up at each call, so a function that is defined or replaced while the server
+runs counts from then on. Its signature is read once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+
+from rpcasync.errors import ArgumentError
+from rpcasync.signatures import Signature
+
+__all__ = ["Namespace", "Procedure"]
+
+_PREFIX = "rpc_"
+
+
+class Procedure:
+    """A function that clients can call, and how it takes their values."""
+
+    __slots__ = ("_signature", "_unusable", "function", "name")
+
+    def __init__(self, name: str, function: Callable[..., object]) -> None:
+        self.name = name
+        self.function = function
+        self._unusable = ""
+        try:
+            self._signature = Signature(function, leading=1)
+        except ArgumentError as error:
+            self._unusable = str(error)
+
+    def bind(self, values: Sequence[object]) -> tuple[Sequence[object], dict[str, object]]:
+        """Return the arguments of the function, but for the caller.
+
+        Raises:
+            ArgumentError: the values do not fit the signature.
+        """
+        try:
+            if self._unusable:
+                raise ArgumentError(self._unusable)
+            return self._signature.bind(values)
+        except ArgumentError as error:
+            raise ArgumentError(f"{self.name}: {error}") from None
+
+
+class Namespace:
+    """Where a server looks for its procedures.
+
+    Args:
+        source: a module, a mapping of names to functions such as `globals()`, an object with
+            `rpc_*` methods, or the dotted name of a module, which is imported. Perl's
+            spelling of a name ("pkg::sub", "pkg::", "main") works too.
+
+    Raises:
+        ImportError: there is no module of that name.
+    """
+
+    def __init__(self, source: object) -> None:
+        if isinstance(source, str):
+            name = source.replace("::", ".").strip(".")
+            source = importlib.import_module("__main__" if name == "main" else name)
+        self._source = source
+        self._known: dict[str, Procedure] = {}
+
+    @property
+    def name(self) -> str:
+        """What Perl would call the package; the program itself is "main"."""
+        source = self._source
+        if isinstance(source, Mapping):
+            name = source.get("__name__", "main")
+        elif isinstance(source, ModuleType) or inspect.isclass(source):
+            name = source.__name__
+        else:
+            name = type(source).__name__
+        return "main" if name == "__main__" else str(name)
+
+    def find(self, name: str) -> Procedure | None:
+        """Return the procedure that clients call by this name, None if there is none."""
+        function = self._look_up(_PREFIX + name)
+        if not callable(function):
+            return None
+        known = self._known.get(name)
+        if known is None or known.function != function:
+            known = self._known[name] = Procedure(name, function)
+        return known
+
+    def _look_up(self, name: str) -> object:
+        if isinstance(self._source, Mapping):
+            return self._source.get(name)
+        return getattr(self._source, name, None)
+
+    def names(self) -> list[str]:
+        """Return the names of all procedures, sorted."""
+        source = self._source
+        names = list(source) if isinstance(source, Mapping) else dir(source)
+        return sorted(
+            name.removeprefix(_PREFIX)
+            for name in names
+            if isinstance(name, str) and name.startswith(_PREFIX) and callable(self._look_up(name))
+        )

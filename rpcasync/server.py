@@ -1,0 +1,422 @@
+"""`Server`: the shell that joins a mux on one side and the core on the other.
+
+It owns the table of clients and calls the program's procedures, from one line, `_run()`. Every
+decision about bytes is the core's; all sending is one `mux.send()`, put off until the mux is
+about to wait, so that the answers of a turn leave in one write.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections import deque
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any, Protocol
+
+from eventmux.events import Event
+from rpcasync._log import log, shorten
+from rpcasync.codecs import Codec
+from rpcasync.errors import ArgumentError, EncodeError, Fault, ProtocolError
+from rpcasync.framing import DEFAULT_MAX_PACKET, LengthPrefix
+from rpcasync.messages import Id, Request
+from rpcasync.procedures import Namespace, Procedure
+from rpcasync.protocol import ServerProtocol
+from rpcasync.urls import url_listen
+
+__all__ = ["Caller", "Server"]
+
+# A client that has this many bytes of answers to read is neither read from nor served.
+_HIGH_WATER = 1024 * 1024
+
+
+class Mux(Protocol):
+    """What a server needs of a mux: a part of `EventMux`."""
+
+    def add(self, fh: socket.socket, **options: Any) -> None:
+        """Watch a socket."""
+        ...
+
+    def send(self, fh: socket.socket, *data: bytes, later: bool = False) -> int:
+        """Send, or queue to be sent in this turn."""
+        ...
+
+    def kill(self, fh: socket.socket, reason: str | None = None) -> None:
+        """Close a socket now."""
+        ...
+
+
+class _Client:
+    """What the server knows about one connection."""
+
+    __slots__ = ("broken", "dropped", "fh", "gone", "name", "paused", "protocol", "queued")
+
+    def __init__(
+        self,
+        fh: socket.socket,
+        name: str,
+        protocol: ServerProtocol,
+        dropped: deque[tuple[_Client, Id, str]],
+    ) -> None:
+        self.fh = fh
+        self.name = name
+        self.protocol = protocol
+        self.dropped = dropped
+        self.gone = False  # no answer can reach it any more
+        self.broken = ""  # why it is disconnected as soon as what was read has been served
+        self.queued = 0  # bytes of answers in the mux, as of the last one
+        self.paused = False  # requests may be left in the protocol: too much is queued
+
+
+class Caller:
+    """One call to be answered: a procedure gets it first and gives it to `Server.return_()`.
+
+    It may be kept, and answered at any time. One that is forgotten without an answer is
+    answered by the server, with an error.
+    """
+
+    __slots__ = ("__weakref__", "_client", "answered", "id", "procedure")
+
+    def __init__(self, client: _Client, id: Id, procedure: str) -> None:  # noqa: A002
+        self._client = client
+        self.id = id
+        self.procedure = procedure
+        self.answered = False
+
+    def __repr__(self) -> str:
+        """Show the call and where it came from."""
+        return f"<Caller {self.id} {shorten(self.procedure)} of {self._client.name}>"
+
+    @property
+    def fh(self) -> socket.socket:
+        """The client's socket."""
+        return self._client.fh
+
+    @property
+    def alive(self) -> bool:
+        """True if the client is still there to be answered."""
+        return not self._client.gone
+
+    def __del__(self) -> None:
+        """Leave a note for the server, which answers on its next turn."""
+        if not self.answered:
+            self._client.dropped.append((self._client, self.id, self.procedure))
+
+
+class Server:
+    """Answers calls with the `rpc_*` functions of a namespace.
+
+        def rpc_add_numbers(caller, n1: int, n2: int):
+            rpc.return_(caller, sum=n1 + n2)
+
+        mux = EventMux()
+        rpc = Server(mux)
+        rpc.listen("tcp://127.0.0.1:7007")
+        while rpc.has_clients():
+            rpc.io(mux.mux())
+
+    Args:
+        mux: an `EventMux`, or anything with its `add`, `send` and `kill`.
+        namespace: where the procedures are: a module, a mapping, an object with `rpc_*`
+            methods, or the dotted name of a module. Default is the module of the caller.
+        max_packet: bytes in one packet, both ways. A client that announces more is
+            disconnected.
+        codecs: what clients may speak; default is Storable and JSON. The first byte that a
+            client sends in a packet chooses.
+
+    Raises:
+        ValueError: `max_packet` is not between 7 and 2**32 - 1.
+        ImportError: there is no module of that name.
+    """
+
+    def __init__(
+        self,
+        mux: Mux,
+        namespace: object = None,
+        *,
+        max_packet: int = DEFAULT_MAX_PACKET,
+        codecs: Sequence[Codec] | None = None,
+    ) -> None:
+        LengthPrefix(max_packet)  # checks it: better here than when the first client comes
+        self._mux = mux
+        self._namespace = Namespace(sys._getframe(1).f_globals if namespace is None else namespace)
+        self._max_packet = max_packet
+        self._codecs = codecs
+        self._clients: dict[socket.socket, _Client] = {}
+        self._leaving: set[socket.socket] = set()  # disconnected by us, `Closed` is to come
+        self._listeners: set[socket.socket] = set()
+        self._dropped: deque[tuple[_Client, Id, str]] = deque()
+
+    # Clients and listeners
+
+    @property
+    def clients(self) -> set[socket.socket]:
+        """The sockets of the clients that are connected."""
+        return set(self._clients)
+
+    def has_clients(self) -> bool:
+        """True while a client is connected, or a listener can still bring one."""
+        return bool(self._clients or self._listeners)
+
+    def add_client(self, sock: socket.socket) -> None:
+        """Serve a connected socket.
+
+        Raises:
+            TypeError: it is no stream socket.
+            ValueError: the mux watches it already.
+        """
+        self._mux.add(sock, high_water=_HIGH_WATER)
+        self._add_client(sock, _name(sock))
+
+    def _add_client(self, sock: socket.socket, name: str) -> None:
+        protocol = ServerProtocol(self._codecs, self._max_packet)
+        self._clients[sock] = _Client(sock, name, protocol, self._dropped)
+        log.debug("client %s connected", name)
+
+    def add_listener(self, sock: socket.socket) -> None:
+        """Serve whoever connects to a listening socket.
+
+        Raises:
+            TypeError: it is no stream socket.
+            ValueError: the mux watches it already.
+        """
+        self._mux.add(sock, listen=True, high_water=_HIGH_WATER)
+        self._listeners.add(sock)
+
+    def listen(self, url: str) -> socket.socket:
+        """Serve whoever connects to a `tcp://` or `unix://` URL; return the listening socket.
+
+        Raises:
+            URLError: the URL is not understood.
+            OSError: the address is in use, the name is unknown, permission is missing...
+        """
+        sock = url_listen(url)
+        try:
+            self.add_listener(sock)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def close_listeners(self) -> None:
+        """Accept nobody any more. The loop then ends with the last client."""
+        listeners, self._listeners = self._listeners, set()
+        for sock in listeners:
+            self._leaving.add(sock)
+            self._mux.kill(sock)
+
+    # Answers
+
+    def return_(self, caller: Caller, /, *values: object, **named: object) -> bool:
+        """Answer a call with values, then with names and values.
+
+        Returns:
+            True; False if the client has gone, and there is nobody to answer.
+
+        Raises:
+            TypeError: `caller` is not what a procedure was given.
+            ValueError: the call is answered already.
+            EncodeError: a value cannot be sent, or the packet is over the limit. The call is
+                not answered then.
+        """
+        if named:
+            values = (*values, *chain.from_iterable(named.items()))
+        client = _check_open(caller)
+        if client.gone:
+            caller.answered = True
+            return False
+        packet = client.protocol.result(caller.id, values)
+        caller.answered = True
+        return self._send(client, packet)
+
+    def error(self, caller: Caller, text: str) -> bool:
+        """Answer a call with an error; the client stays.
+
+        Returns:
+            True; False if the client has gone, and there is nobody to answer.
+
+        Raises:
+            TypeError: `caller` is not what a procedure was given, or `text` is no str.
+            ValueError: the call is answered already.
+        """
+        if not isinstance(text, str):
+            raise TypeError(f"error text is {text!r}, must be a str")
+        client = _check_open(caller)
+        caller.answered = True
+        return not client.gone and self._send(client, client.protocol.failure(caller.id, text))
+
+    def _send(self, client: _Client, packet: bytes) -> bool:
+        try:
+            client.queued = self._mux.send(client.fh, packet, later=True)
+        except KeyError:  # the program killed or removed the socket without asking us
+            self._forget(client)
+            return False
+        return True
+
+    def _answer_dropped(self) -> None:
+        """Answer the calls whose `Caller` is gone."""
+        while self._dropped:
+            client, id, procedure = self._dropped.popleft()  # noqa: A001
+            if client.gone:
+                continue
+            name = shorten(procedure)
+            log.error("procedure %s dropped call %.40r without an answer", name, id)
+            self._send(client, client.protocol.failure(id, f"{name}: gave no answer"))
+
+    # Events
+
+    def io(self, event: Event | None) -> Event | None:
+        """Take an event if it is this server's; return it if it is not.
+
+        Procedures run from here. What goes wrong in one is its client's affair; nothing is
+        raised.
+        """
+        if self._dropped:
+            self._answer_dropped()
+        if event is None:
+            return None
+        fh: Any = event.fh
+        client = self._clients.get(fh)
+        if client is not None:
+            self._client_event(client, event)
+        elif fh in self._leaving:
+            if event.type == "closed":
+                self._leaving.discard(fh)
+        elif event.type == "connect" and getattr(event, "parent_fh", None) in self._listeners:
+            self._add_client(fh, _name(fh))
+        elif fh in self._listeners:
+            self._listener_event(fh, event)
+        else:
+            return event
+        return None
+
+    def _client_event(self, client: _Client, event: Any) -> None:
+        kind = event.type
+        if kind == "read":
+            client.protocol.feed(event.data)
+            if not client.paused:
+                self._serve(client)
+        elif kind == "sent":
+            client.queued = 0
+            if client.paused:
+                self._serve(client)
+        elif kind == "closing":
+            # It will not read again after this: serve what is here, however much is queued.
+            self._serve(client, patient=False)
+        elif kind == "closed":
+            log.debug("client %s closed: %s", client.name, event.reason or "end of stream")
+            self._forget(client)
+        elif kind == "error":
+            log.warning("client %s: %s", client.name, event.error)
+
+    def _listener_event(self, fh: socket.socket, event: Any) -> None:
+        if event.type == "error":
+            log.error("cannot accept: %s", event.error)
+        elif event.type == "closed":
+            self._listeners.discard(fh)
+
+    def _serve(self, client: _Client, *, patient: bool = True) -> None:
+        """Run the calls that are complete, until too much of their answers is queued."""
+        protocol = client.protocol
+        client.paused = False
+        while not client.gone:
+            if patient and client.queued > _HIGH_WATER:
+                client.paused = True  # `Sent` will bring us back
+                return
+            try:
+                request = protocol.next_message()
+            except ProtocolError as error:
+                client.broken = client.broken or str(error)
+                break
+            if request is None:
+                break
+            self._call(client, request)
+            if self._dropped:
+                self._answer_dropped()
+        if client.broken and not client.gone:
+            self._disconnect(client, client.broken)
+
+    def _call(self, client: _Client, request: Request) -> None:
+        """Answer one request: by the procedure, or with what is wrong with it."""
+        name = request.procedure
+        caller = Caller(client, request.id, name)
+        procedure = self._find(name)
+        if procedure is None:
+            package = self._namespace.name
+            self.error(caller, f"No sub '{shorten(name)}' in package '{package}'")
+            return
+        try:
+            args, named = procedure.bind(request.args)
+        except ArgumentError as error:
+            self.error(caller, str(error))
+            return
+        self._run(procedure, caller, args, named)
+
+    def _run(
+        self, procedure: Procedure, caller: Caller, args: Sequence[object], named: dict[str, object]
+    ) -> None:
+        try:
+            procedure.function(caller, *args, **named)
+        except Fault as fault:
+            self._fail(caller, str(fault))
+        except EncodeError:
+            log.exception("procedure %s has a value that cannot be sent", procedure.name)
+            self._fail(caller, f"{procedure.name}: the answer cannot be sent")
+        except Exception:  # noqa: BLE001  # whatever it is, only this client suffers
+            log.exception("procedure %s failed", procedure.name)
+            caller.answered = True  # by the end of the connection
+            caller._client.broken = f"procedure {procedure.name} failed"
+
+    def _fail(self, caller: Caller, text: str) -> None:
+        if caller.answered:
+            log.error("procedure %s failed after its answer: %s", caller.procedure, text)
+        else:
+            self.error(caller, text)
+
+    def _find(self, name: str) -> Procedure | None:
+        found = self._namespace.find(name)
+        return Procedure("methods", self._methods) if found is None and name == "methods" else found
+
+    def _methods(self, caller: Caller, defs: bool = False) -> None:
+        """Answer the built-in procedure `methods`."""
+        if defs:
+            raise Fault("methods: this server has no definitions")
+        self.return_(caller, methods={name: {} for name in self._namespace.names()})
+
+    # The end of a connection
+
+    def _disconnect(self, client: _Client, reason: str) -> None:
+        """Close a connection from our side; the answers that are queued go out first."""
+        log.warning("client %s disconnected: %s", client.name, reason)
+        self._forget(client)
+        self._leaving.add(client.fh)
+        # A mux that has no close() but only what `Mux` asks for loses what does not go at once.
+        close = getattr(self._mux, "close", None)
+        if close is not None:
+            close(client.fh)
+        else:
+            self._mux.send(client.fh)
+            self._mux.kill(client.fh, reason)
+
+    def _forget(self, client: _Client) -> None:
+        client.gone = True
+        self._clients.pop(client.fh, None)
+
+
+def _check_open(caller: Caller) -> _Client:
+    if not isinstance(caller, Caller):
+        raise TypeError(f"caller is {caller!r}, must be what the procedure was given")
+    if caller.answered:
+        raise ValueError(f"{caller!r} is answered already")
+    return caller._client
+
+
+def _name(sock: socket.socket) -> str:
+    """Name the peer for the log."""
+    try:
+        peer = sock.getpeername()
+    except OSError:
+        peer = ""
+    if isinstance(peer, tuple):
+        return f"{peer[0]}:{peer[1]}"
+    return f"fd {sock.fileno()}"

@@ -1,0 +1,235 @@
+"""One flat list of values to the parameters of a function: the signature decides how.
+
+Positional-only parameters and `*args` take the list as it comes; any other parameter, or
+`**args`, takes the rest of it as pairs of name and value. The data never decides.
+
+    def f(*parts)                  any list
+    def f(x, y, /)                 two values
+    def f(n1, n2=0, **more)        pairs
+    def f(level, /, **fields)      one value, then pairs
+    def f(first, *rest)            one value or more: before *rest a name has no use
+
+A `Signature` is compiled once and used for each call. Values are converted as annotations say.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from inspect import Parameter
+from types import CodeType, FunctionType, MethodType
+from typing import Any
+
+from rpcasync._log import log, shorten
+from rpcasync.conversions import Conversion, conversion
+from rpcasync.errors import ArgumentError
+
+__all__ = ["Signature", "signature_of"]
+
+_NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+
+class Signature:
+    """How a function takes its values.
+
+    Args:
+        function: any callable. One that has no signature to read, as some written in C, takes
+            the list as it comes.
+        leading: how many parameters at the front are not for values, such as the caller.
+
+    Raises:
+        ArgumentError: the function cannot be called with any list.
+    """
+
+    def __init__(self, function: Callable[..., object], leading: int = 0) -> None:
+        parameters = _parameters(function)
+        taken = _leading_names(parameters, leading)
+        rest = parameters[leading:] if len(taken) == leading else parameters
+        kinds = [parameter.kind for parameter in rest]
+        takes_list = Parameter.VAR_POSITIONAL in kinds
+        listed = (
+            (*_NAMED[:1], Parameter.POSITIONAL_ONLY) if takes_list else (Parameter.POSITIONAL_ONLY,)
+        )
+        positional = [parameter for parameter in rest if parameter.kind in listed]
+        named = [p for p in rest if p.kind in _NAMED and p.kind not in listed]
+
+        self.takes_rest = takes_list
+        self.takes_any_name = Parameter.VAR_KEYWORD in kinds
+        self.takes_pairs = not takes_list and (bool(named) or self.takes_any_name)
+        self.names = frozenset(parameter.name for parameter in named)
+        self._required = frozenset(p.name for p in named if p.default is Parameter.empty)
+        self._positional = tuple(parameter.name for parameter in positional)
+        self._least = sum(p.default is Parameter.empty for p in positional)
+        self._blocked = frozenset(taken)  # a pair of such a name would clash with the caller
+        self._converters = _converters(rest)
+        self._convert_any = self._converters.pop("*", None)
+        self._positional_converters = tuple(
+            self._converters.pop(name, None) for name in self._positional
+        )
+        if takes_list and self._required:
+            raise ArgumentError(f"takes a list, but requires {_sorted(self._required)} by name")
+
+    def bind(self, values: Sequence[object]) -> tuple[Sequence[object], dict[str, Any]]:
+        """Return the positional and the named arguments for a list of values.
+
+        Raises:
+            ArgumentError: the list does not fit; the message names the parameter.
+        """
+        if self.takes_pairs:
+            count = len(self._positional)
+            if not count:
+                return (), self._bind_pairs(values)
+            return self._bind_list(values[:count]), self._bind_pairs(values[count:])
+        return self._bind_list(values), {}
+
+    def _bind_list(self, values: Sequence[object]) -> Sequence[object]:
+        names = self._positional
+        if len(values) < self._least:
+            raise ArgumentError(f"{names[len(values)]} is missing")
+        if len(values) > len(names) and not self.takes_rest:
+            raise ArgumentError(f"takes {len(names)} values, got {len(values)}")
+        if not self._convert_any and not any(self._positional_converters):
+            return values
+        bound = list(values)
+        for index, convert in enumerate(self._positional_converters[: len(bound)]):
+            if convert is not None:
+                bound[index] = _convert(convert, names[index], bound[index])
+        if self._convert_any is not None and self.takes_rest:
+            for index in range(len(names), len(bound)):
+                bound[index] = _convert(self._convert_any, f"value {index + 1}", bound[index])
+        return bound
+
+    def _bind_pairs(self, values: Sequence[object]) -> dict[str, Any]:
+        if len(values) & 1:
+            raise ArgumentError(f"takes names and values, got an odd number of them: {len(values)}")
+        names = values[::2]
+        for name in names:
+            if type(name) is not str:
+                names = _as_names(names)
+                break
+        pairs: dict[str, Any] = dict(zip(names, values[1::2], strict=True))  # type: ignore[arg-type]
+        if not self.takes_any_name and not pairs.keys() <= self.names:
+            raise ArgumentError(f"unknown name {shorten(min(pairs.keys() - self.names))}")
+        if not self._required <= pairs.keys():
+            raise ArgumentError(f"{_sorted(self._required - pairs.keys())} is missing")
+        if self._blocked and not self._blocked.isdisjoint(pairs):
+            raise ArgumentError(f"the name {_sorted(self._blocked & pairs.keys())} is taken")
+        for name, convert in self._converters.items():
+            if name in pairs:
+                pairs[name] = _convert(convert, name, pairs[name])
+        if self._convert_any is not None:
+            for name in pairs.keys() - self.names:
+                pairs[name] = _convert(self._convert_any, name, pairs[name])
+        return pairs
+
+    # For reply callbacks, which may have a parameter `error` beside those for the values
+
+    @property
+    def takes_error(self) -> bool:
+        """True if an error can be given to the function by the name `error`."""
+        return self.takes_any_name or "error" in self.names
+
+    def bind_result(self, values: Sequence[object]) -> tuple[Sequence[object], dict[str, Any]]:
+        """Bind as `bind()` does, with None for an `error` parameter that has no default."""
+        if "error" not in self._required:
+            return self.bind(values)
+        return self.bind([*values, "error", None] if "error" not in values[::2] else values)
+
+    def bind_error(self, error: Exception) -> tuple[Sequence[object], dict[str, Any]]:
+        """Return the arguments that hand an error over; None where a value is required."""
+        named: dict[str, Any] = dict.fromkeys(self._required)
+        named["error"] = error
+        return (None,) * self._least, named
+
+
+_MAX_KNOWN = 1024
+_known: dict[tuple[int, bool], tuple[CodeType, Signature]] = {}
+
+
+def signature_of(function: Callable[..., object]) -> Signature:
+    """Return the signature of a callback.
+
+    Programs make callbacks by the thousand from one lambda or `def`, and reading a signature
+    takes longer than a call does. So it is kept by the code that they share, which tells all
+    there is to know if there are no annotations, decorators or the like.
+    """
+    plain = function.__func__ if isinstance(function, MethodType) else function
+    if not isinstance(plain, FunctionType) or plain.__annotations__ or plain.__dict__:
+        return Signature(function)
+    code = plain.__code__
+    key = id(code), plain is function
+    known = _known.get(key)
+    if known is None:
+        if len(_known) >= _MAX_KNOWN:
+            _known.clear()
+        known = _known[key] = code, Signature(function)  # holds the code: its id stays taken
+    return known[1]
+
+
+def _parameters(function: Callable[..., object]) -> list[Parameter]:
+    try:
+        return list(inspect.signature(function, eval_str=True).parameters.values())
+    except (NameError, AttributeError, SyntaxError) as error:
+        log.warning("annotations of %r are not used: %s", function, error)
+        return list(inspect.signature(function).parameters.values())
+    except (ValueError, TypeError):  # builtins without a text signature
+        return [Parameter("values", Parameter.VAR_POSITIONAL)]
+
+
+def _leading_names(parameters: list[Parameter], leading: int) -> list[str]:
+    """Return the names that the leading arguments take, "" for positional-only ones.
+
+    Raises:
+        ArgumentError: there are too few parameters.
+    """
+    names: list[str] = []
+    for parameter in parameters[:leading]:
+        if parameter.kind is Parameter.VAR_POSITIONAL:
+            return names
+        if parameter.kind not in (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD):
+            break
+        named = parameter.kind is Parameter.POSITIONAL_OR_KEYWORD
+        names.append(parameter.name if named else "")
+    if len(names) < leading:
+        raise ArgumentError("takes no caller as its first parameter")
+    return names
+
+
+def _converters(parameters: list[Parameter]) -> dict[str, Conversion]:
+    """Return the conversions by parameter; that of `*args` or `**args` under "*"."""
+    converters = {}
+    for parameter in parameters:
+        if parameter.annotation is Parameter.empty:
+            continue
+        convert = conversion(parameter.annotation)
+        if convert is not None:
+            if parameter.default is None:  # `n: int = None` has always meant int | None
+                convert = _or_none(convert)
+            variable = parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
+            converters["*" if variable else parameter.name] = convert
+    return converters
+
+
+def _or_none(convert: Conversion) -> Conversion:
+    return lambda value: None if value is None else convert(value)
+
+
+def _convert(convert: Conversion, name: str, value: object) -> object:
+    try:
+        return convert(value)
+    except ValueError as error:
+        raise ArgumentError(f"{shorten(name)}: {error}") from None
+
+
+def _as_names(names: Sequence[object]) -> list[str]:
+    """Perl's keys are text: a number that stands for one becomes text."""
+    converted = []
+    for name in names:
+        if type(name) not in (str, int):
+            raise ArgumentError(f"takes names and values, got {type(name).__name__} for a name")
+        converted.append(str(name))
+    return converted
+
+
+def _sorted(names: frozenset[str] | set[str]) -> str:
+    return ", ".join(sorted(names))
