@@ -87,8 +87,8 @@ class EventMux:
                 order.
 
         Returns:
-            The event; None if there is nothing to wait for: no handle is watched (or not
-            `only`), nothing is queued, and no timeout is given.
+            The event; None if there is nothing to wait for: no handle is watched, nothing is
+            queued, and no timeout is given; or `only` is given and is not watched.
 
         Raises:
             ValueError: a timeout is negative.
@@ -105,7 +105,10 @@ class EventMux:
                 event = self._next_event(only)
                 if event is not None:
                     return event
-            if timeout is None and not self._is_watching(only):
+            if only is not None:
+                if only not in self._channels:
+                    return None
+            elif timeout is None and not self._channels:
                 return None
             self._turn(timeout)
             event = self._next_event(only)
@@ -120,9 +123,6 @@ class EventMux:
         """Iterate over `mux()` until there is nothing to wait for."""
         while (event := self.mux()) is not None:
             yield event
-
-    def _is_watching(self, only: Handle | None) -> bool:
-        return bool(self._channels) if only is None else only in self._channels
 
     def _turn(self, timeout: float | None) -> None:
         """Wait once; let what is ready write, then read."""

@@ -144,7 +144,7 @@ class Client:
     ) -> None:
         self._protocol = ClientProtocol(get_codec(codec), max_packet)
         self._mux = mux
-        self._name = server if isinstance(server, str) else f"fd {server.fileno()}"
+        self._name = server if isinstance(server, str) else repr(server)
         self._lost = ""  # why there is no connection any more
         self._reason = ""  # what went wrong with it, as far as is known
         self.fh = _open(mux, server, args)

@@ -87,7 +87,7 @@ class Signature:
         if len(values) < self._least:
             raise ArgumentError(f"{names[len(values)]} is missing")
         if len(values) > len(names) and not self.takes_rest:
-            raise ArgumentError(f"takes {len(names)} values, got {len(values)}")
+            raise ArgumentError(f"too many values: {len(values)}, at most {len(names)}")
         if not self._convert_any and not any(self._positional_converters):
             return values
         bound = list(values)

@@ -1,0 +1,135 @@
+import typing
+from typing import Any, Optional
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpcasync.conversions import conversion
+
+NAN = float("nan")
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "converted"),
+    [
+        (int, 3, 3),
+        (int, "3", 3),
+        (int, " -3\n", -3),
+        (int, "18446744073709551616", 2**64),
+        (int, "1e3", 1000),
+        (int, "9.00719925474099e+15", 9007199254740990),
+        (int, 3.0, 3),
+        (int, True, 1),
+        (int, b"7", 7),
+        (float, 3, 3.0),
+        (float, "0.5", 0.5),
+        (float, ".5e-1", 0.05),
+        (float, "Inf", float("inf")),
+        (float, "-Infinity", float("-inf")),
+        (bool, 1, True),
+        (bool, 0, False),
+        (bool, "", False),
+        (bool, "0", False),
+        (bool, "0.0", True),
+        (bool, None, False),
+        (str, "x", "x"),
+        (str, 42, "42"),
+        (str, 0.5, "0.5"),
+        (str, 3.0, "3"),
+        (str, True, "1"),
+        (str, False, ""),
+        (str, b"caf\xe9", "caf\xe9"),
+        (bytes, "caf\xe9", b"caf\xe9"),
+        (bytes, b"x", b"x"),
+        (list, [1, "2"], [1, "2"]),
+        (list[int], [1, "2"], [1, 2]),
+        (list[list[float]], [["1"], []], [[1.0], []]),
+        (dict, {"a": "1"}, {"a": "1"}),
+        (dict[str, float], {"a": "1"}, {"a": 1.0}),
+        (dict[int, Any], {"1": "x"}, {1: "x"}),
+        (int | None, None, None),
+        (int | None, "5", 5),
+        (Optional[int], "5", 5),  # noqa: UP045  # the old spelling is what is tested
+        (int | str, "5", "5"),
+        (int | str, 5, 5),
+        (int | float, "0.5", 0.5),
+        (list[int | None], ["1", None], [1, None]),
+        (None, None, None),
+    ],
+)
+def test_what_converts(annotation, value, converted):
+    result = conversion(annotation)(value)
+    assert result == converted
+    assert type(result) is type(converted)
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "why"),
+    [
+        (int, "three", "str 'three' is no int"),
+        (int, "", "str '' is no int"),
+        (int, "1_000", "is no int"),
+        (int, "0x10", "is no int"),
+        (int, "\u0663", "is no int"),
+        (int, "1.5", "is no int"),
+        (int, 1.5, "float 1.5 is no int"),
+        (int, "inf", "is no int"),
+        (int, "nan", "is no int"),
+        (int, "9" * 100_000, "is no int"),
+        (int, "1e999", "is no int"),
+        (int, None, "NoneType is no int"),
+        (int, [1], "list is no int"),
+        (float, "x", "is no float"),
+        (float, 10**400, "is no float"),
+        (float, None, "NoneType is no float"),
+        (bool, [], "list is no bool"),
+        (str, None, "NoneType is no str"),
+        (str, ["x"], "list is no str"),
+        (bytes, "\u263a", "beyond"),
+        (bytes, 5, "int 5 is no bytes"),
+        (list, "x", "is no list"),
+        (list[int], {"a": 1}, "dict is no list"),
+        (list[int], ["x"], "is no int"),
+        (dict, [], "list is no dict"),
+        (dict[str, int], {"a": "x"}, "is no int"),
+        (int | None, "x", "is no int, str 'x' is no None"),
+    ],
+)
+def test_what_does_not(annotation, value, why):
+    with pytest.raises(ValueError, match=why) as caught:
+        conversion(annotation)(value)
+    assert len(str(caught.value)) < 120
+
+
+@pytest.mark.parametrize("annotation", [Any, object, Exception, "int", typing.Callable, tuple[int]])
+def test_other_annotations_convert_nothing(annotation):
+    assert conversion(annotation) is None
+
+
+def test_nan():
+    assert str(conversion(float)("NaN")) == "nan"
+
+
+@given(st.integers())
+def test_integers_survive_as_text(number):
+    assert conversion(int)(str(number)) == number
+
+
+@given(st.floats(allow_nan=False))
+def test_floats_survive_as_text(number):
+    assert conversion(float)(repr(number)) == number
+
+
+@given(
+    st.sampled_from([int, float, bool, str, bytes, list[int], dict[str, int], int | None]),
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.binary(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    ),
+)
+def test_anything_converts_or_is_a_value_error(annotation, value):
+    try:
+        conversion(annotation)(value)
+    except ValueError:
+        pass

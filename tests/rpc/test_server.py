@@ -1,0 +1,465 @@
+import gc
+import logging
+import socket
+import struct
+import sys
+import types
+
+import pytest
+from support.peers import Bench, Peer
+
+from eventmux import Connect, Event, EventMux, Read
+from rpcasync import EncodeError, Fault, JSONCodec, Server, StorableCodec, url_connect
+
+
+class Procedures:
+    """What the tests call."""
+
+    def __init__(self):
+        self.parked = []
+        self.ran = []
+
+    def rpc_add(self, caller, n1: int, n2: int):
+        self.bench.rpc.return_(caller, sum=n1 + n2)
+
+    def rpc_list(self, caller, *values):
+        self.bench.rpc.return_(caller, *values)
+
+    def rpc_both(self, caller):
+        self.bench.rpc.return_(caller, 1, two=2)
+
+    def rpc_park(self, caller):
+        self.parked.append(caller)
+
+    def rpc_forget(self, caller):
+        pass
+
+    def rpc_fault(self, caller):
+        raise Fault("not for you")
+
+    def rpc_explode(self, caller):
+        raise RuntimeError("secret")
+
+    def rpc_note(self, caller, n):
+        self.ran.append(n)
+        self.bench.rpc.return_(caller)
+
+    def rpc_unsendable(self, caller):
+        self.bench.rpc.return_(caller, object())
+
+    def rpc_twice(self, caller):
+        self.bench.rpc.return_(caller, 1)
+        self.bench.rpc.return_(caller, 2)
+
+    def rpc_late_fault(self, caller):
+        self.bench.rpc.return_(caller, 1)
+        raise Fault("too late")
+
+    def rpc_big(self, caller, size: int):
+        self.ran.append(size)
+        self.bench.rpc.return_(caller, "x" * size)
+
+
+@pytest.fixture
+def procedures():
+    return Procedures()
+
+
+@pytest.fixture
+def bench(procedures):
+    with EventMux() as mux:
+        bench = procedures.bench = Bench(mux, procedures)
+        yield bench
+        bench.close()
+
+
+def log_of(caplog):
+    return [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+# Answers
+
+
+def test_names_and_lists(bench):
+    peer = bench.peer()
+    assert bench.ask(peer, 0, "add", "n1", "2", "n2", 3) == [[0, "sum", 5]]
+    assert bench.ask(peer, 1, "list", 1, None, "x") == [[1, 1, None, "x"]]
+    assert bench.ask(peer, 2, "both") == [[2, 1, "two", 2]]
+
+
+def test_ids_go_back_as_they_came(bench):
+    peer = bench.peer()
+    assert bench.ask(peer, "7", "list") == [["7"]]
+    assert bench.ask(peer, -1, "list") == [[-1]]
+
+
+def test_each_client_in_its_own_codec(bench):
+    perl, json = bench.peer(StorableCodec()), bench.peer(JSONCodec())
+    perl.send(0, "list", "caf\xe9")
+    json.send(0, "list", "caf\xe9")
+    bench.turn()
+    assert perl.read() == json.read() == [[0, "caf\xe9"]]
+
+
+def test_answers_of_a_turn_leave_in_one_write(bench, monkeypatch):
+    peer = bench.peer()
+    writes = []
+    stream = bench.mux._stream(next(iter(bench.rpc.clients)))
+    send = stream._send
+    monkeypatch.setattr(stream, "_send", lambda data: writes.append(len(data)) or send(data))
+    peer.sock.sendall(b"".join(peer.packet(id, "list") for id in range(100)))
+    bench.turn()
+    assert len(peer.read()) == 100
+    assert len(writes) == 1
+
+
+def test_a_parked_call_is_answered_later_and_once(bench, procedures):
+    peer = bench.peer()
+    assert bench.ask(peer, 0, "park") == []
+    (caller,) = procedures.parked
+    assert (caller.id, caller.procedure, caller.alive) == (0, "park", True)
+    assert bench.rpc.return_(caller, "late") is True
+    with pytest.raises(ValueError, match=r"<Caller 0 park of fd \d+> is answered already"):
+        bench.rpc.return_(caller, "again")
+    with pytest.raises(ValueError, match="answered already"):
+        bench.rpc.error(caller, "again")
+    bench.turn()
+    assert peer.read() == [[0, "late"]]
+
+
+def test_a_client_that_has_gone_is_a_no_op(bench, procedures):
+    peer = bench.peer()
+    bench.ask(peer, 0, "park")
+    bench.ask(peer, 1, "park")
+    peer.sock.close()
+    bench.turn()
+    first, second = procedures.parked
+    assert not first.alive
+    assert bench.rpc.return_(first, 1) is False
+    assert bench.rpc.error(second, "x") is False
+    with pytest.raises(ValueError, match="answered already"):
+        bench.rpc.return_(first, 1)
+
+
+def test_a_socket_that_the_program_killed_itself(bench, procedures):
+    peer = bench.peer()
+    bench.ask(peer, 0, "park")
+    (caller,) = procedures.parked
+    bench.mux.kill(caller.fh)
+    assert bench.rpc.return_(caller, 1) is False
+    assert bench.rpc.clients == set()
+
+
+def test_wrong_calls_raise_at_the_call(bench, procedures):
+    bench.ask(bench.peer(), 0, "park")
+    with pytest.raises(TypeError, match="caller is 'x', must be what the procedure was given"):
+        bench.rpc.return_("x", 1)
+    with pytest.raises(TypeError, match="error text is 5, must be a str"):
+        bench.rpc.error(procedures.parked[0], 5)
+    with pytest.raises(EncodeError):
+        bench.rpc.return_(procedures.parked[0], object())
+    assert bench.rpc.return_(procedures.parked[0], "fine") is True
+    with pytest.raises(ValueError, match="max_packet is 3"):
+        Server(bench.mux, max_packet=3)
+
+
+# What goes wrong in a call
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (["nothing"], "No sub 'nothing' in package 'Procedures'"),
+        (["__init__"], "No sub '__init__' in package 'Procedures'"),
+        (["../x"], "No sub '../x' in package 'Procedures'"),
+        ([""], "No sub '' in package 'Procedures'"),
+        (["x" * 10_000_000], f"No sub '{'x' * 57}...' in package 'Procedures'"),
+        (["add", "n1", 1], "add: n2 is missing"),
+        (["add", "n1", 1, "n2"], "add: takes names and values, got an odd number of them: 3"),
+        (["add", "n1", 1, "n2", []], "add: n2: list is no int"),
+        (["add", "n1", 1, "n2", 2, "n3", 3], "add: unknown name n3"),
+        (["fault"], "not for you"),
+        (["forget"], "forget: gave no answer"),
+        (["unsendable"], "unsendable: the answer cannot be sent"),
+        (["methods", "defs", 1], "methods: this server has no definitions"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_errors_that_the_client_survives(bench, call, text):
+    peer = bench.peer()
+    assert bench.ask(peer, 0, *call) == [[0, "error", text, "errors", [text]]]
+    assert bench.ask(peer, 1, "add", "n1", 1, "n2", 1) == [[1, "sum", 2]]
+
+
+def test_a_failure_ends_its_client_but_no_packet_is_lost(bench, procedures, caplog):
+    peer, other = bench.peer(), bench.peer()
+    packets = [("note", "n", 1), ("explode",), ("note", "n", 2)]
+    peer.sock.sendall(b"".join(peer.packet(id, *call) for id, call in enumerate(packets)))
+    other.send(0, "note", "n", 3)
+    bench.turn()
+    assert procedures.ran == [1, 2, 3]
+    assert peer.read() == [[0], [2]]
+    assert peer.ended
+    assert other.read() == [[0]]
+    assert not other.ended
+    assert len(bench.rpc.clients) == 1
+    failure, disconnect = caplog.records[-2:]
+    assert failure.message == "procedure explode failed"
+    assert str(failure.exc_info[1]) == "secret"
+    assert "disconnected: procedure explode failed" in disconnect.message
+
+
+def test_a_call_that_is_forgotten_later(bench, procedures, caplog):
+    peer = bench.peer()
+    bench.ask(peer, 0, "park")
+    procedures.parked.clear()
+    gc.collect()
+    assert bench.rpc.io(None) is None
+    bench.turn()
+    assert peer.read() == [[0, "error", "park: gave no answer", "errors", ["park: gave no answer"]]]
+    assert log_of(caplog) == ["procedure park dropped call 0 without an answer"]
+
+
+def test_a_forgotten_call_of_a_client_that_has_gone(bench, procedures, caplog):
+    peer = bench.peer()
+    bench.ask(peer, 0, "park")
+    peer.sock.close()
+    bench.turn()
+    procedures.parked.clear()
+    gc.collect()
+    bench.rpc.io(None)
+    assert log_of(caplog) == []
+
+
+def test_two_answers_are_the_programs_mistake(bench):
+    peer = bench.peer()
+    assert bench.ask(peer, 0, "twice") == [[0, 1]]
+    assert peer.ended
+
+
+def test_a_fault_after_the_answer_is_logged(bench, caplog):
+    peer = bench.peer()
+    assert bench.ask(peer, 0, "late_fault") == [[0, 1]]
+    assert log_of(caplog) == ["procedure late_fault failed after its answer: too late"]
+    assert not peer.ended
+
+
+def test_methods(bench):
+    (answer,) = bench.ask(bench.peer(), 0, "methods")
+    names = [name.removeprefix("rpc_") for name in dir(Procedures) if name.startswith("rpc_")]
+    assert answer == [0, "methods", {name: {} for name in names}]
+
+
+# What is wrong on the wire
+
+
+@pytest.mark.parametrize(
+    ("stream", "why"),
+    [
+        (b"\0\0\0\0", "packet too short: header announces -4 bytes"),
+        (b"\0\0\0\x06xx", "packet too short: header announces 2 bytes"),
+        (b"\xff\xff\xff\xff", "packet too large: record of 4294967291 bytes, limit is 16777212"),
+        (b"GET / HTTP/1.1\r\n", "packet too large"),
+        (b"\0\0\0\x0aGARBAG", "bad-header"),
+        (b"\0\0\0\x0a\x04\x0b\x08123", "native-order"),
+        (b"\0\0\0\x0b\x05\x0b\x02\0\0\0\x05", "truncated"),
+        (b"\0\0\0\x07[7]", "not a call: list of length 1"),
+        (b"\0\0\0\x07[7[", "bad-json"),
+        (b"\0\0\0\x0a[{},3]", "the procedure is int"),
+        (b'\0\0\0\x0b[{},""]', "the id is dict"),
+    ],
+)
+def test_malformed_packets(bench, caplog, stream, why):
+    peer, other = bench.peer(), bench.peer()
+    peer.send(0, "add", "n1", 1, "n2", 1)
+    bench.turn()
+    assert peer.read() == [[0, "sum", 2]]
+    fresh = bench.peer()
+    fresh.sock.sendall(stream)
+    bench.turn()
+    assert fresh.read() == []
+    assert fresh.ended
+    (line,) = log_of(caplog)
+    assert "disconnected: " in line
+    assert why in line
+    assert "\n" not in line
+    assert len(line) < 300
+    assert bench.ask(other, 0, "add", "n1", 1, "n2", 2) == [[0, "sum", 3]]
+    assert len(bench.rpc.clients) == 2
+
+
+def test_calls_in_front_of_a_malformed_packet_are_answered(bench):
+    peer = bench.peer()
+    peer.sock.sendall(peer.packet(0, "list", 1) + b"\0\0\0\x01" + peer.packet(1, "list", 2))
+    bench.turn()
+    assert peer.read() == [[0, 1]]
+    assert peer.ended
+
+
+def test_half_a_header_waits_and_harms_nobody(bench):
+    peer, other = bench.peer(), bench.peer()
+    peer.sock.sendall(b"\0\0")
+    bench.turn()
+    assert bench.ask(other, 0, "list") == [[0]]
+    assert len(bench.rpc.clients) == 2
+    peer.sock.sendall(peer.packet(0, "list", "x")[2:])
+    bench.turn()
+    assert peer.read() == [[0, "x"]]
+
+
+def test_a_client_that_closes_in_the_middle_of_a_packet(bench):
+    peer = bench.peer()
+    peer.sock.sendall(peer.packet(0, "list")[:-1])
+    peer.sock.close()
+    bench.turn()
+    assert bench.rpc.clients == set()
+
+
+def test_a_client_that_closes_in_the_middle_of_an_answer(bench):
+    peer, other = bench.peer(), bench.peer()
+    peer.send(0, "big", "size", 3_000_000)
+    bench.turn()
+    assert len(peer.sock.recv(1000)) == 1000
+    peer.sock.close()
+    bench.turn()
+    assert len(bench.rpc.clients) == 1
+    assert bench.ask(other, 0, "list") == [[0]]
+
+
+def test_a_client_that_asks_and_shuts_down_its_side_is_answered(bench):
+    peer = bench.peer()
+    peer.send(0, "big", "size", 3_000_000)
+    peer.send(1, "list", "last")
+    peer.sock.shutdown(socket.SHUT_WR)
+    packets = []
+    while not peer.ended:
+        bench.turn()
+        packets += peer.read()
+    assert [packet[0] for packet in packets] == [0, 1]
+    assert bench.rpc.clients == set()
+
+
+def test_a_client_that_does_not_read_is_not_served(bench, procedures):
+    peer, other = bench.peer(), bench.peer()
+    for id in range(100):
+        peer.send(id, "big", "size", 500_000)
+    bench.turn()
+    served = len(procedures.ran)
+    assert served < 10
+    bench.turn()
+    assert len(procedures.ran) == served
+    assert bench.ask(other, 0, "list") == [[0]]
+    packets = []
+    while len(packets) < 100:
+        packets += peer.read()
+        bench.turn()
+    assert [packet[0] for packet in packets] == list(range(100))
+
+
+def test_a_limit_of_its_own():
+    with EventMux() as mux:
+        bench = Bench(mux, {"rpc_x": lambda caller: bench.rpc.return_(caller)}, max_packet=100)
+        peer = bench.peer()
+        assert bench.ask(peer, 0, "x") == [[0]]
+        assert bench.ask(peer, 0, "x" * 100) == []
+        assert peer.ended
+        bench.close()
+
+
+# Clients, listeners and other people's events
+
+
+@pytest.mark.parametrize("url", ["tcp://127.0.0.1:0", "unix://{}/socket"])
+def test_a_listener_brings_clients(bench, tmp_path, url):
+    assert not bench.rpc.has_clients()
+    listener = bench.rpc.listen(url.format(tmp_path))
+    assert bench.rpc.has_clients()
+    name = listener.getsockname()
+    address = f"tcp://127.0.0.1:{name[1]}" if isinstance(name, tuple) else f"unix://{name}"
+    with url_connect(address) as sock:
+        peer = Peer(sock)
+        assert bench.ask(peer, 0, "list", 1) == [[0, 1]]
+        assert len(bench.rpc.clients) == 1
+        bench.rpc.close_listeners()
+        assert bench.rpc.has_clients()
+        assert bench.ask(peer, 1, "list", 2) == [[1, 2]]
+    bench.turn()
+    assert not bench.rpc.has_clients()
+    assert bench.foreign == []
+
+
+def test_a_listener_that_cannot_be(bench):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        with pytest.raises(OSError, match="in use"):
+            bench.rpc.listen(f"tcp://127.0.0.1:{taken.getsockname()[1]}")
+    assert not bench.rpc.has_clients()
+
+
+def test_foreign_events_come_back(bench):
+    class Mine(Event):
+        type = "mine"
+
+    with socket.socket() as stranger:
+        for event in (Mine(), Event(), Read(stranger, b"x"), Connect(stranger, stranger)):
+            assert bench.rpc.io(event) is event
+    assert bench.rpc.io(None) is None
+
+
+def test_two_servers_on_one_mux():
+    with EventMux() as mux:
+        first = Bench(mux, {"rpc_who": lambda caller: first.rpc.return_(caller, "first")})
+        second = Bench(mux, {"rpc_who": lambda caller: second.rpc.return_(caller, "second")})
+        one, two = first.peer(), second.peer()
+        one.send(0, "who")
+        two.send(0, "who")
+        while (event := mux.mux(0)).type != "timeout":
+            assert second.rpc.io(first.rpc.io(event)) is None
+        assert one.read() == [[0, "first"]]
+        assert two.read() == [[0, "second"]]
+        first.close()
+        second.close()
+
+
+def test_the_default_namespace_is_the_module_of_the_caller():
+    module = types.ModuleType("program")
+    code = "def make(Server, mux): return Server(mux)\ndef rpc_mine(caller): pass"
+    exec(code, vars(module))
+    with EventMux() as mux:
+        rpc = module.make(Server, mux)
+        assert rpc._namespace.names() == ["mine"]
+        assert rpc._namespace.name == "program"
+
+
+def test_a_mux_that_is_only_like_one(caplog):
+    class Small:
+        def __init__(self):
+            self.calls = []
+
+        def add(self, fh, **options):
+            self.calls.append("add")
+
+        def send(self, fh, *data, later=False):
+            self.calls.append(b"".join(data))
+            return 0
+
+        def kill(self, fh, reason=None):
+            self.calls.append(f"kill: {reason}")
+
+    mux = Small()
+    rpc = Server(mux, {"rpc_x": lambda caller: rpc.return_(caller)})
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        rpc.add_client(ours)
+        peer = Peer(theirs)
+        assert rpc.io(Read(ours, peer.packet(0, "x") + struct.pack("!I", 1))) is None
+        assert mux.calls[:3] == ["add", peer.packet(0), b""]
+        assert mux.calls[3].startswith("kill: packet too short")
+        assert rpc.clients == set()
+
+
+def test_procedures_may_end_the_program(bench, procedures):
+    procedures.rpc_exit = lambda caller: sys.exit(3)
+    peer = bench.peer()
+    peer.send(0, "exit")
+    with pytest.raises(SystemExit):
+        bench.turn()

@@ -1,0 +1,203 @@
+import functools
+
+import pytest
+
+from rpcasync import signatures
+from rpcasync.errors import ArgumentError
+from rpcasync.signatures import Signature, signature_of
+
+
+def call(function, *values, leading=0):
+    """Bind the values and call, as a server or client does."""
+    args, named = Signature(function, leading).bind(list(values))
+    return function(*(["caller"] * leading), *args, **named)
+
+
+def refusal(function, *values, leading=0):
+    with pytest.raises(ArgumentError) as caught:
+        call(function, *values, leading=leading)
+    return str(caught.value)
+
+
+def test_a_list():
+    assert call(lambda *parts: parts, 1, "a", None) == (1, "a", None)
+    assert call(lambda *parts: parts) == ()
+
+
+def test_exactly_so_many_values():
+    def move(x, y, /):
+        return x, y
+
+    assert call(move, 1, 2) == (1, 2)
+    assert refusal(move, 1) == "y is missing"
+    assert refusal(move, 1, 2, 3) == "too many values: 3, at most 2"
+    assert call(lambda x=7, /: x) == 7
+
+
+def test_pairs():
+    def add(n1, n2=10, *, n3=100):
+        return n1 + n2 + n3
+
+    assert call(add, "n1", 1) == 111
+    assert call(add, "n3", 3, "n2", 2, "n1", 1) == 6
+    assert call(add, "n1", 1, "n1", 2) == 112  # Perl: the last one counts
+    assert refusal(add, "n2", 2) == "n1 is missing"
+    assert refusal(add, "n1", 1, "n9", 2) == "unknown name n9"
+    assert refusal(add, "n1") == "takes names and values, got an odd number of them: 1"
+    assert refusal(add, None, 1) == "takes names and values, got NoneType for a name"
+    assert refusal(add, [], 1) == "takes names and values, got list for a name"
+    assert refusal(add, "n1", 1, "x" * 1000, 1) == f"unknown name {'x' * 57}..."
+
+
+def test_any_names():
+    assert call(lambda **pairs: pairs, "a", 1, "not a name", 2) == {"a": 1, "not a name": 2}
+    assert call(lambda **pairs: pairs, 1, "one") == {"1": "one"}  # a Perl key is text
+
+
+def test_a_value_then_pairs():
+    def log(level, /, **fields):
+        return level, fields
+
+    assert call(log, "info", "user", "x", "level", 3) == ("info", {"user": "x", "level": 3})
+    assert refusal(log) == "level is missing"
+    assert refusal(log, "info", "user").startswith("takes names and values")
+
+
+def test_values_then_a_rest():
+    def wrap(device, procedure, *args):
+        return device, procedure, args
+
+    assert call(wrap, "d", "p", 1, 2) == ("d", "p", (1, 2))
+    assert refusal(wrap, "d") == "procedure is missing"
+    assert call(lambda *args, **named: (args, named), "a", 1) == (("a", 1), {})
+    with pytest.raises(ArgumentError, match="takes a list, but requires depth by name"):
+        Signature(lambda *args, depth: None)
+
+
+def test_the_caller_is_not_a_value():
+    def procedure(caller, n):
+        return caller, n
+
+    assert call(procedure, "n", 1, leading=1) == ("caller", 1)
+    assert refusal(procedure, "n", 1, "caller", 2, leading=1) == "unknown name caller"
+    open_ended = lambda caller, **pairs: pairs  # noqa: E731
+    assert refusal(open_ended, "caller", 2, leading=1) == "the name caller is taken"
+    assert call(lambda caller, /, **pairs: pairs, "caller", 2, leading=1) == {"caller": 2}
+    assert call(lambda *everything: everything, 1, leading=1) == ("caller", 1)
+    for no_caller in (lambda: None, lambda **pairs: None, lambda *, n: None):
+        with pytest.raises(ArgumentError, match="takes no caller"):
+            Signature(no_caller, 1)
+
+
+def test_conversion_by_annotation():
+    def typed(n: int, words: list[str] = [], limit: float = None):  # noqa: B006, RUF013
+        return n, words, limit
+
+    assert call(typed, "n", "3") == (3, [], None)
+    assert call(typed, "n", "3", "words", [1], "limit", None) == (3, ["1"], None)
+    assert refusal(typed, "n", "x") == "n: str 'x' is no int"
+
+    def listed(first: int, /, *rest: float):
+        return first, rest
+
+    assert call(listed, "1", "2", "0.5") == (1, (2.0, 0.5))
+    assert refusal(listed, "1", "2", "x") == "value 3: str 'x' is no float"
+    assert refusal(listed, "x") == "first: str 'x' is no int"
+
+    def others(n: int, **more: int):
+        return n, more
+
+    assert call(others, "n", "1", "m", "2") == (1, {"m": 2})
+    assert refusal(others, "n", "1", "m" * 99, "x").startswith("m" * 57 + "...: str 'x'")
+
+
+def test_annotations_as_text(caplog):
+    def postponed(n: "int"):
+        return n
+
+    assert call(postponed, "n", "3") == 3
+
+    def unknown(n: "NoSuchType"):  # noqa: F821
+        return n
+
+    assert call(unknown, "n", "3") == "3"
+    assert "annotations of" in caplog.text
+
+
+def test_functions_written_in_c():
+    values = []
+    assert call(values.append, 1) is None
+    assert values == [1]
+    assert refusal(values.append, 1, 2) == "too many values: 2, at most 1"
+    assert call(max, 1, 3, 2) == 3  # it tells no signature: any list
+
+
+def test_methods_partials_and_objects():
+    class Thing:
+        def method(self, n):
+            return n
+
+        __call__ = method
+
+    assert call(Thing().method, "n", 1) == 1
+    assert call(Thing(), "n", 1) == 1
+    assert call(functools.partial(lambda a, b: (a, b), 1), "b", 2) == (1, 2)
+
+
+def test_errors_go_to_a_parameter_of_that_name():
+    problem = ValueError("x")
+
+    def fail(function):
+        signature = Signature(function)
+        if not signature.takes_error:
+            return "raised"
+        args, named = signature.bind_error(problem)
+        return function(*args, **named)
+
+    assert fail(lambda sum=None, error=None: (sum, error)) == (None, problem)
+    assert fail(lambda sum, error: (sum, error)) == (None, problem)
+    assert fail(lambda **named: named) == {"error": problem}
+    assert fail(lambda a, b=2, /, *, error: (a, b, error)) == (None, 2, problem)
+    assert fail(lambda *values, error=None: (values, error)) == ((), problem)
+    assert fail(lambda sum: None) == "raised"
+    assert fail(lambda *values: None) == "raised"
+
+
+def test_an_error_parameter_is_none_when_there_is_none():
+    def done(sum, error):
+        return sum, error
+
+    args, named = Signature(done).bind_result(["sum", 5])
+    assert done(*args, **named) == (5, None)
+    args, named = Signature(done).bind_result(["sum", 5, "error", "mine"])
+    assert done(*args, **named) == (5, "mine")
+
+
+def test_signatures_are_kept_by_code_and_no_longer_than_needed(monkeypatch):
+    monkeypatch.setattr(signatures, "_known", {})
+    monkeypatch.setattr(signatures, "_MAX_KNOWN", 2)
+
+    def make():
+        return lambda sum: sum
+
+    assert signature_of(make()) is signature_of(make())
+
+    class Thing:
+        def method(self, n):
+            return n
+
+    bound, plain = signature_of(Thing().method), signature_of(Thing.method)
+    assert (bound.names, plain.names) == ({"n"}, {"self", "n"})
+    assert len(signatures._known) <= 2
+
+    def annotated(kind):
+        def done(n: kind):
+            return n
+
+        return done
+
+    assert signature_of(annotated(int)).bind(["n", "1"]) == ((), {"n": 1})
+    assert signature_of(annotated(float)).bind(["n", "1"]) == ((), {"n": 1.0})
+    wrapped = functools.wraps(lambda a, b: None)(lambda *args: None)
+    assert signature_of(wrapped).names == {"a", "b"}
+

@@ -1,0 +1,96 @@
+"""Start programs as users do, learn where they listen, and make sure that they end."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PROGRAMS = ROOT / "tests" / "integration" / "programs"
+PERL = ROOT / "tests" / "integration" / "perl"
+LIMIT = 60.0  # seconds, for anything that a test waits for: far beyond what it takes
+
+
+class Program:
+    """A program that runs beside the test; `log` collects the lines of its stderr."""
+
+    def __init__(self, command: Sequence[str | Path], **options: object) -> None:
+        self.process = subprocess.Popen(
+            [os.fspath(part) for part in command],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            **options,  # type: ignore[arg-type]
+        )
+        self.log: list[str] = []
+        self._changed = threading.Condition()
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+
+    def _read_log(self) -> None:
+        for line in self.process.stderr:
+            with self._changed:
+                self.log.append(line.rstrip("\n"))
+                self._changed.notify_all()
+
+    def wait_for_log(self, part: str) -> str:
+        """Return the first line of stderr with the text in it; wait until there is one."""
+
+        def found() -> str | None:
+            return next((line for line in self.log if part in line), None)
+
+        with self._changed:
+            assert self._changed.wait_for(found, LIMIT), f"no {part!r} in {self.log}"
+            return found()
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self._reader.join()
+        self.process.stdout.close()
+        self.process.stderr.close()
+
+
+@contextmanager
+def listening(
+    program: Path = PROGRAMS / "calc_server.py", url: str = "tcp://127.0.0.1:0", *urls: str
+) -> Iterator[tuple[str, Program]]:
+    """Run a server with `rpcasync listen`; give the URL that it listens on, and the program."""
+    options = [option for each in (url, *urls) for option in ("-u", each)]
+    server = Program([sys.executable, "-m", "rpcasync", "listen", *options, program])
+    try:
+        line = server.wait_for_log("listening on")
+        yield line.rpartition(" ")[2], server
+    finally:
+        server.stop()
+
+
+@contextmanager
+def perl_listening(url: str = "tcp://127.0.0.1:0") -> Iterator[str]:
+    """Run the Perl server; give the URL that it listens on."""
+    server = Program(["perl", PERL / "rpc_server.pl", url])
+    try:
+        yield server.process.stdout.readline().strip()
+    finally:
+        server.stop()
+
+
+def run(
+    *command: str | Path, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end and return what it printed."""
+    return subprocess.run(
+        [os.fspath(part) for part in command],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
+        check=False,
+    )
