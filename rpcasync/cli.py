@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         status: int = options.run(options)
     except KeyboardInterrupt:
         print("rpcasync: interrupted", file=sys.stderr)
-        return 1
+        return 0 if options.run is _listen else 1  # it is how a server is told to stop
     except (RPCError, URLError, OSError) as error:
         print(f"rpcasync: {error}", file=sys.stderr)
         return 2 if isinstance(error, URLError) else 1
@@ -79,9 +79,12 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
     if not seconds >= 0:
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
     return seconds
 
 
@@ -106,10 +109,7 @@ def _listen(options: argparse.Namespace) -> int:
     os.environ[FDS_VARIABLE] = ",".join(str(sock.detach()) for sock in listeners)
     sys.argv = [options.program, *options.arguments]
     sys.path[0] = os.path.dirname(os.path.abspath(options.program))
-    try:
-        runpy.run_path(options.program, run_name="__main__")
-    except KeyboardInterrupt:
-        print("rpcasync: interrupted", file=sys.stderr)
+    runpy.run_path(options.program, run_name="__main__")
     return 0
 
 

@@ -41,6 +41,10 @@ def rpc_park(caller):
     parked.append(caller)
 
 
+def rpc_parked(caller):
+    rpc.return_(caller, count=len(parked))
+
+
 def rpc_release(caller):
     for other in reversed(parked):
         rpc.return_(other, released=other.id)

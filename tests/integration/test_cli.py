@@ -1,0 +1,174 @@
+"""The command line as a user meets it: real processes, what they print, how they end."""
+
+import json
+import signal
+import socket
+import sys
+
+import pytest
+from support.programs import LIMIT, PROGRAMS, Program, listening, run
+
+from eventmux import EventMux
+from rpcasync import Client, Disconnected
+
+CALC = PROGRAMS / "calc_server.py"
+CHILD = f"python://{CALC}"
+
+
+def rpcasync(*arguments):
+    return run(sys.executable, "-m", "rpcasync", *arguments)
+
+
+def told(result):
+    return result.returncode, result.stdout, result.stderr
+
+
+def test_call_starts_a_server_and_prints_the_sum():
+    result = rpcasync("call", "python://examples/add_server.py", "add_numbers", "n1=2", "n2=3")
+    assert told(result) == (0, "sum=5\n", "")
+
+
+@pytest.mark.parametrize("codec", ["storable", "json"])
+@pytest.mark.parametrize("url", ["tcp://127.0.0.1:0", "unix://{}/socket"])
+def test_call_a_listening_server(tmp_path, url, codec):
+    with listening(url=url.format(tmp_path)) as (address, _):
+        result = rpcasync("call", address, "add_numbers", "n1=-2", "n2=40", "--codec", codec)
+        assert told(result) == (0, "sum=38\n", "")
+
+
+def test_values_are_json_where_they_parse_and_text_where_not():
+    pairs = ["a=1", "b=[1, null]", 'c={"d": "e"}', "f=plain text", 'g="quoted"', "h=x=y", "i="]
+    result = rpcasync("call", CHILD, "echo", *pairs)
+    assert result.stderr == ""
+    assert result.stdout.splitlines() == [
+        "a=1",
+        "b=[1, null]",
+        'c={"d": "e"}',
+        "f=plain text",
+        "g=quoted",
+        "h=x=y",
+        "i=",
+    ]
+
+
+def test_an_answer_that_is_no_pairs_is_printed_line_by_line():
+    assert told(rpcasync("call", CHILD, "sum")) == (0, "0\n", "")
+
+
+def test_methods():
+    result = rpcasync("methods", "python://examples/add_server.py")
+    assert told(result) == (0, "add_numbers\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (["call", CHILD, "nothing"], 1, "rpcasync: No sub 'nothing' in package 'main'\n"),
+        (["call", CHILD, "refuse", "why=because"], 1, "rpcasync: because\n"),
+        (["call", CHILD, "add_numbers", "n1=1"], 1, "rpcasync: add_numbers: n2 is missing\n"),
+        (["call", CHILD, "park", "--timeout", "0.01"], 1, "rpcasync: park: no answer within 0.01"),
+        (["call", CHILD, "explode"], 1, "the server closed the connection\n"),
+        (["call", "unix:///no/such/socket", "x"], 1, "No such file or directory\n"),
+        (["call", "python://no_such.py", "x"], 1, "No such file or directory: 'no_such.py'\n"),
+        (["call", "http://x", "y"], 2, "the scheme 'http' is not tcp or unix\n"),
+        (["call", "tcp://localhost", "y"], 2, "expected tcp://host:port\n"),
+        (["call", CHILD, "x", "no_value"], 2, "'no_value' is not key=value\n"),
+        (["call", CHILD, "x", "--timeout", "-1"], 2, "'-1' is not a number of seconds\n"),
+        (["listen", "-u", "tcp://127.0.0.1:0", "no_such.py"], 2, "no such file: no_such.py\n"),
+        (["listen", "no_such.py"], 2, "the following arguments are required: -u\n"),
+        (["listen", "-u", "unix:///no/such/folder/x", str(CALC)], 1, "cannot listen on unix://"),
+        ([], 2, "the following arguments are required: COMMAND\n"),
+    ],
+    ids=lambda value: " ".join(value[:3])[-40:] if isinstance(value, list) else None,
+)
+def test_what_goes_wrong(arguments, status, message):
+    result = rpcasync(*arguments)
+    assert result.returncode == status
+    assert result.stdout == ""
+    assert message in result.stderr
+    if "explode" not in arguments:
+        assert "Traceback" not in result.stderr
+
+
+def test_listen_on_several_urls_until_told_to_stop(tmp_path):
+    path = f"unix://{tmp_path}/socket"
+    with listening(CALC, "tcp://127.0.0.1:0", path) as (address, server):
+        for url in (address, path):
+            assert rpcasync("call", url, "sum").stdout == "0\n"
+        assert rpcasync("call", path, "stop").stdout == "stopping=1\n"
+        assert server.process.wait(LIMIT) == 0
+
+
+def test_listen_hands_the_arguments_on():
+    command = [sys.executable, "-m", "rpcasync", "listen", "-u", "tcp://127.0.0.1:0"]
+    server = Program([*command, CALC, "one", "-u", "two"])
+    try:
+        address = server.wait_for_log("listening on").rpartition(" ")[2]
+        answer = rpcasync("call", address, "whoami").stdout.splitlines()
+        assert json.loads(answer[1].removeprefix("argv=")) == ["one", "-u", "two"]
+    finally:
+        server.stop()
+
+
+def test_a_program_listens_by_itself(tmp_path):
+    path = tmp_path / "socket"
+    server = Program([sys.executable, CALC, "--other", "-u", f"unix://{path}"])
+    try:
+        with EventMux() as mux:
+            assert connect_when_there(mux, path).call("sum").result(LIMIT) == (0,)
+    finally:
+        server.stop()
+
+
+def connect_when_there(mux, path):
+    """Connect to a server that is about to listen, as soon as it does."""
+    while True:
+        client = Client(mux, f"unix://{path}")
+        try:
+            client.methods().result(LIMIT)
+        except Disconnected:
+            client.disconnect()
+        else:
+            return client
+
+
+@pytest.mark.parametrize("arguments", [[], ["-u", "http://x"], ["-u", "unix:///no/such/dir/x"]])
+def test_a_program_without_clients_says_how_to_start_it(arguments):
+    result = run(sys.executable, CALC, *arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("usage: calc_server.py -u URL")
+    assert "Traceback" not in result.stderr
+
+
+def test_ctrl_c_ends_listen_without_a_traceback():
+    with listening() as (_, server):
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(LIMIT) == 0
+        server._reader.join()
+        assert server.log[1:] == ["rpcasync: interrupted"]
+
+
+def test_ctrl_c_ends_call_without_a_traceback():
+    with listening() as (address, _):
+        caller = Program([sys.executable, "-m", "rpcasync", "call", address, "park"])
+        try:
+            while rpcasync("call", address, "parked").stdout != "count=1\n":
+                pass
+            caller.process.send_signal(signal.SIGINT)
+            assert caller.process.wait(LIMIT) == 1
+            caller._reader.join()
+            assert caller.log == ["rpcasync: interrupted"]
+        finally:
+            caller.stop()
+
+
+def test_the_log_of_a_server_has_one_line_for_a_bad_client():
+    with listening() as (address, server):
+        port = int(address.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port)) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert sock.recv(100) == b""
+        line = server.wait_for_log("disconnected")
+        assert line.startswith("WARNING rpcasync: client 127.0.0.1:")
+        assert "packet too large" in line
+        assert rpcasync("call", address, "sum").stdout == "0\n"
