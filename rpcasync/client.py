@@ -16,7 +16,7 @@ from itertools import chain
 from typing import Any, cast
 
 from eventmux import EventMux
-from eventmux.events import Event
+from eventmux.events import Closed, Event
 from rpcasync._log import log
 from rpcasync.codecs import Codec, get_codec
 from rpcasync.errors import CallTimeout, Disconnected, ProtocolError, RemoteError, RPCError
@@ -145,8 +145,7 @@ class Client:
         self._protocol = ClientProtocol(get_codec(codec), max_packet)
         self._mux = mux
         self._name = server if isinstance(server, str) else repr(server)
-        self._lost = ""  # why there is no connection any more
-        self._reason = ""  # what went wrong with it, as far as is known
+        self._reason = ""  # why the connection ended, as far as is known
         self.fh = _open(mux, server, args)
 
     def __getattr__(self, name: str) -> Callable[..., Call]:
@@ -168,15 +167,15 @@ class Client:
         RPCError, and is raised out of `io()` if it has none. Without a callback the outcome is
         there for `Call.result()`.
 
+        A call on a connection that has ended fails like one that was under way: with
+        `Disconnected`, when the loop turns.
+
         Raises:
             EncodeError: an argument cannot be sent.
-            Disconnected: the connection has ended.
             TypeError: the name of the procedure is no str.
         """
         if not isinstance(procedure, str):
             raise TypeError(f"procedure is {procedure!r}, must be a str")
-        if self._lost:
-            raise Disconnected(f"{self._name}: {self._lost}")
         values = list(args)
         callback: Any = values.pop() if values and callable(values[-1]) else None
         if named:
@@ -185,8 +184,8 @@ class Client:
         call.id, packet = self._protocol.call(procedure, values, call)
         try:
             self._mux.send(self.fh, packet, later=True)
-        except KeyError:  # the program killed or removed the socket without asking us
-            self._lose("the socket is not watched any more")
+        except KeyError:  # there will be no event any more that could fail the call
+            self._mux.push_event(Closed(self.fh, reason="the socket is not watched any more"))
         return call
 
     def has_requests(self) -> bool:
@@ -223,7 +222,8 @@ class Client:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             event = self._mux.mux(left, only=self.fh)
             if event is None:
-                self._lose("the socket is not watched any more")
+                self._reason = self._reason or "the socket is not watched any more"
+                self._lose()
             elif event.fh is not None:
                 self.io(event)
             elif not left:
@@ -253,7 +253,8 @@ class Client:
             try:
                 self._take_messages()
             finally:
-                self._lose(self._reason or details.reason or "the server closed the connection")
+                self._reason = self._reason or details.reason or "the server closed the connection"
+                self._lose()
         return None
 
     def _take_messages(self) -> None:
@@ -315,7 +316,6 @@ class Client:
             self._mux.kill(self.fh)
         except KeyError:
             pass  # the server was faster
-        self._lost = self._lost or "disconnected"
         self._reason = self._reason or "disconnected"
         url_disconnect(self.fh)
 
@@ -326,10 +326,9 @@ class Client:
             log.error("%s: %s", self._name, error)
             self._mux.kill(self.fh, str(error))
 
-    def _lose(self, reason: str) -> None:
+    def _lose(self) -> None:
         """Fail all pending calls."""
-        self._lost = self._lost or reason
-        error = f"{self._name}: {reason}"
+        error = f"{self._name}: {self._reason}"
         calls = cast("list[Call]", self._protocol.connection_lost())
         self._hand_over_all([(call, Disconnected(f"{call.procedure}: {error}")) for call in calls])
 

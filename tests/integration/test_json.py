@@ -18,7 +18,9 @@ def call(*packet):
     sock.sendall(struct.pack("!I", len(body) + 4) + body)
     stream = sock.makefile("rb")
     return json.loads(stream.read(struct.unpack("!I", stream.read(4))[0] - 4))
-print(json.dumps([call(1, "add_numbers", "n1", 2, "n2", 3), call(2, "echo", "v", ["\\u263a", None, 1.5, {}])]))
+replies = [call(1, "add_numbers", "n1", 2, "n2", 3)]
+replies += [call(2, "echo", "v", ["\\u263a", None, 1.5, {}])]
+print(json.dumps(replies))
 """
 NODE_CLIENT = """
 const [host, port] = process.argv[1].replace("tcp://", "").split(":");
@@ -32,7 +34,8 @@ send([1, "add_numbers", "n1", 2, "n2", 3]); send([2, "echo", "v", ["\\u263a", nu
 sock.on("data", chunk => {
   data = Buffer.concat([data, chunk]);
   while (data.length >= 4 && data.length >= data.readUInt32BE(0)) {
-    replies.push(JSON.parse(data.slice(4, data.readUInt32BE(0)))); data = data.slice(data.readUInt32BE(0));
+    const end = data.readUInt32BE(0);
+    replies.push(JSON.parse(data.slice(4, end))); data = data.slice(end);
   }
   if (replies.length == 2) { console.log(JSON.stringify(replies)); sock.end(); }
 });

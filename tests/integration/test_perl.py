@@ -133,7 +133,7 @@ def test_a_perl_procedure_that_dies_takes_the_connection(client):
     with pytest.raises(Disconnected):
         other.result(10)
     with pytest.raises(Disconnected):
-        client.add_numbers(n1=1, n2=1)
+        client.add_numbers(n1=1, n2=1).result(10)
 
 
 def test_a_server_that_sends_garbage(client):

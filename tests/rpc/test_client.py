@@ -133,7 +133,7 @@ def test_pending_calls(mux, pair):
 
 
 def test_a_value_that_cannot_be_sent(mux, pair):
-    client, peer = pair
+    client, _peer = pair
     for bad in (object(), lambda: None):
         with pytest.raises(EncodeError):
             client.x(bad, 1)
@@ -308,7 +308,7 @@ def test_garbage_from_the_server(mux, pair, caplog):
     with pytest.raises(Disconnected, match="y: .*: packet too short: header announces -4"):
         bad.result(5)
     with pytest.raises(Disconnected, match="packet too short"):
-        client.z()
+        client.z().result(5)
     assert sum(record.levelno == logging.ERROR for record in caplog.records) == 1
 
 
@@ -333,8 +333,19 @@ def test_losing_the_server_fails_every_pending_call(mux, pair, caplog):
     assert not client.has_requests()
     assert [record.message for record in caplog.records] == ["callback of x failed"]
     turn(mux, client)
-    with pytest.raises(Disconnected):
-        client.x()
+
+
+def test_a_call_after_the_end_fails_like_one_before(mux, pair):
+    client, peer = pair
+    peer.sock.close()
+    turn(mux, client)
+    errors = []
+    client.x(lambda error=None: errors.append(str(error)))
+    client.x(lambda error=None: errors.append(str(error)))
+    assert errors == []  # nothing runs outside io()
+    assert turn(mux, client) == []
+    assert errors == [f"x: {client._name}: the server closed the connection"] * 2
+    assert not client.has_requests()
 
 
 def test_answers_before_the_end_are_handed_over(mux, pair):
@@ -370,7 +381,7 @@ def test_disconnect_sends_what_was_called_and_fails_what_is_pending(mux, pair):
     with pytest.raises(Disconnected):
         call.result()
     with pytest.raises(Disconnected, match="disconnected"):
-        client.x()
+        client.x().result(5)
     client.disconnect()
 
 

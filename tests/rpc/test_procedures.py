@@ -59,9 +59,7 @@ def test_an_object():
 
 @pytest.mark.parametrize("name", [__name__, f"{__name__}::", __name__.replace(".", "::")])
 def test_a_dotted_name(name, monkeypatch):
-    monkeypatch.setitem(
-        sys.modules, __name__, types.SimpleNamespace(rpc_here=rpc_here)
-    )
+    monkeypatch.setitem(sys.modules, __name__, types.SimpleNamespace(rpc_here=rpc_here))
     assert Namespace(name).find("here").function is rpc_here
 
 

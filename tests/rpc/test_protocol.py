@@ -55,13 +55,10 @@ def test_one_call_down_and_up(codec):
 def test_the_bytes_are_those_of_the_perl_classes():
     _, data = ClientProtocol(StorableCodec()).call("add_numbers", ["n1", 2, "n2", 3], None)
     assert data.hex() == (
-        "00000026050b02000000060880"
-        "0a0b6164645f6e756d62657273"
-        "0a026e310882"
-        "0a026e320883"
+        "00000026050b020000000608800a0b6164645f6e756d626572730a026e3108820a026e320883"
     )
     assert ServerProtocol().result(0, ["sum", 5]).hex() == (
-        "00000014050b02000000030880" "0a0373756d0885"
+        "00000014050b020000000308800a0373756d0885"
     )
 
 

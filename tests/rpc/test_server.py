@@ -390,8 +390,9 @@ def test_a_listener_brings_clients(bench, tmp_path, url):
 
 def test_a_listener_that_cannot_be(bench):
     with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"tcp://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(OSError, match="in use"):
-            bench.rpc.listen(f"tcp://127.0.0.1:{taken.getsockname()[1]}")
+            bench.rpc.listen(url)
     assert not bench.rpc.has_clients()
 
 

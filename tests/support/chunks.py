@@ -1,5 +1,7 @@
 """A stream, cut into writes in any way."""
 
+import itertools
+
 from hypothesis import strategies as st
 
 
@@ -8,4 +10,4 @@ def chunkings(draw, stream):
     """Draw lists of pieces that make up the bytes."""
     cuts = draw(st.lists(st.integers(0, len(stream)), max_size=12).map(sorted))
     edges = [0, *cuts, len(stream)]
-    return [stream[start:end] for start, end in zip(edges, edges[1:], strict=False)]
+    return [stream[start:end] for start, end in itertools.pairwise(edges)]

@@ -1,0 +1,47 @@
+"""Turning a mux by hand: take what is there, or wait for one thing with a limit.
+
+`PATIENCE` is only ever used up by a test that fails: events of the kernel that a test waits for
+are on their way already.
+"""
+
+from eventmux import Timeout
+
+PATIENCE = 10
+
+
+def kinds(events):
+    """Return the types of events, in order."""
+    return [event.type for event in events]
+
+
+def drain(mux):
+    """Return all events that come without waiting."""
+    events = []
+    while True:
+        event = mux.mux(0)
+        if isinstance(event, Timeout):
+            return events
+        events.append(event)
+        assert len(events) < 10_000, "events without end"
+
+
+def until(mux, kind, fh=None):
+    """Return the events up to the first of this type (and handle), waiting for it."""
+    events = []
+    while True:
+        event = mux.mux(PATIENCE)
+        assert event is not None, f"no {kind}, only {kinds(events)}"
+        assert not isinstance(event, Timeout), f"no {kind}, only {kinds(events)}"
+        events.append(event)
+        if event.type == kind and fh in (None, event.fh):
+            return events
+
+
+def take(mux, count):
+    """Return this many events, waiting for them."""
+    events = []
+    for _ in range(count):
+        event = mux.mux(PATIENCE)
+        assert not isinstance(event, Timeout), f"only {kinds(events)}"
+        events.append(event)
+    return events
