@@ -249,11 +249,13 @@ class Client:
             self._take_messages()
         elif kind == "error":
             self._reason = details.error
+        elif kind == "closing":
+            self._reason = self._reason or details.reason or "the server closed the connection"
         elif kind == "closed":
             try:
                 self._take_messages()
             finally:
-                self._reason = self._reason or details.reason or "the server closed the connection"
+                self._reason = self._reason or details.reason or "the socket was closed"
                 self._lose()
         return None
 

@@ -17,6 +17,9 @@ from contextlib import ExitStack
 import pytest
 from support.programs import LIMIT, PERL, ROOT, Program, listening, run
 
+import eventmux.buffers
+import rpcasync.storable
+
 EXAMPLES = {path.relative_to(ROOT): path.read_text() for path in (ROOT / "examples").glob("*.py")}
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
@@ -133,3 +136,13 @@ def test_the_perl_programs_compile():
         subprocess.run(
             ["perl", f"-I{PERL}", "-c", str(path)], check=True, capture_output=True, timeout=LIMIT
         )
+
+
+def test_the_reference_has_every_public_name():
+    text = (ROOT / "docs" / "reference.md").read_text()
+    for module in (eventmux, eventmux.buffers, rpcasync, rpcasync.storable):
+        for name in module.__all__:
+            assert re.search(rf"`{name}\b", text), name
+    for kind in (eventmux.EventMux, rpcasync.Server, rpcasync.Client, rpcasync.Call):
+        for name in vars(kind):
+            assert name.startswith("_") or re.search(rf"`{name}\b", text), name

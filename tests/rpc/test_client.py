@@ -406,7 +406,7 @@ def test_calling_on_a_socket_that_the_program_killed(mux, pair):
     client, _ = pair
     mux.kill(client.fh)
     call = client.x()
-    with pytest.raises(Disconnected, match="not watched any more"):
+    with pytest.raises(Disconnected, match="the socket was closed"):
         call.result(5)
 
 
