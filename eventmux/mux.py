@@ -170,12 +170,12 @@ class EventMux:
             self._resume_at = self._clock() + _RETRY_ACCEPT
         self._paused.append(listener)
 
-    def _until_resume(self, timeout: float | None) -> float:
+    def _until_resume(self, timeout: float | None) -> float | None:
         """Return how long to wait at most, and resume if it is time to."""
         pause = self._resume_at - self._clock()
         if pause <= 0:
             self._resume()
-            return _RETRY_ACCEPT if timeout is None else timeout
+            return timeout
         return pause if timeout is None else min(pause, timeout)
 
     def _resume(self) -> None:

@@ -58,6 +58,7 @@ def _parse_tcp(url: str) -> Endpoint:
     try:
         parts = urlsplit(url)
         port = parts.port
+        (parts.hostname or "").encode("idna")  # else looking it up fails in an odd way
     except ValueError as error:
         raise URLError(f"cannot parse {url!r}: {error}") from None
     if port is None or parts.path or parts.query or parts.fragment or "@" in parts.netloc:

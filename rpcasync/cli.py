@@ -24,6 +24,14 @@ from rpcasync.urls import FDS_VARIABLE, url_listen
 __all__ = ["main"]
 
 
+class _Failure(Exception):
+    """The command failed: the message for the user, and the exit status."""
+
+    def __init__(self, message: object, status: int = 1) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line with the given arguments, default `sys.argv`; return the status."""
     parser = _parser()
@@ -34,9 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("rpcasync: interrupted", file=sys.stderr)
         return 0 if options.run is _listen else 1  # it is how a server is told to stop
-    except (RPCError, URLError, OSError) as error:
-        print(f"rpcasync: {error}", file=sys.stderr)
-        return 2 if isinstance(error, URLError) else 1
+    except _Failure as failure:
+        print(f"rpcasync: {failure}", file=sys.stderr)
+        return failure.status
     return status
 
 
@@ -103,8 +111,7 @@ def _pair(text: str) -> tuple[str, object]:
 
 def _listen(options: argparse.Namespace) -> int:
     if not os.path.isfile(options.program):
-        print(f"rpcasync: no such file: {options.program}", file=sys.stderr)
-        return 2
+        raise _Failure(f"no such file: {options.program}", 2)
     listeners = [_listen_on(url) for url in options.urls]
     os.environ[FDS_VARIABLE] = ",".join(str(sock.detach()) for sock in listeners)
     sys.argv = [options.program, *options.arguments]
@@ -116,8 +123,10 @@ def _listen(options: argparse.Namespace) -> int:
 def _listen_on(url: str) -> socket.socket:
     try:
         sock = url_listen(url)
+    except URLError as error:
+        raise _Failure(error, 2) from None
     except OSError as error:
-        raise OSError(f"cannot listen on {url}: {error}") from None
+        raise _Failure(f"cannot listen on {url}: {error}") from None
     print(f"rpcasync: listening on {_address(sock)}", file=sys.stderr, flush=True)
     return sock
 
@@ -134,13 +143,18 @@ def _address(sock: socket.socket) -> Endpoint:
 
 def _ask(options: argparse.Namespace, procedure: str, pairs: Sequence[tuple[str, object]]) -> Reply:
     """Make one call and return the answer."""
+    values = [part for pair in pairs for part in pair]
     with EventMux() as mux:
-        client = Client(mux, options.url, codec=options.codec)
         try:
-            values = [part for pair in pairs for part in pair]
-            return client.call(procedure, *values).result(options.timeout)
-        finally:
-            client.disconnect()
+            client = Client(mux, options.url, codec=options.codec)
+            try:
+                return client.call(procedure, *values).result(options.timeout)
+            finally:
+                client.disconnect()
+        except URLError as error:
+            raise _Failure(error, 2) from None
+        except (RPCError, OSError) as error:
+            raise _Failure(error) from None
 
 
 def _call(options: argparse.Namespace) -> int:

@@ -8,10 +8,11 @@ write.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from typing import Any, cast
 
@@ -21,7 +22,7 @@ from rpcasync._log import log
 from rpcasync.codecs import Codec, get_codec
 from rpcasync.errors import CallTimeout, Disconnected, ProtocolError, RemoteError, RPCError
 from rpcasync.framing import DEFAULT_MAX_PACKET
-from rpcasync.messages import Failure, Id, Result
+from rpcasync.messages import Id, Result
 from rpcasync.protocol import ClientProtocol
 from rpcasync.signatures import signature_of
 from rpcasync.urls import url_connect, url_disconnect
@@ -57,14 +58,17 @@ class Reply(tuple[Any, ...]):
         return dict(zip(self[::2], self[1::2], strict=True))
 
 
+Outcome = Sequence[object] | RPCError
+"""What comes of a call: the values of the answer, or an error."""
+
+
 class Call:
     """One call: what was asked, and what came of it.
 
-    `id` is its number on the wire, `procedure` its name, `args` what was sent, and `done` is
-    True once it has ended in an answer or an error.
+    `id` is its number on the wire, `procedure` its name, and `args` what was sent.
     """
 
-    __slots__ = ("_callback", "_client", "_error", "_reply", "args", "done", "id", "procedure")
+    __slots__ = ("_callback", "_client", "_outcome", "args", "id", "procedure")
 
     def __init__(
         self,
@@ -75,17 +79,21 @@ class Call:
     ) -> None:
         self._client = client
         self._callback = callback
-        self._reply: Reply | None = None
-        self._error: RPCError | None = None
+        self._outcome: Outcome | None = None
         self.id = -1
         self.procedure = procedure
         self.args = args
-        self.done = False
 
     def __repr__(self) -> str:
         """Show the call and its state."""
-        state = "pending" if not self.done else "failed" if self._error else "answered"
+        failed = isinstance(self._outcome, RPCError)
+        state = "pending" if not self.done else "failed" if failed else "answered"
         return f"<Call {self.id} {self.procedure} {state}>"
+
+    @property
+    def done(self) -> bool:
+        """True once the call has ended in an answer or an error."""
+        return self._outcome is not None
 
     def result(self, timeout: float | None = None) -> Reply:
         """Wait for the answer and return it.
@@ -100,12 +108,15 @@ class Call:
             RemoteError: the server answered with an error.
             Disconnected: the connection ended before the answer came.
             CallTimeout: there is no answer yet. The call stays pending.
+            Exception: what a callback of another call raised meanwhile.
         """
         if not self.done and not self._client._run_until(lambda: self.done, timeout):
             raise CallTimeout(f"{self.procedure}: no answer within {timeout} seconds")
-        if self._error is not None:
-            raise self._error
-        return cast("Reply", self._reply)
+        if isinstance(self._outcome, RPCError):
+            raise self._outcome
+        if not isinstance(self._outcome, Reply):
+            self._outcome = Reply(cast("list[object]", self._outcome))
+        return self._outcome
 
 
 class Client:
@@ -261,19 +272,21 @@ class Client:
 
     def _take_messages(self) -> None:
         """Hand over all answers that are complete."""
-        self._hand_over_all(iter(self._next_outcome, None))
+        self._hand_over_all(self._outcomes())
 
-    def _next_outcome(self) -> tuple[Call, Reply | RPCError] | None:
-        try:
-            message = self._protocol.next_message()
-        except ProtocolError as error:
-            self._give_up(error)
-            return None
-        if message is None:
-            return None
-        return cast("Call", message.token), _outcome(message)
+    def _outcomes(self) -> Iterator[tuple[Call, Outcome]]:
+        while True:
+            try:
+                message = self._protocol.next_message()
+            except ProtocolError as error:
+                self._give_up(error)
+                return
+            if message is None:
+                return
+            call = cast("Call", message.token)
+            yield call, message.values if isinstance(message, Result) else RemoteError(message.text)
 
-    def _hand_over_all(self, outcomes: Iterable[tuple[Call, Reply | RPCError]]) -> None:
+    def _hand_over_all(self, outcomes: Iterable[tuple[Call, Outcome]]) -> None:
         """Hand over one after the other, whatever callbacks raise; then raise the first."""
         failure: Exception | None = None
         for call, outcome in outcomes:
@@ -287,23 +300,20 @@ class Client:
         if failure is not None:
             raise failure
 
-    def _hand_over(self, call: Call, outcome: Reply | RPCError) -> None:
+    def _hand_over(self, call: Call, outcome: Outcome) -> None:
         """End a call: this is where callbacks run."""
-        call.done = True
-        callback = call._callback
-        if isinstance(outcome, Reply):
-            call._reply = outcome
-            if callback is not None:
-                args, named = signature_of(callback).bind_result(outcome)
-                callback(*args, **named)
+        call._outcome = outcome
+        callback, call._callback = call._callback, None
+        if callback is None:
             return
-        call._error = outcome
-        if callback is not None:
-            signature = signature_of(callback)
-            if not signature.takes_error:
-                raise outcome
+        signature = signature_of(callback)
+        if not isinstance(outcome, RPCError):
+            args, named = signature.bind_result(outcome)
+        elif signature.takes_error:
             args, named = signature.bind_error(outcome)
-            callback(*args, **named)
+        else:
+            raise outcome
+        callback(*args, **named)
 
     # The end
 
@@ -313,11 +323,9 @@ class Client:
         If the server is a program that was started for this client, wait for it to end. Calls
         that are pending fail with `Disconnected` when the loop turns.
         """
-        try:
+        with contextlib.suppress(KeyError):  # the server was faster
             self._mux.send(self.fh)
             self._mux.kill(self.fh)
-        except KeyError:
-            pass  # the server was faster
         self._reason = self._reason or "disconnected"
         url_disconnect(self.fh)
 
@@ -326,7 +334,8 @@ class Client:
         if not self._reason:
             self._reason = str(error)
             log.error("%s: %s", self._name, error)
-            self._mux.kill(self.fh, str(error))
+            with contextlib.suppress(KeyError):  # the program was faster
+                self._mux.kill(self.fh, str(error))
 
     def _lose(self) -> None:
         """Fail all pending calls."""
@@ -350,9 +359,3 @@ def _open(mux: EventMux, server: str | socket.socket, args: tuple[str, ...]) -> 
             url_disconnect(sock)
         raise
     return sock
-
-
-def _outcome(message: Result | Failure) -> Reply | RPCError:
-    if isinstance(message, Failure):
-        return RemoteError(message.text)
-    return Reply(message.values)

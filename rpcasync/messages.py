@@ -21,6 +21,10 @@ __all__ = ["Failure", "Id", "Request", "Result", "failure_values", "parse_reply"
 
 Id = int | str
 
+# It is the client that chooses the id, and the server that has to send it back.
+_ID_BITS = 64
+_ID_LENGTH = 20  # characters: enough for such a number as text
+
 
 @dataclass(slots=True)
 class Request:
@@ -73,7 +77,11 @@ def parse_reply(value: object) -> tuple[Id, list[object]]:
 
 
 def _check_id(value: object) -> Id:
-    if type(value) is int or type(value) is str:
+    if type(value) is int:
+        if value.bit_length() <= _ID_BITS:
+            return value
+        raise ProtocolError(f"not a packet: id of {value.bit_length()} bits, limit is {_ID_BITS}")
+    if type(value) is str and len(value) <= _ID_LENGTH:
         return value
     raise ProtocolError(f"not a packet: the id is {_describe(value)}, expected an integer")
 
@@ -82,6 +90,9 @@ def _describe(value: object) -> str:
     """Name a value by its kind and size: it came from a stranger and may be huge."""
     kind = type(value).__name__
     return f"{kind} of length {len(value)}" if isinstance(value, (list, dict, str)) else kind
+
+
+_FAILURE_KEYS = ("error", "errors")  # a tuple: a list may stand where a name should
 
 
 def failure_values(text: str) -> tuple[object, ...]:
@@ -95,7 +106,10 @@ def failure_text(values: list[object]) -> str | None:
     A failure has nothing but `error` and `errors` in it; an answer that has other keys beside
     them is the application's own affair.
     """
-    if len(values) not in (2, 4) or any(key not in ("error", "errors") for key in values[::2]):
+    count = len(values)
+    if (count != 2 and count != 4) or values[0] not in _FAILURE_KEYS:
+        return None
+    if count == 4 and values[2] not in _FAILURE_KEYS:
         return None
     found = values[1]
     texts: Iterable[object] = found if type(found) is list else [found]

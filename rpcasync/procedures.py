@@ -10,6 +10,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
+from typing import Any
 
 from rpcasync.errors import ArgumentError
 from rpcasync.signatures import Signature
@@ -64,6 +65,7 @@ class Namespace:
             name = source.replace("::", ".").strip(".")
             source = importlib.import_module("__main__" if name == "main" else name)
         self._source = source
+        self._is_mapping = isinstance(source, Mapping)  # asking takes as long as a look-up
         self._known: dict[str, Procedure] = {}
 
     @property
@@ -89,9 +91,8 @@ class Namespace:
         return known
 
     def _look_up(self, name: str) -> object:
-        if isinstance(self._source, Mapping):
-            return self._source.get(name)
-        return getattr(self._source, name, None)
+        source: Any = self._source
+        return source.get(name) if self._is_mapping else getattr(source, name, None)
 
     def names(self) -> list[str]:
         """Return the names of all procedures, sorted."""

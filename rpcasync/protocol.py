@@ -36,8 +36,9 @@ class ServerProtocol:
     """A server's end of one connection.
 
     Args:
-        codecs: what it understands; the first byte of the first payload chooses. The first one
-            is for payloads that begin like none of them: it knows best what is wrong.
+        codecs: what it understands, default is Storable and JSON; the first byte of the first
+            payload chooses. The first codec is for payloads that begin like none of them: it
+            says what is wrong.
         max_packet: bytes in one packet, both ways.
     """
 
@@ -88,7 +89,11 @@ class ServerProtocol:
         return self._framing.frame(self.codec.encode([id, *values]))
 
     def failure(self, id: Id, text: str) -> bytes:  # noqa: A002
-        """Return the packet that answers a request with an error."""
+        """Return the packet that answers a request with an error.
+
+        Raises:
+            EncodeError: the text cannot be sent, or the packet is over the limit.
+        """
         return self.result(id, failure_values(text))
 
 

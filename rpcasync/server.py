@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from eventmux.events import Event
 from rpcasync._log import log, shorten
-from rpcasync.codecs import Codec
+from rpcasync.codecs import Codec, JSONCodec, StorableCodec
 from rpcasync.errors import ArgumentError, EncodeError, Fault, ProtocolError
 from rpcasync.framing import DEFAULT_MAX_PACKET, LengthPrefix
 from rpcasync.messages import Id, Request
@@ -33,8 +33,10 @@ _HIGH_WATER = 1024 * 1024
 class Mux(Protocol):
     """What a server needs of a mux: a part of `EventMux`."""
 
-    def add(self, fh: socket.socket, **options: Any) -> None:
-        """Watch a socket."""
+    def add(
+        self, fh: socket.socket, *, listen: bool | None = ..., high_water: int | None = ...
+    ) -> None:
+        """Watch a socket, or a listener and what it accepts."""
         ...
 
     def send(self, fh: socket.socket, *data: bytes, later: bool = False) -> int:
@@ -141,7 +143,7 @@ class Server:
         self._mux = mux
         self._namespace = Namespace(sys._getframe(1).f_globals if namespace is None else namespace)
         self._max_packet = max_packet
-        self._codecs = codecs
+        self._codecs = (StorableCodec(), JSONCodec()) if codecs is None else tuple(codecs)
         self._clients: dict[socket.socket, _Client] = {}
         self._leaving: set[socket.socket] = set()  # disconnected by us, `Closed` is to come
         self._listeners: set[socket.socket] = set()
@@ -257,11 +259,16 @@ class Server:
         """Answer the calls whose `Caller` is gone."""
         while self._dropped:
             client, id, procedure = self._dropped.popleft()  # noqa: A001
-            if client.gone:
-                continue
-            name = shorten(procedure)
-            log.error("procedure %s dropped call %.40r without an answer", name, id)
-            self._send(client, client.protocol.failure(id, f"{name}: gave no answer"))
+            if not client.gone:
+                log.error("procedure %s dropped call %r without an answer", procedure, id)
+                self._send_failure(client, id, f"{procedure}: gave no answer")
+
+    def _send_failure(self, client: _Client, id: Id, text: str) -> None:  # noqa: A002
+        """Answer with an error; if not even that can be sent, end the connection."""
+        try:
+            self._send(client, client.protocol.failure(id, text))
+        except EncodeError as error:
+            self._disconnect(client, f"an error cannot be sent to it: {error}")
 
     # Events
 
@@ -338,40 +345,39 @@ class Server:
 
     def _call(self, client: _Client, request: Request) -> None:
         """Answer one request: by the procedure, or with what is wrong with it."""
-        name = request.procedure
-        caller = Caller(client, request.id, name)
-        procedure = self._find(name)
+        caller = Caller(client, request.id, request.procedure)
+        try:
+            self._run(caller, request)
+        except Fault as fault:
+            if caller.answered:
+                log.error("procedure %s failed after its answer: %s", caller.procedure, fault)
+                return
+            caller.answered = True
+            self._send_failure(client, request.id, str(fault))
+        except Exception:  # noqa: BLE001  # whatever it is, only this client suffers
+            log.exception("procedure %s failed", shorten(request.procedure))
+            caller.answered = True  # by the end of the connection
+            client.broken = f"procedure {shorten(request.procedure)} failed"
+
+    def _run(self, caller: Caller, request: Request) -> None:
+        """Run the procedure: this is where the program's code is called.
+
+        Raises:
+            Fault: the client gets the text for an answer.
+        """
+        procedure = self._find(request.procedure)
         if procedure is None:
-            package = self._namespace.name
-            self.error(caller, f"No sub '{shorten(name)}' in package '{package}'")
-            return
+            name, package = shorten(request.procedure), self._namespace.name
+            raise Fault(f"No sub '{name}' in package '{package}'")
         try:
             args, named = procedure.bind(request.args)
         except ArgumentError as error:
-            self.error(caller, str(error))
-            return
-        self._run(procedure, caller, args, named)
-
-    def _run(
-        self, procedure: Procedure, caller: Caller, args: Sequence[object], named: dict[str, object]
-    ) -> None:
+            raise Fault(str(error)) from None
         try:
             procedure.function(caller, *args, **named)
-        except Fault as fault:
-            self._fail(caller, str(fault))
         except EncodeError:
             log.exception("procedure %s has a value that cannot be sent", procedure.name)
-            self._fail(caller, f"{procedure.name}: the answer cannot be sent")
-        except Exception:  # noqa: BLE001  # whatever it is, only this client suffers
-            log.exception("procedure %s failed", procedure.name)
-            caller.answered = True  # by the end of the connection
-            caller._client.broken = f"procedure {procedure.name} failed"
-
-    def _fail(self, caller: Caller, text: str) -> None:
-        if caller.answered:
-            log.error("procedure %s failed after its answer: %s", caller.procedure, text)
-        else:
-            self.error(caller, text)
+            raise Fault(f"{procedure.name}: the answer cannot be sent") from None
 
     def _find(self, name: str) -> Procedure | None:
         found = self._namespace.find(name)

@@ -19,6 +19,7 @@ from collections.abc import Callable, Sequence
 from inspect import Parameter
 from types import CodeType, FunctionType, MethodType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from rpcasync._log import log, shorten
 from rpcasync.conversions import Conversion, conversion
@@ -61,11 +62,14 @@ class Signature:
         self._positional = tuple(parameter.name for parameter in positional)
         self._least = sum(p.default is Parameter.empty for p in positional)
         self._blocked = frozenset(taken)  # a pair of such a name would clash with the caller
-        self._converters = _converters(rest)
-        self._convert_any = self._converters.pop("*", None)
-        self._positional_converters = tuple(
-            self._converters.pop(name, None) for name in self._positional
-        )
+        converters = _converters(rest)
+        self._convert_any = converters.pop("*", None)
+        self._positional_converters = tuple(converters.pop(name, None) for name in self._positional)
+        kinds_of = {parameter.name: parameter.annotation for parameter in named}
+        # With the type whose values may stay as they are: most of them do.
+        self._conversions = [
+            (name, kinds_of[name], convert) for name, convert in converters.items()
+        ]
         if takes_list and self._required:
             raise ArgumentError(f"takes a list, but requires {_sorted(self._required)} by name")
 
@@ -102,24 +106,35 @@ class Signature:
     def _bind_pairs(self, values: Sequence[object]) -> dict[str, Any]:
         if len(values) & 1:
             raise ArgumentError(f"takes names and values, got an odd number of them: {len(values)}")
-        names = values[::2]
-        for name in names:
-            if type(name) is not str:
-                names = _as_names(names)
-                break
-        pairs: dict[str, Any] = dict(zip(names, values[1::2], strict=True))  # type: ignore[arg-type]
+        try:
+            pairs: dict[Any, Any] = dict(zip(values[::2], values[1::2], strict=True))
+        except TypeError:  # a list or dict stands for a name
+            pairs = {}
+        if pairs.keys() != self.names:
+            pairs = self._check_names(values)
+        for name, kind, convert in self._conversions:
+            if name in pairs:
+                value = pairs[name]
+                if type(value) is not kind:
+                    pairs[name] = _convert(convert, name, value)
+        if self._convert_any is not None:
+            for name in pairs.keys() - self.names:
+                pairs[name] = _convert(self._convert_any, name, pairs[name])
+        return pairs
+
+    def _check_names(self, values: Sequence[object]) -> dict[str, Any]:
+        """Return the pairs, which are not just those of all parameters, if they fit all the same.
+
+        Raises:
+            ArgumentError: they do not.
+        """
+        pairs = dict(zip(_as_names(values[::2]), values[1::2], strict=True))
         if not self.takes_any_name and not pairs.keys() <= self.names:
             raise ArgumentError(f"unknown name {shorten(min(pairs.keys() - self.names))}")
         if not self._required <= pairs.keys():
             raise ArgumentError(f"{_sorted(self._required - pairs.keys())} is missing")
-        if self._blocked and not self._blocked.isdisjoint(pairs):
+        if not self._blocked.isdisjoint(pairs):
             raise ArgumentError(f"the name {_sorted(self._blocked & pairs.keys())} is taken")
-        for name, convert in self._converters.items():
-            if name in pairs:
-                pairs[name] = _convert(convert, name, pairs[name])
-        if self._convert_any is not None:
-            for name in pairs.keys() - self.names:
-                pairs[name] = _convert(self._convert_any, name, pairs[name])
         return pairs
 
     # For reply callbacks, which may have a parameter `error` beside those for the values
@@ -143,27 +158,36 @@ class Signature:
 
 
 _MAX_KNOWN = 1024
-_known: dict[tuple[int, bool], tuple[CodeType, Signature]] = {}
+_by_code: dict[tuple[int, bool], tuple[CodeType, Signature]] = {}
+_by_function: WeakKeyDictionary[Callable[..., object], Signature] = WeakKeyDictionary()
 
 
 def signature_of(function: Callable[..., object]) -> Signature:
-    """Return the signature of a callback.
+    """Return the signature of a callback, and keep it: to read one takes longer than a call does.
 
-    Programs make callbacks by the thousand from one lambda or `def`, and reading a signature
-    takes longer than a call does. So it is kept by the code that they share, which tells all
-    there is to know if there are no annotations, decorators or the like.
+    Programs make callbacks by the thousand from one lambda or `def`. So a plain one is known by
+    the code that they share; one with annotations, which may differ, by itself.
     """
     plain = function.__func__ if isinstance(function, MethodType) else function
-    if not isinstance(plain, FunctionType) or plain.__annotations__ or plain.__dict__:
-        return Signature(function)
+    if not isinstance(plain, FunctionType) or plain.__dict__:
+        return Signature(function)  # a decorator may have had its say
+    if plain.__annotations__:
+        return _of_function(plain) if plain is function else Signature(function)
     code = plain.__code__
     key = id(code), plain is function
-    known = _known.get(key)
+    known = _by_code.get(key)
     if known is None:
-        if len(_known) >= _MAX_KNOWN:
-            _known.clear()
-        known = _known[key] = code, Signature(function)  # holds the code: its id stays taken
+        if len(_by_code) >= _MAX_KNOWN:
+            _by_code.clear()
+        known = _by_code[key] = code, Signature(function)  # holds the code: its id stays taken
     return known[1]
+
+
+def _of_function(function: FunctionType) -> Signature:
+    known = _by_function.get(function)
+    if known is None:
+        known = _by_function[function] = Signature(function)
+    return known
 
 
 def _parameters(function: Callable[..., object]) -> list[Parameter]:
@@ -222,7 +246,11 @@ def _convert(convert: Conversion, name: str, value: object) -> object:
 
 
 def _as_names(names: Sequence[object]) -> list[str]:
-    """Perl's keys are text: a number that stands for one becomes text."""
+    """Perl's keys are text: a number that stands for one becomes text.
+
+    Raises:
+        ArgumentError: something else stands for a name.
+    """
     converted = []
     for name in names:
         if type(name) not in (str, int):

@@ -171,6 +171,7 @@ def test_good_messages_come_before_the_error_and_the_error_stays():
         ([None, "x"], "the id is NoneType"),
         ([[1], "x"], "the id is list"),
         ([{}, "x"], "the id is dict"),
+        (["9" * 21, "x"], "the id is str of length 21"),
         ([1, None], "the procedure is NoneType"),
         ([1, ["x"] * 9], "the procedure is list of length 9"),
     ],
@@ -188,6 +189,13 @@ def test_booleans_and_floats_are_no_ids():
         server.feed(LengthPrefix().frame(f'[{id},"x"]'.encode()))
         with pytest.raises(ProtocolError, match="the id is"):
             server.next_message()
+
+
+def test_an_id_that_is_too_large_to_send_back():
+    server = ServerProtocol()
+    server.feed(LengthPrefix().frame(b'[%d,"x"]' % (2**64)))
+    with pytest.raises(ProtocolError, match="id of 65 bits, limit is 64"):
+        server.next_message()
 
 
 def test_the_first_packet_of_a_client_chooses_the_codec_for_good():
@@ -223,11 +231,11 @@ def test_a_reply_with_the_id_as_text_finds_its_call():
 def test_answers_that_nobody_waits_for_are_logged_and_skipped(caplog):
     client = ClientProtocol(StorableCodec())
     client.call("x", [], "token")
-    client.feed(packet([9, "stray"]) + packet(["y" * 99, "stray"]) + packet([0, "answer"]))
+    client.feed(packet([9, "stray"]) + packet(["word", "stray"]) + packet([0, "answer"]))
     assert messages(client) == [Result("token", ["answer"])]
     assert [record.message for record in caplog.records] == [
         "< reply to a call that is not pending, id 9",
-        f"< reply to a call that is not pending, id '{'y' * 19}",
+        "< reply to a call that is not pending, id 'word'",
     ]
 
 

@@ -231,6 +231,26 @@ def test_a_forgotten_call_of_a_client_that_has_gone(bench, procedures, caplog):
     assert log_of(caplog) == []
 
 
+def test_an_error_that_cannot_be_sent_ends_the_connection(caplog):
+    with EventMux() as mux:
+        bench = Bench(mux, {"rpc_forget": lambda caller: None}, max_packet=50)
+        for procedure in ("nothing", "forget"):
+            peer, other = bench.peer(), bench.peer()
+            assert bench.ask(peer, 0, procedure) == []
+            assert peer.ended
+            assert not other.ended
+            assert "an error cannot be sent to it: packet of" in log_of(caplog)[-1]
+        bench.close()
+
+
+def test_a_property_that_fails_harms_only_its_client(bench, monkeypatch):
+    monkeypatch.setattr(Procedures, "rpc_bad", property(lambda self: 1 / 0), raising=False)
+    peer, other = bench.peer(), bench.peer()
+    assert bench.ask(peer, 0, "bad") == []
+    assert peer.ended
+    assert bench.ask(other, 0, "list") == [[0]]
+
+
 def test_two_answers_are_the_programs_mistake(bench):
     peer = bench.peer()
     assert bench.ask(peer, 0, "twice") == [[0, 1]]

@@ -174,7 +174,7 @@ def test_an_error_parameter_is_none_when_there_is_none():
 
 
 def test_signatures_are_kept_by_code_and_no_longer_than_needed(monkeypatch):
-    monkeypatch.setattr(signatures, "_known", {})
+    monkeypatch.setattr(signatures, "_by_code", {})
     monkeypatch.setattr(signatures, "_MAX_KNOWN", 2)
 
     def make():
@@ -188,7 +188,7 @@ def test_signatures_are_kept_by_code_and_no_longer_than_needed(monkeypatch):
 
     bound, plain = signature_of(Thing().method), signature_of(Thing.method)
     assert (bound.names, plain.names) == ({"n"}, {"self", "n"})
-    assert len(signatures._known) <= 2
+    assert len(signatures._by_code) <= 2
 
     def annotated(kind):
         def done(n: kind):
@@ -196,8 +196,9 @@ def test_signatures_are_kept_by_code_and_no_longer_than_needed(monkeypatch):
 
         return done
 
-    assert signature_of(annotated(int)).bind(["n", "1"]) == ((), {"n": 1})
+    typed = annotated(int)
+    assert signature_of(typed) is signature_of(typed)
+    assert signature_of(typed).bind(["n", "1"]) == ((), {"n": 1})
     assert signature_of(annotated(float)).bind(["n", "1"]) == ((), {"n": 1.0})
     wrapped = functools.wraps(lambda a, b: None)(lambda *args: None)
     assert signature_of(wrapped).names == {"a", "b"}
-
