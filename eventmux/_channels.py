@@ -6,15 +6,17 @@ selector; it emits events and never hands them out. It knows no clock and no oth
 
 The life of a stream, and the events on the way:
 
-    connecting --Ready--> open --Closing--> closing --(queue empty)--> finished: Closed
+    connecting --Ready--> open --Closing--> closing --(queue empty)--> ended: Closed
     accepted -----------/
 
-`Closing` is always followed by a `Finish` in the queue. When its turn comes, the mux asks
-whether output is left; if so the stream drains, and emits another `Finish` when it is done.
+A channel emits `Closed` when nothing is left to be sent; the mux closes the handle when it
+hands that event out, so that the program sees `Closing` with the handle still open.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,9 +26,9 @@ from typing import Protocol
 from eventmux import sockets
 from eventmux.buffers import Buffer
 from eventmux.errors import EventMuxError
-from eventmux.events import Closing, Connect, Error, Event, Read, ReadLast, Ready, Sent
+from eventmux.events import Closed, Closing, Connect, Error, Event, Read, ReadLast, Ready, Sent
 
-__all__ = ["Channel", "Emit", "Finish", "Listener", "Stream", "StreamOptions"]
+__all__ = ["Channel", "Emit", "Listener", "Stream", "StreamOptions"]
 
 Emit = Callable[[Event], None]
 
@@ -35,22 +37,23 @@ _WRITES_PER_TURN = 16  # so that one fast reader does not keep the loop to itsel
 _ACCEPTS_PER_TURN = 64
 
 
-@dataclass(slots=True)
-class Finish(Event):
-    """In the queue behind `Closing`: when its turn comes the mux closes the handle.
+class Channel(Protocol):
+    """What the mux needs of a channel.
 
-    Private to the mux, which never hands it out.
+    `armed` and `armed_fd` are the mux's own notes of what it asked the selector for.
     """
 
-
-class Channel(Protocol):
-    """What the mux needs of a channel. `armed` is the mux's own note of what it asked for."""
-
     fh: socket.socket
-    fd: int
     meta: object
     armed: int
+    armed_fd: int
     reason: str | None
+    closed: Closed | None
+
+    @property
+    def fd(self) -> int:
+        """The descriptor; -1 if the program has closed the handle itself."""
+        ...
 
     @property
     def wanted(self) -> int:
@@ -67,11 +70,6 @@ class Channel(Protocol):
         """The number of bytes that were queued and not sent."""
         ...
 
-    @property
-    def finished(self) -> bool:
-        """True if nothing is left to do once `Closing` was handed out."""
-        ...
-
     def readable(self) -> None:
         """Read, and emit what came of it."""
         ...
@@ -84,8 +82,12 @@ class Channel(Protocol):
         """Stop taking anything in and emit `Closing`."""
         ...
 
+    def fail(self, error: OSError) -> None:
+        """The handle is broken: say why, and close it."""
+        ...
+
     def restore(self) -> None:
-        """Give the handle back the blocking mode that it had."""
+        """Give the handle back as it was."""
         ...
 
 
@@ -102,7 +104,21 @@ class StreamOptions:
 class _Socket:
     """What streams and listeners have in common."""
 
-    __slots__ = ("_emit", "_timeout", "armed", "closing", "fd", "fh", "meta", "options", "reason")
+    __slots__ = (
+        "_emit",
+        "_lost",
+        "_timeout",
+        "armed",
+        "armed_fd",
+        "closed",
+        "closing",
+        "fd",
+        "fh",
+        "meta",
+        "options",
+        "reason",
+        "unsent",
+    )
 
     def __init__(self, fh: socket.socket, emit: Emit, options: StreamOptions, meta: object) -> None:
         self.fh = fh
@@ -110,20 +126,36 @@ class _Socket:
         self.meta = meta
         self.options = options
         self.armed = 0
+        self.armed_fd = -1
         self.reason: str | None = None
         self.closing = False
+        self.closed: Closed | None = None  # once it is in the queue
+        self.unsent = 0
+        self._lost = 0  # bytes that were queued when the stream broke
         self._emit = emit
         self._timeout = fh.gettimeout()
+        fh.setblocking(False)
+
+    @property
+    def missing(self) -> int:
+        """The number of bytes that were queued and not sent."""
+        return self._lost + self.unsent
 
     def restore(self) -> None:
         """Give the handle back the blocking mode that it had."""
-        self.fh.settimeout(self._timeout)
+        with contextlib.suppress(OSError):  # the program may have closed it
+            self.fh.settimeout(self._timeout)
 
     def _begin_to_close(self) -> None:
         if not self.closing:
             self.closing = True
             self._emit(Closing(self.fh, self.reason))
-            self._emit(Finish(self.fh))
+            self._end_if_drained()
+
+    def _end_if_drained(self) -> None:
+        if self.closed is None and not self.unsent:
+            self.closed = Closed(self.fh, self.missing, self.reason)
+            self._emit(self.closed)
 
 
 class Stream(_Socket):
@@ -131,30 +163,42 @@ class Stream(_Socket):
 
     __slots__ = (
         "_buffer",
-        "_lost",
+        "_nodelay",
         "_out",
         "_ready",
         "_recv",
         "_send",
         "_takes_output",
+        "_targets",
         "unflushed",
-        "unsent",
     )
 
     def __init__(
-        self, fh: socket.socket, emit: Emit, options: StreamOptions, meta: object, *, ready: bool
+        self,
+        fh: socket.socket,
+        emit: Emit,
+        options: StreamOptions,
+        meta: object,
+        *,
+        ready: bool,
+        targets: list[sockets.Target] | None = None,
     ) -> None:
         super().__init__(fh, emit, options, meta)
-        sockets.set_stream_options(fh)
-        self.unsent = 0
+        self._nodelay = sockets.set_nodelay(fh)
         self.unflushed = False  # the mux's note that it will call flush() before it waits
         self._buffer = options.buffered.fresh() if options.buffered is not None else None
         self._ready = ready
+        self._targets = targets  # more addresses to connect to, should this one fail
         self._takes_output = True
         self._out: list[bytes | memoryview] = []
-        self._lost = 0  # bytes that were queued when the stream broke
         self._recv = fh.recv
         self._send = fh.send
+
+    def restore(self) -> None:
+        """Give the handle back as it was."""
+        super().restore()
+        if self._nodelay is not None:
+            sockets.set_nodelay(self.fh, self._nodelay)
 
     @property
     def wanted(self) -> int:
@@ -170,16 +214,6 @@ class Stream(_Socket):
         if high_water is not None and unsent > high_water:
             return EVENT_WRITE
         return EVENT_READ | EVENT_WRITE
-
-    @property
-    def finished(self) -> bool:
-        """True if no output is left that could be sent."""
-        return not self.unsent
-
-    @property
-    def missing(self) -> int:
-        """The number of bytes that were queued and not sent."""
-        return self._lost + self.unsent
 
     # Input
 
@@ -249,7 +283,10 @@ class Stream(_Socket):
             if not self._send_once():
                 return
             if not self._out:
-                self._emit(Finish(self.fh) if self.closing else Sent(self.fh))
+                if self.closing:
+                    self._end_if_drained()
+                else:
+                    self._emit(Sent(self.fh))
                 return
 
     def _send_once(self) -> bool:
@@ -261,7 +298,8 @@ class Stream(_Socket):
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
-            self.fail(error)
+            if self._ready or error.errno != errno.ENOTCONN:  # else it is still connecting
+                self._fail_to_send(error)
             return False
         if not self._ready:
             self._get_ready()
@@ -285,15 +323,40 @@ class Stream(_Socket):
             out[:count] = [b"".join(out[:count])]
         return out[0]
 
+    def _fail_to_send(self, error: OSError) -> None:
+        """Nothing can be sent any more. What the peer sent before it left is still to be read."""
+        if not self._ready:
+            self._connect_next(error)
+            return
+        self.reason = _text(error)
+        self._drop_output()
+        if self.closing:  # it was draining: `Closed` carries the reason
+            self._end_if_drained()
+        else:
+            self._emit(Error(self.fh, self.reason, error.errno, error))
+
+    def _drop_output(self) -> None:
+        self._takes_output = False
+        self._out.clear()
+        self._lost, self.unsent = self._lost + self.unsent, 0
+
     def writable(self) -> None:
         """The stream is up, if it was not before; send what is queued."""
         if not self._ready:
             error = sockets.connect_error(self.fh)
             if error is not None:
-                self.fail(error)
+                self._connect_next(error)
                 return
             self._get_ready()
         self.flush()
+
+    def _connect_next(self, error: OSError) -> None:
+        if self._targets and sockets.connect_next(self.fh, self._targets) is None:
+            self.fd = self.fh.fileno()
+            self.fh.setblocking(False)
+            self._nodelay = sockets.set_nodelay(self.fh)
+        else:
+            self.fail(error)
 
     def _get_ready(self) -> None:
         self._ready = True
@@ -309,16 +372,16 @@ class Stream(_Socket):
 
     def fail(self, error: OSError | EventMuxError) -> None:
         """The stream is broken: say why, give out what is left, and close it."""
-        self._takes_output = False
-        self._out.clear()
-        self._lost, self.unsent = self._lost + self.unsent, 0
-        self.reason = _text(error)
+        known = not self._takes_output and self.reason is not None  # it failed to send before
+        self.reason = self.reason if known else _text(error)
+        self._drop_output()
         if self.closing:  # it was draining: `Closed` carries the reason
-            self._emit(Finish(self.fh))
+            self._end_if_drained()
             return
         rest = self._buffer.read_last() if self._buffer is not None else []
-        number = error.errno if isinstance(error, OSError) else None
-        self._emit(Error(self.fh, self.reason, number, error, b"".join(rest)))
+        if not known:
+            number = error.errno if isinstance(error, OSError) else None
+            self._emit(Error(self.fh, self.reason or "", number, error, b"".join(rest)))
         for data in rest:
             self._emit(ReadLast(self.fh, data))
         self._begin_to_close()
@@ -328,10 +391,6 @@ class Listener(_Socket):
     """A listening socket; it hands each connection to the mux, which makes a `Stream` of it."""
 
     __slots__ = ("_adopt", "_exhausted", "paused")
-
-    unsent = 0
-    missing = 0
-    finished = True
 
     def __init__(
         self,
@@ -344,7 +403,6 @@ class Listener(_Socket):
         exhausted: Callable[[Listener], None],
     ) -> None:
         super().__init__(fh, emit, options, meta)
-        fh.setblocking(False)
         self.paused = False
         self._adopt = adopt
         self._exhausted = exhausted
@@ -367,8 +425,14 @@ class Listener(_Socket):
             if accepted is None:
                 return
             sock, address = accepted
-            self._adopt(self, sock)
-            self._emit(Connect(sock, self.fh, address, *sockets.credentials(sock)))
+            try:
+                ids = sockets.credentials(sock)
+                self._adopt(self, sock)
+            except OSError as error:  # the selector takes no more, for example
+                sock.close()
+                self._fail_to_accept(error)
+                return
+            self._emit(Connect(sock, self.fh, address, *ids))
 
     def _fail_to_accept(self, error: OSError) -> None:
         """Report it. The connection still waits, so trying again at once would spin."""
@@ -381,6 +445,12 @@ class Listener(_Socket):
 
     def close(self) -> None:
         """Stop accepting and emit `Closing`."""
+        self._begin_to_close()
+
+    def fail(self, error: OSError) -> None:
+        """The listener is broken: say why, and close it."""
+        self.reason = _text(error)
+        self._emit(Error(self.fh, self.reason, error.errno, error))
         self._begin_to_close()
 
 

@@ -67,8 +67,13 @@ class _Records:
 
     def read_last(self) -> list[bytes]:
         """Return what is left at the end of the stream, and empty the buffer."""
-        rest, self._rest = bytes(self._rest), bytearray()
+        rest = bytes(self._rest)
+        self._restart()
         return [*self.read(), rest] if rest else self.read()
+
+    def _restart(self) -> None:
+        """Forget the incomplete record and how far it was looked at."""
+        self._rest = bytearray()
 
     @property
     def pending(self) -> int:
@@ -116,6 +121,10 @@ class Split(_Records):
         """Return an empty buffer with the same settings, for another stream."""
         return Split(self._separator, max_size=self._max_size)
 
+    def _restart(self) -> None:
+        super()._restart()
+        self._scanned = 0
+
     def write(self, data: bytes) -> None:
         """Add bytes of the stream.
 
@@ -123,7 +132,7 @@ class Split(_Records):
             BufferOverflow: a record is longer than `max_size`.
         """
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.with_traceback(None)  # else it would grow each time
         rest = self._rest
         rest += data
         if rest.find(self._separator, self._scanned) >= 0:
@@ -134,8 +143,18 @@ class Split(_Records):
             self._rest = rest = bytearray(last)
         # A separator may have begun in the last bytes.
         self._scanned = max(0, len(rest) - len(self._separator) + 1)
-        if self._max_size is not None and self._scanned > self._max_size:
-            raise self._fail(self._overflow(len(rest)), b"")
+        if self._max_size is not None and len(rest) > self._max_size:
+            size = len(rest) - self._begun()
+            if size > self._max_size:
+                raise self._fail(self._overflow(size), b"")
+
+    def _begun(self) -> int:
+        """Return how many bytes at the end of the rest may be the start of a separator."""
+        separator = self._separator
+        for size in range(len(separator) - 1, 0, -1):
+            if self._rest.endswith(separator[:size]):
+                return size
+        return 0
 
     def _check_sizes(self, records: list[bytes], last: bytes) -> None:
         """Raise for the first record over the limit; those in front of it can be read."""
@@ -180,6 +199,8 @@ class Size(_Records):
         if type(min_size) is not int or min_size < 0:
             raise ValueError(f"min_size is {min_size!r}, must be an int of 0 or more")
         _check_limit("max_size", max_size)
+        if max_size is not None and max_size < min_size:
+            raise ValueError(f"min_size is {min_size}, must be at most max_size, {max_size}")
         self._offset = offset
         self._min_size = min_size
         self._max_size = max_size
@@ -191,6 +212,10 @@ class Size(_Records):
             self._format.format, self._offset, min_size=self._min_size, max_size=self._max_size
         )
 
+    def _restart(self) -> None:
+        super()._restart()
+        self._need = self._format.size
+
     def write(self, data: bytes) -> None:
         """Add bytes of the stream.
 
@@ -199,7 +224,7 @@ class Size(_Records):
             MalformedRecord: a header announces less than `min_size`.
         """
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.with_traceback(None)  # else it would grow each time
         if self._rest:
             self._rest += data
             if len(self._rest) < self._need:
@@ -238,7 +263,7 @@ def _integer_format(text: str) -> struct.Struct:
     try:
         format = struct.Struct(text)  # noqa: A001
         fields = format.unpack(bytes(format.size))
-    except (struct.error, TypeError) as error:
+    except (struct.error, TypeError, ValueError) as error:
         raise ValueError(f"format {text!r}: {error}") from None
     if len(fields) != 1 or type(fields[0]) is not int:
         raise ValueError(f"format {text!r} must describe exactly one integer")

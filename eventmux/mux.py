@@ -9,6 +9,8 @@ holds anything. The channels do the reading and writing; the mux knows nothing o
 from __future__ import annotations
 
 import copy
+import errno
+import os
 import selectors
 import socket
 import time
@@ -19,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from eventmux import sockets
-from eventmux._channels import Channel, Finish, Listener, Stream, StreamOptions
+from eventmux._channels import Channel, Listener, Stream, StreamOptions
 from eventmux.buffers import Buffer
 from eventmux.events import Closed, Event, Handle, Timeout
 from eventmux.urls import parse_url
@@ -27,6 +29,7 @@ from eventmux.urls import parse_url
 __all__ = ["EventMux"]
 
 _RETRY_ACCEPT = 1.0  # seconds until a listener that ran out of descriptors tries again
+_LONGEST_WAIT = 86400.0  # seconds; epoll and poll refuse more than some weeks at once
 _UNSET = object()
 
 
@@ -68,8 +71,8 @@ class EventMux:
         self._clock = clock
         self._channels: dict[Handle, Channel] = {}
         self._queue: deque[Event] = deque()
-        # After kill() and remove() the events queued for a handle are dropped, up to and
-        # without the event noted here. The queue is not searched, so that killing stays cheap.
+        # After kill() the events queued for a handle are dropped, up to its `Closed`, which is
+        # noted here. The queue is not searched, so that killing thousands at once stays cheap.
         self._stale: dict[Handle, Event] = {}
         self._unflushed: list[Stream] = []
         self._paused: list[Listener] = []
@@ -128,13 +131,14 @@ class EventMux:
         """Wait once; let what is ready write, then read."""
         if self._paused:
             timeout = self._until_resume(timeout)
+        if timeout is not None and timeout > _LONGEST_WAIT:
+            timeout = _LONGEST_WAIT
         ready = self._selector.select(timeout)
         for key, mask in ready:
             if mask & EVENT_WRITE:
                 channel = key.data
                 channel.writable()
-                if channel.wanted != channel.armed:
-                    self._arm(channel)
+                self._arm(channel)
         for key, mask in ready:
             if mask & EVENT_READ:
                 channel = key.data
@@ -144,16 +148,17 @@ class EventMux:
 
     def _arm(self, channel: Channel) -> None:
         """Tell the selector what the channel wants: the only place that does."""
-        wanted, armed = channel.wanted, channel.armed
-        if wanted == armed:
+        wanted, fd = channel.wanted, channel.fd
+        if wanted == channel.armed and fd == channel.armed_fd:
             return
-        if not armed:
-            self._selector.register(channel.fd, wanted, channel)
+        if channel.armed and (not wanted or fd != channel.armed_fd):
+            self._selector.unregister(channel.armed_fd)
+            channel.armed = 0
+        if wanted and channel.armed:
+            self._selector.modify(fd, wanted, channel)
         elif wanted:
-            self._selector.modify(channel.fd, wanted, channel)
-        else:
-            self._selector.unregister(channel.fd)
-        channel.armed = wanted
+            self._selector.register(fd, wanted, channel)
+        channel.armed, channel.armed_fd = wanted, fd
 
     def _flush(self) -> None:
         """Send what send(later=True) put off."""
@@ -194,11 +199,10 @@ class EventMux:
             return self._next_event_of(only)
         while queue:
             event = queue.popleft()
-            if self._stale or type(event) is Finish:
-                resolved = self._resolve(event)
-                if resolved is None:
+            if type(event) is Closed or self._stale:
+                if self._is_stale(event):
                     continue
-                return resolved
+                self._dispose(event)
             return event
         return None
 
@@ -211,37 +215,26 @@ class EventMux:
                 index += 1
                 continue
             del queue[index]
-            resolved = self._resolve(event)
-            if resolved is not None:
-                return resolved
+            if not self._is_stale(event):
+                self._dispose(event)
+                return event
         return None
 
-    def _resolve(self, event: Event) -> Event | None:
-        """Return the event to hand out in place of a queued one; None for none."""
+    def _is_stale(self, event: Event) -> bool:
+        """True for an event of a handle that was killed, up to the last one, its `Closed`."""
         fh = event.fh
-        if fh is None:
-            return event
-        last = self._stale.get(fh)
-        if last is not None:
-            if event is not last:
-                return None
-            del self._stale[fh]
-            return event if type(event) is Closed else None
-        if type(event) is Finish:
-            return self._finish(fh)
-        return event
+        last = self._stale.get(fh) if fh is not None else None
+        if event is last:
+            del self._stale[last.fh]  # type: ignore[arg-type]  # it has one
+        return last is not None and event is not last
 
-    def _finish(self, fh: Handle) -> Event | None:
-        """`Closing` was handed out: close the handle, or let it drain first."""
-        channel = self._channels.get(fh)
-        if channel is None:
-            return None
-        if channel.finished:
-            self._forget(channel)
-            channel.fh.close()
-            return Closed(fh, channel.missing, channel.reason)
-        self._arm(channel)
-        return None
+    def _dispose(self, event: Event) -> None:
+        """Close the handle whose `Closed` is handed out."""
+        if type(event) is Closed and event.fh is not None:
+            channel = self._channels.get(event.fh)
+            if channel is not None and channel.closed is event:
+                self._forget(channel)
+                channel.fh.close()
 
     def push_event(self, *events: Event) -> None:
         """Put events at the end of the queue; they may be of classes of your own.
@@ -262,11 +255,10 @@ class EventMux:
         count = 0
         for event in self._queue:
             last = waiting.get(event.fh) if event.fh is not None else None
-            if event is last:
-                del waiting[event.fh]  # type: ignore[arg-type]
-                count += type(event) is Closed
-            else:
-                count += last is None
+            if last is None or event is last:
+                count += 1
+            if last is not None and event is last and event.fh is not None:
+                del waiting[event.fh]
         return count
 
     # Handles
@@ -288,7 +280,8 @@ class EventMux:
             listen: whether it is a listener; default is to ask the kernel.
             buffered: cut what arrives into records. It serves as a pattern: each stream, and
                 each connection that a listener accepts, gets an empty buffer of this kind.
-            meta: anything; `meta(fh)` gives it back. What a listener accepts gets a shallow copy.
+            meta: anything; `meta(fh)` gives it back. What a listener accepts gets a shallow copy,
+                or the thing itself if it cannot be copied.
             read_size: bytes to ask for in one read; default is that of the mux.
             high_water: bytes. While more than that is queued for output, the handle is not
                 read from: a peer that asks and does not listen is kept waiting.
@@ -298,38 +291,65 @@ class EventMux:
             ValueError: it is watched already, or a size is less than 1.
             OSError: the kernel refuses.
         """
-        if not isinstance(fh, socket.socket) or fh.type != socket.SOCK_STREAM:
-            raise TypeError(f"cannot watch {fh!r}: not a stream socket")
-        if fh in self._channels:
-            raise ValueError(f"{fh!r} is watched already")
+        options = self._options(buffered, read_size, high_water)
+        self._check_new(fh)
+        if sockets.is_listening(fh) if listen is None else listen:
+            self._watch(
+                Listener(
+                    fh, self._queue.append, options, meta, adopt=self._adopt, exhausted=self._pause
+                )
+            )
+        else:
+            self._watch(Stream(fh, self._queue.append, options, meta, ready=False))
+
+    def _options(
+        self,
+        buffered: Buffer | None = None,
+        read_size: int | None = None,
+        high_water: int | None = None,
+    ) -> StreamOptions:
+        if buffered is not None and (
+            isinstance(buffered, type) or not callable(getattr(buffered, "fresh", None))
+        ):
+            raise TypeError(f"buffered is {buffered!r}, must be a buffer such as Split()")
         if read_size is None:
             read_size = self._read_size
         _check_positive("read_size", read_size)
         if high_water is not None:
             _check_positive("high_water", high_water)
-        options = StreamOptions(read_size, self._reads_per_turn, buffered, high_water)
-        if sockets.is_listening(fh) if listen is None else listen:
-            self._watch(self._listener(fh, options, meta))
-        else:
-            self._watch(Stream(fh, self._queue.append, options, meta, ready=False))
+        return StreamOptions(read_size, self._reads_per_turn, buffered, high_water)
 
-    def _listener(self, fh: socket.socket, options: StreamOptions, meta: object) -> Listener:
-        return Listener(
-            fh, self._queue.append, options, meta, adopt=self._adopt, exhausted=self._pause
-        )
+    def _check_new(self, fh: object) -> None:
+        if not isinstance(fh, socket.socket) or fh.type != socket.SOCK_STREAM:
+            raise TypeError(f"cannot watch {fh!r}: not a stream socket")
+        if fh in self._channels:
+            raise ValueError(f"{fh!r} is watched already")
 
     def _adopt(self, listener: Listener, sock: socket.socket) -> None:
         """Watch a connection that a listener accepted."""
-        meta = copy.copy(listener.meta)
+        meta = _copy(listener.meta)
         self._watch(Stream(sock, self._queue.append, listener.options, meta, ready=True))
 
     def _watch(self, channel: Channel) -> None:
         try:
+            self._make_room(channel)
             self._arm(channel)
         except BaseException:
             channel.restore()
             raise
         self._channels[channel.fh] = channel
+
+    def _make_room(self, channel: Channel) -> None:
+        """See to it that no other handle has the same descriptor."""
+        key = self._selector.get_map().get(channel.fd)
+        if key is None:
+            return
+        other: Channel = key.data
+        if other.fh.fileno() == channel.fd:
+            raise ValueError(f"{channel.fh!r} is watched already, as {other.fh!r}")
+        # The program closed that one itself, and the number was given to this one.
+        other.fail(OSError(errno.EBADF, os.strerror(errno.EBADF)))
+        self._arm(other)
 
     def connect(self, url: str, **options: Any) -> socket.socket:
         """Start to connect to a `tcp://` or `unix://` URL and watch the socket.
@@ -344,10 +364,18 @@ class EventMux:
         Raises:
             URLError: the URL is not understood.
         """
-        sock, error = sockets.connect(parse_url(url))
-        self._add_own(sock, listen=False, **options)
+        meta = options.pop("meta", None)
+        stream_options = self._options(**options)
+        sock, targets, error = sockets.connect(parse_url(url))
+        stream = Stream(
+            sock, self._queue.append, stream_options, meta, ready=False, targets=targets
+        )
+        try:
+            self._watch(stream)
+        except BaseException:
+            sock.close()
+            raise
         if error is not None:
-            stream = self._stream(sock)
             stream.fail(error)
             self._arm(stream)
         return sock
@@ -368,15 +396,12 @@ class EventMux:
             OSError: the address is in use, the name is unknown, permission is missing...
         """
         sock = sockets.listen(parse_url(url), backlog)
-        self._add_own(sock, listen=True, **options)
-        return sock
-
-    def _add_own(self, sock: socket.socket, **options: Any) -> None:
         try:
-            self.add(sock, **options)
+            self.add(sock, listen=True, **options)
         except BaseException:
             sock.close()
             raise
+        return sock
 
     def send(self, fh: Handle, *data: bytes, later: bool = False) -> int:
         """Queue bytes for a stream and send at once what the kernel takes.
@@ -396,14 +421,23 @@ class EventMux:
         """
         stream = self._stream(fh)
         stream.queue(data)
-        if not later:
+        if stream.closing:
+            self._send_behind_closing(stream)
+        elif not later:
             stream.flush()
-            if stream.wanted != stream.armed:
-                self._arm(stream)
+            self._arm(stream)
         elif not stream.unflushed and not stream.armed & EVENT_WRITE:
             stream.unflushed = True
             self._unflushed.append(stream)
         return stream.unsent
+
+    def _send_behind_closing(self, stream: Stream) -> None:
+        """Send to a peer that has finished its side. What does not go at once puts `Closed` off."""
+        stream.flush()
+        if stream.unsent and stream.closed is not None:
+            self._queue.remove(stream.closed)
+            stream.closed = None
+        self._arm(stream)
 
     def close(self, fh: Handle) -> None:
         """Close a handle in order: `Closing` comes, the output queue is sent, `Closed` comes.
@@ -427,7 +461,9 @@ class EventMux:
         self._forget(channel)
         channel.fh.close()
         closed = Closed(fh, channel.missing, channel.reason if reason is None else reason)
-        self._leave(fh, closed)
+        if self._queue:
+            self._stale[fh] = closed
+        self._queue.append(closed)
 
     def remove(self, fh: Handle) -> None:
         """Stop watching a handle and leave it open, as blocking as it was. No event comes.
@@ -438,18 +474,13 @@ class EventMux:
         channel = self._channel(fh)
         self._forget(channel)
         channel.restore()
-        if self._queue:
-            self._leave(fh, Finish(fh))
-
-    def _leave(self, fh: Handle, last: Event) -> None:
-        """Queue the last event of a handle; all that is queued for it before is dropped."""
-        if self._queue:
-            self._stale[fh] = last
-        self._queue.append(last)
+        kept = [event for event in self._queue if event.fh != fh]
+        self._queue.clear()  # the channels hold on to this very queue
+        self._queue.extend(kept)
 
     def _forget(self, channel: Channel) -> None:
         if channel.armed:
-            self._selector.unregister(channel.fd)
+            self._selector.unregister(channel.armed_fd)
             channel.armed = 0
         if isinstance(channel, Stream):
             channel.unflushed = False
@@ -505,8 +536,9 @@ class EventMux:
         traceback: TracebackType | None,
     ) -> None:
         """Send what can be sent without waiting, close all handles and the selector."""
-        self._flush()
         for channel in list(self._channels.values()):
+            if isinstance(channel, Stream):
+                channel.flush()
             self._forget(channel)
             channel.fh.close()
         self._queue.clear()
@@ -517,10 +549,18 @@ def _lowest(timeouts: tuple[float | None, ...]) -> float | None:
     given = [timeout for timeout in timeouts if timeout is not None]
     if not given:
         return None
-    lowest = min(given)
-    if not lowest >= 0:  # so that NaN is refused too
-        raise ValueError(f"timeout is {lowest!r}, must be 0 or more")
-    return lowest
+    for timeout in given:
+        if not timeout >= 0:  # so that NaN is refused too
+            raise ValueError(f"timeout is {timeout!r}, must be 0 or more")
+    return min(given)
+
+
+def _copy(meta: object) -> object:
+    """Return a shallow copy; of what cannot be copied, such as a lock, the thing itself."""
+    try:
+        return copy.copy(meta)
+    except Exception:  # noqa: BLE001  # a copy method of the program's may raise anything
+        return meta
 
 
 def _check_positive(name: str, value: int) -> None:

@@ -7,7 +7,6 @@ on. This file knows nothing of selectors and events.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import socket
@@ -19,17 +18,24 @@ from eventmux.events import Address
 from eventmux.urls import Endpoint
 
 __all__ = [
+    "Target",
     "accept",
     "connect",
     "connect_error",
+    "connect_next",
     "credentials",
     "is_listening",
     "listen",
-    "set_stream_options",
+    "set_nodelay",
     "unix_address",
 ]
 
-_WOULD_BLOCK = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN)
+_IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN)
+# What accept() says of the connection, not of the listener; from accept(2) of Linux.
+_ONE_CONNECTION = (
+    *(errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN),
+    *(errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH),
+)
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _AF_UNIX = getattr(socket, "AF_UNIX", None)  # Windows builds may lack it
 _SO_PEERCRED = getattr(socket, "SO_PEERCRED", None)
@@ -97,32 +103,67 @@ def _is_dead_socket(path: str) -> bool:
         return probe.connect_ex(path) == errno.ECONNREFUSED
 
 
-def connect(endpoint: Endpoint) -> tuple[socket.socket, OSError | None]:
-    """Start to connect; return the socket, and the error if it has failed already.
+Target = tuple[int, Address]
+"""An address family and an address of it."""
 
-    A name with several addresses is tried in order until one does not fail at once.
-    Looking up the name may take time; connecting does not.
+
+def connect(endpoint: Endpoint) -> tuple[socket.socket, list[Target], OSError | None]:
+    """Start to connect to the first address of an endpoint that does not fail at once.
+
+    Looking up a name may take time; connecting does not.
+
+    Returns:
+        The socket; the addresses that are left, for `connect_next()`; and the error, if there
+        is no address that could be tried.
     """
     try:
-        addresses = _addresses(endpoint)
+        targets = _targets(endpoint)
     except OSError as error:
-        return socket.socket(), error
-    for family, address in addresses:
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setblocking(False)
+        return socket.socket(), [], error
+    sock = socket.socket(targets[0][0] if endpoint.scheme == "unix" else socket.AF_INET)
+    return sock, targets, connect_next(sock, targets)
+
+
+def connect_next(sock: socket.socket, targets: list[Target]) -> OSError | None:
+    """Start to connect to the next of the addresses, with another descriptor for the socket.
+
+    The program knows the connection by the socket object, so that must stay the same; the
+    descriptor cannot, because a socket that failed is spent and the family may differ. The
+    addresses that were tried are taken off the list.
+
+    Returns:
+        None, or why none of the addresses could be tried.
+    """
+    error: OSError | None = None
+    while targets:
+        family, address = targets.pop(0)
         try:
-            number = sock.connect_ex(address)
-        except OSError as error:  # an address that cannot be one, such as a path too long
-            return sock, error
+            attempt = _start(family, address)
+        except OSError as failure:
+            error = failure
+            continue
+        old = sock.detach()
+        socket.socket.__init__(sock, fileno=attempt.detach())
+        os.close(old)
+        return None
+    return error
+
+
+def _start(family: int, address: Address) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        number = sock.connect_ex(address)
         # A UNIX socket says EAGAIN when the listener's queue is full: nothing goes on behind it.
-        if number == 0 or (number in _WOULD_BLOCK and family != _AF_UNIX):
-            return sock, None
-        if (family, address) != addresses[-1]:
-            sock.close()
-    return sock, OSError(number, os.strerror(number))
+        if number and (number not in _IN_PROGRESS or family == _AF_UNIX):
+            raise OSError(number, os.strerror(number))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
-def _addresses(endpoint: Endpoint) -> list[tuple[int, Address]]:
+def _targets(endpoint: Endpoint) -> list[Target]:
     if endpoint.scheme == "unix":
         return [(socket.AF_UNIX, unix_address(endpoint.path))]
     found = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)
@@ -135,12 +176,19 @@ def connect_error(sock: socket.socket) -> OSError | None:
     return OSError(number, os.strerror(number)) if number else None
 
 
-def set_stream_options(sock: socket.socket) -> None:
-    """Make a stream socket non-blocking, and let TCP send small packets at once."""
-    sock.setblocking(False)
-    if sock.family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError):  # macOS says EINVAL if the peer has reset already
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+def set_nodelay(sock: socket.socket, value: int = 1) -> int | None:
+    """Let TCP send small packets at once, or not; return what was set before.
+
+    None if the socket has no such option. It is never an error: only speed depends on it.
+    """
+    if sock.family not in (socket.AF_INET, socket.AF_INET6):
+        return None
+    try:
+        before = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, value)
+    except OSError:  # macOS says EINVAL if the peer has reset already
+        return None
+    return before
 
 
 def is_listening(sock: socket.socket) -> bool:
@@ -159,8 +207,10 @@ def accept(listener: socket.socket) -> tuple[socket.socket, Address] | None:
             return listener.accept()
         except BlockingIOError:
             return None
-        except ConnectionAbortedError:
-            continue  # that one gave up while it waited: the next may be there
+        except OSError as error:
+            if error.errno not in _ONE_CONNECTION:
+                raise
+            # That one failed while it waited: the next may be there.
 
 
 def credentials(sock: socket.socket) -> tuple[int, int, int] | tuple[None, None, None]:

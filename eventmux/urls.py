@@ -9,12 +9,17 @@ Parsing only: nothing is looked up or opened here.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from eventmux.errors import URLError
 
 __all__ = ["Endpoint", "parse_url"]
+
+_TCP = re.compile(
+    r"tcp://(?:\[(?P<ipv6>[0-9a-f:.]+(?:%\w+)?)\]|(?P<host>[^\s\[\]:/?#@]*)):(?P<port>[0-9]{1,5})",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,7 @@ def parse_url(url: str) -> Endpoint:
     if not separator:
         raise URLError(f"cannot parse {url!r}: expected scheme://...")
     if scheme == "unix":
-        if not rest or "\0" in rest:
+        if not rest or "\0" in rest or not _is_path(rest):
             raise URLError(f"cannot parse {url!r}: expected unix://path")
         return Endpoint("unix", path=rest)
     if scheme == "tcp":
@@ -54,13 +59,23 @@ def parse_url(url: str) -> Endpoint:
     raise URLError(f"cannot parse {url!r}: the scheme {scheme!r} is not tcp or unix")
 
 
-def _parse_tcp(url: str) -> Endpoint:
+def _is_path(text: str) -> bool:
     try:
-        parts = urlsplit(url)
-        port = parts.port
-        (parts.hostname or "").encode("idna")  # else looking it up fails in an odd way
-    except ValueError as error:
-        raise URLError(f"cannot parse {url!r}: {error}") from None
-    if port is None or parts.path or parts.query or parts.fragment or "@" in parts.netloc:
+        text.encode("utf-8", "surrogateescape")  # as os.fsencode() does
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _parse_tcp(url: str) -> Endpoint:
+    match = _TCP.fullmatch(url)
+    if match is None:
         raise URLError(f"cannot parse {url!r}: expected tcp://host:port")
-    return Endpoint("tcp", host=parts.hostname or "", port=port)
+    host, port = match["ipv6"] or match["host"], int(match["port"])
+    if port > 65535:
+        raise URLError(f"cannot parse {url!r}: the port is {port}, must be at most 65535")
+    try:
+        host.encode("idna")  # else looking it up fails in an odd way
+    except UnicodeError as error:
+        raise URLError(f"cannot parse {url!r}: {error}") from None
+    return Endpoint("tcp", host=host, port=port)
