@@ -324,29 +324,30 @@ class EventMux:
             raise TypeError(f"cannot watch {fh!r}: not a stream socket")
         if fh in self._channels:
             raise ValueError(f"{fh!r} is watched already")
+        self._make_room(fh)
 
     def _adopt(self, listener: Listener, sock: socket.socket) -> None:
         """Watch a connection that a listener accepted."""
+        self._make_room(sock)
         meta = _copy(listener.meta)
         self._watch(Stream(sock, self._queue.append, listener.options, meta, ready=True))
 
     def _watch(self, channel: Channel) -> None:
         try:
-            self._make_room(channel)
             self._arm(channel)
         except BaseException:
             channel.restore()
             raise
         self._channels[channel.fh] = channel
 
-    def _make_room(self, channel: Channel) -> None:
+    def _make_room(self, fh: socket.socket) -> None:
         """See to it that no other handle has the same descriptor."""
-        key = self._selector.get_map().get(channel.fd)
+        key = self._selector.get_map().get(fh.fileno())
         if key is None:
             return
         other: Channel = key.data
-        if other.fh.fileno() == channel.fd:
-            raise ValueError(f"{channel.fh!r} is watched already, as {other.fh!r}")
+        if other.fh.fileno() == fh.fileno():
+            raise ValueError(f"{fh!r} is watched already, as {other.fh!r}")
         # The program closed that one itself, and the number was given to this one.
         other.fail(OSError(errno.EBADF, os.strerror(errno.EBADF)))
         self._arm(other)
@@ -367,6 +368,7 @@ class EventMux:
         meta = options.pop("meta", None)
         stream_options = self._options(**options)
         sock, targets, error = sockets.connect(parse_url(url))
+        self._make_room(sock)
         stream = Stream(
             sock, self._queue.append, stream_options, meta, ready=False, targets=targets
         )
