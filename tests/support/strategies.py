@@ -83,7 +83,9 @@ def _float_arrival(value: float) -> object:
 
 # ---- images ------------------------------------------------------------------------------
 
-keys = st.sampled_from([b"", b"a", b"b", b"key", b"\xe9"]).map(lambda key: u32(len(key)) + key)
+keys = st.sampled_from([b"", b"a", b"b", b"key", b"\xe9", b"\xc3\xa9"]).map(
+    lambda key: u32(len(key)) + key
+)
 flagged_keys = st.tuples(st.sampled_from([0, 0, 0, 1, 2, 4, 0x10, 0x14, 8]), keys).map(
     lambda pair: bytes([pair[0]]) + pair[1]
 )
@@ -117,9 +119,11 @@ rare_leaves = st.sampled_from(
         b"\x13\x02\x01A\x00",
     ]
 )
-back_references = st.integers(0, 14).map(lambda tag: b"\x00" + u32(tag))
-references = st.sampled_from([b"\x04"] * 5 + [b"\x14", b"\x1b", b"\x1c"])
-classes = st.sampled_from([b"", b"", b"", b"\x11\x01A", b"\x12\x00", b"\x11\x11JSON::PP::Boolean"])
+back_references = st.integers(1, 8).map(lambda tag: b"\x00" + u32(tag))
+references = st.sampled_from([b"\x04"] * 12 + [b"\x1b", b"\x14", b"\x1c"])
+classes = st.sampled_from(
+    [b""] * 12 + [b"\x11\x01A"] * 4 + [b"\x11\x11JSON::PP::Boolean", b"\x12\x00"]
+)
 
 
 def _array(items: list[bytes]) -> bytes:

@@ -1,0 +1,284 @@
+"""Python values to a Storable image, in the forms that every Perl takes without surprises.
+
+The image is a list of pieces, joined at the end. Small numbers, heads of containers and
+short strings are ready-made pieces; the last come from bounded caches, because method names
+and hash keys repeat.
+
+The one rule: trees are written, never back references. Two places that share a string or
+number would become one Perl variable. A value that holds itself is therefore endless, and
+shared lists can make a small value an enormous tree: the two limits stop both while they
+are being written.
+
+This file does not know about callbacks, and writes no object of any class.
+"""
+
+from __future__ import annotations
+
+import reprlib
+import struct
+from collections.abc import Iterable
+from functools import lru_cache
+
+from rpcasync.errors import EncodeError
+from rpcasync.storable import _opcodes as ops
+from rpcasync.storable._values import ScalarRef
+
+__all__ = ["freeze"]
+
+_u32 = struct.Struct(">I").pack
+_netint = struct.Struct(">Bi").pack
+
+_REF = bytes([ops.REF])
+_UNDEF = bytes([ops.UNDEF])
+_BYTES = {n: bytes([ops.BYTE, n + 128]) for n in range(-128, 128)}
+_ARRAY = bytes([ops.REF, ops.ARRAY])
+_HASH = bytes([ops.REF, ops.HASH])
+_FLAG_HASH = bytes([ops.REF, ops.FLAG_HASH, 0])
+_SHORT = 32  # longest str, in characters, whose encoding is kept for the next time
+
+_LARGEST = 2**31 - 1  # bytes; Perl reads no longer string, and a frame ends at twice that
+_WHOLE = 2.0**53  # from here on a float need not mean the whole number it holds
+_INT_BITS = 14_000  # about the 4300 digits from which Python refuses to print an int
+_PERL_NAMES = {"inf": "Inf", "-inf": "-Inf", "nan": "NaN"}
+_SENDABLE = "None, bool, int, float, str, bytes, list, tuple, dict and ScalarRef can be sent"
+
+
+class _TooDeep(Exception):
+    """No levels are left."""
+
+
+class _TooLarge(Exception):
+    """No room is left."""
+
+
+def freeze(value: object, *, max_depth: int = 256, max_size: int = 16 * 1024 * 1024) -> bytes:
+    r"""Encode a value as a Storable image that Perl's `thaw` reads.
+
+    Lists and tuples become arrays, dicts hashes, a ScalarRef a reference to its value. True
+    and False become 1 and 0. Integers beyond 32 bits and floats become decimal text, a whole
+    float below 2**53 the integer. Text that is ASCII, and bytes, become byte strings, other
+    text Unicode strings. Subclasses (IntEnum, namedtuple, OrderedDict) go as their base.
+
+    Args:
+        value: a list, tuple, dict or ScalarRef: `thaw` in Perl gives a reference to it.
+        max_depth: how many containers and ScalarRefs may stand in each other. Perl's own
+            `nfreeze` ends at 256 hashes, and its `thaw` has no limit but the C stack.
+        max_size: largest image, in bytes; more than 2**31 - 1 is the same as that.
+
+    Raises:
+        EncodeError: the value, or something in it, cannot be sent or exceeds a limit.
+        ValueError: a limit is below 1.
+
+    Source: what Storable 3.26, as run by Perl 5.36, writes for the like and accepts back.
+    """
+    if max_depth < 1 or max_size < 1:
+        raise ValueError(f"limits start at 1: max_depth={max_depth}, max_size={max_size}")
+    if not isinstance(value, (list, tuple, dict, ScalarRef)):
+        raise EncodeError(
+            f"the root must be a list, tuple, dict or ScalarRef, not {type(value).__name__}"
+        )
+    max_size = min(max_size, _LARGEST)
+    pieces: list[bytes] = []
+    # One byte less for the header of two: the root's REF will go.
+    room = max_size - len(ops.HEADER) + 1
+    try:
+        if type(value) is list:
+            _container(value, pieces, max_depth, room)
+        else:
+            _unusual(value, pieces, max_depth, room)
+    except (_TooDeep, RecursionError):
+        raise EncodeError(f"nested deeper than {max_depth} levels") from None
+    except _TooLarge:
+        raise EncodeError(f"image of more than {max_size} bytes") from None
+    except ValueError as error:  # a released memoryview, an int that Python refuses to print
+        raise EncodeError(str(error)) from error
+    pieces[0] = ops.HEADER + pieces[0][1:]  # an image tells what its root is, not that it is one
+    return b"".join(pieces)
+
+
+def _container(
+    value: list[object] | tuple[object, ...] | dict[str, object],
+    pieces: list[bytes],
+    levels: int,
+    room: int,
+) -> int:
+    """Append a reference to a container; return how many bytes of room are left.
+
+    The hot loop of the writer: frequent types are handled in place.
+    """
+    if not levels:
+        raise _TooDeep
+    items: Iterable[object] = value
+    if type(value) is dict:
+        head, names = _hash_head(value, room)
+        items = value.values()
+        keys = iter(names)
+        # All of them now: so a key that stands in every level of a deep tree is not encoded
+        # 256 times before the first is accounted for.
+        room -= sum(map(len, names))
+    else:
+        head = _ARRAY + _u32(len(value))
+        keys = None
+    pieces.append(head)
+    room -= len(head)
+    if room < len(value):  # every item takes a byte or more: do not even start
+        raise _TooLarge
+    for item in items:
+        if type(item) is str:
+            piece = _short_text(item) if len(item) <= _SHORT else _text(item, room)
+        elif type(item) is int:
+            piece = _BYTES.get(item) or _integer(item, room)
+        elif type(item) is list or type(item) is dict or type(item) is tuple:
+            room = _container(item, pieces, levels - 1, room)
+            piece = b""  # it is all there
+        elif item is None:
+            piece = _UNDEF
+        else:
+            room = _unusual(item, pieces, levels - 1, room)
+            piece = b""
+        pieces.append(piece)
+        if keys is not None:
+            pieces.append(next(keys))
+        room -= len(piece)
+        if room < 0:
+            raise _TooLarge
+    return room
+
+
+def _hash_head(table: dict[str, object], room: int) -> tuple[bytes, list[bytes]]:
+    """Encode what stands before the first value, and the keys, which follow their values.
+
+    One key beyond Latin-1 makes it a FLAG_HASH: only there a key can be UTF-8.
+    """
+    try:
+        names = "".join(table)
+    except TypeError:
+        wrong = next(key for key in table if not isinstance(key, str))
+        raise EncodeError(
+            f"dict keys must be str: {reprlib.repr(wrong)} is {type(wrong).__name__}"
+        ) from None
+    if len(names) > room:
+        raise _TooLarge
+    count = _u32(len(table))
+    if names.isascii() or _is_latin1(names):
+        keys = [_short_key(key) if len(key) <= _SHORT else _key(key) for key in table]
+        return _HASH + count, keys
+    return _FLAG_HASH + count, [_flagged_key(key) for key in table]
+
+
+def _is_latin1(text: str) -> bool:
+    try:
+        text.encode("latin-1")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _key(key: str) -> bytes:
+    raw = str.encode(key, "latin-1")
+    return _u32(len(raw)) + raw
+
+
+@lru_cache(maxsize=1024)
+def _short_key(key: str) -> bytes:
+    return _key(key)
+
+
+def _flagged_key(key: str) -> bytes:
+    if _is_latin1(key):
+        return b"\0" + _key(key)
+    raw = _utf8(key)
+    return bytes([ops.KEY_UTF8]) + _u32(len(raw)) + raw
+
+
+def _unusual(value: object, pieces: list[bytes], levels: int, room: int) -> int:
+    """Append any value at all; return how many bytes of room are left."""
+    while isinstance(value, ScalarRef):
+        if not levels:
+            raise _TooDeep
+        pieces.append(_REF)
+        levels -= 1
+        room -= 1
+        value = value.value
+    if isinstance(value, (list, tuple, dict)):
+        if type(value) not in (list, tuple, dict):
+            # A subclass may count one thing and iterate another; a copy agrees with itself.
+            value = dict(value) if isinstance(value, dict) else list(value)
+        return _container(value, pieces, levels, room)
+    piece = _scalar(value, room)
+    pieces.append(piece)
+    room -= len(piece)
+    if room < 0:  # the caller looks, too, but the root has no such caller
+        raise _TooLarge
+    return room
+
+
+def _scalar(value: object, room: int) -> bytes:
+    """Encode anything that holds no other value. Subclasses must not have their say in it."""
+    if value is None:
+        return _UNDEF
+    if isinstance(value, float):
+        return _float(float.__float__(value), room)
+    if isinstance(value, int):  # bool as well: Storable before 3.27 dies of BOOLEAN_TRUE
+        number = int.__int__(value)
+        return _BYTES.get(number) or _integer(number, room)
+    if isinstance(value, str):
+        return _text(str.__str__(value), room)
+    if isinstance(value, memoryview):
+        if value.nbytes > room:
+            raise _TooLarge
+        return _octets(value.tobytes(), room)
+    if isinstance(value, (bytes, bytearray)):
+        return _octets(value, room)
+    raise EncodeError(f"cannot send {type(value).__name__}: only {_SENDABLE}")
+
+
+def _integer(number: int, room: int) -> bytes:
+    if -(2**31) <= number < 2**31:
+        return _netint(ops.NETINT, number)
+    if number.bit_length() > _INT_BITS:
+        raise EncodeError(f"int of {number.bit_length()} bits, limit is {_INT_BITS}")
+    return _octets(str(number).encode(), room)
+
+
+def _float(number: float, room: int) -> bytes:
+    if -_WHOLE < number < _WHOLE and number == int(number):
+        whole = int(number)
+        return _BYTES.get(whole) or _integer(whole, room)
+    text = repr(number).removesuffix(".0")  # 17 digits where it takes them: Perl sends 15
+    return _octets(_PERL_NAMES.get(text, text).encode(), room)
+
+
+def _text(text: str, room: int) -> bytes:
+    if len(text) > room:  # before a copy of it is made
+        raise _TooLarge
+    raw = _utf8(text)
+    size = len(raw)
+    if size == len(text):  # ASCII
+        return _octets(raw, room)
+    if size < 256:
+        return bytes([ops.UTF8STR, size]) + raw
+    return bytes([ops.LUTF8STR]) + _u32(size) + raw
+
+
+@lru_cache(maxsize=1024)
+def _short_text(text: str) -> bytes:
+    return _text(text, _LARGEST)
+
+
+def _octets(raw: bytes | bytearray, room: int) -> bytes:
+    size = len(raw)
+    if size < 256:
+        return bytes([ops.SCALAR, size]) + raw
+    if size > room:
+        raise _TooLarge
+    return bytes([ops.LSCALAR]) + _u32(size) + raw
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return str.encode(text)
+    except UnicodeEncodeError as error:
+        raise EncodeError(
+            f"str with lone surrogate {text[error.start]!r} at index {error.start} has no UTF-8"
+        ) from None
