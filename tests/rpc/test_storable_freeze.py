@@ -236,7 +236,7 @@ def test_what_python_itself_refuses():
     view.release()
     assert "released" in refusal([view])
     if hasattr(sys, "set_int_max_str_digits"):
-        assert "4300 digits" in refusal([{10**5000: 1}])
+        assert "4300" in refusal([{10**5000: 1}])
 
 
 def test_a_refusal_leaves_nothing_behind():
@@ -339,6 +339,9 @@ BOMBS = {
     "many floats": lambda: [0.1] * MB,
     "many dicts": lambda: [{"a": 1, "b": 2}] * MB,
     "one string": lambda: ["x" * (50 * MB)],
+    "one bytes": lambda: [b"x" * (50 * MB)],
+    "one view": lambda: [memoryview(b"x" * (50 * MB))],
+    "one key": lambda: {"\u263a" * (25 * MB): None},
 }
 
 

@@ -249,6 +249,7 @@ def test_overload_needs_an_object_behind_a_back_reference_too():
             image(b"\x04\x02" + u32(0), b"\x00" + u32(2)),
             "bare-container: back reference to a container at offset 13",
         ),
+        (b"\x05", "truncated: image of 1 bytes, the header alone has 2"),
         (b"\x07\x0b\x05", "bad-header: first byte is 0x07, not 0x05"),
     ],
 )
@@ -325,6 +326,7 @@ AGAIN = b"\x04\x00"
     [
         ([EMPTY, AGAIN + u32(2)], 2),
         ([EMPTY, b"\x00" + u32(1)], 2),
+        ([b"\x04\x02" + u32(1) + b"\x05", AGAIN + u32(2)], 2),
         ([EMPTY, AGAIN + u32(1)], 3),  # a reference to the first element
         ([EMPTY, b"\x04" + AGAIN + u32(2)], 3),
         ([b"\x05", AGAIN + u32(1)], 2),
