@@ -153,7 +153,10 @@ class _Socket:
             self._end_if_drained()
 
     def _end_if_drained(self) -> None:
-        if self.closed is None and not self.unsent:
+        """Emit `Closed` if nothing is left to be sent; if it is queued already, correct it."""
+        if self.closed is not None:
+            self.closed.missing, self.closed.reason = self.missing, self.reason
+        elif not self.unsent:
             self.closed = Closed(self.fh, self.missing, self.reason)
             self._emit(self.closed)
 
@@ -325,9 +328,11 @@ class Stream(_Socket):
 
     def _fail_to_send(self, error: OSError) -> None:
         """Nothing can be sent any more. What the peer sent before it left is still to be read."""
-        if not self._ready:
+        if not self._ready and error.errno != errno.EPIPE:  # that one says it was up before
             self._connect_next(error)
             return
+        if not self._ready:
+            self._get_ready()
         self.reason = _text(error)
         self._drop_output()
         if self.closing:  # it was draining: `Closed` carries the reason
@@ -353,7 +358,6 @@ class Stream(_Socket):
     def _connect_next(self, error: OSError) -> None:
         if self._targets and sockets.connect_next(self.fh, self._targets) is None:
             self.fd = self.fh.fileno()
-            self.fh.setblocking(False)
             self._nodelay = sockets.set_nodelay(self.fh)
         else:
             self.fail(error)
@@ -420,6 +424,8 @@ class Listener(_Socket):
             try:
                 accepted = sockets.accept(self.fh)
             except OSError as error:
+                if sockets.is_of_one_connection(error):
+                    continue
                 self._fail_to_accept(error)
                 return
             if accepted is None:

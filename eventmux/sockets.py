@@ -25,13 +25,13 @@ __all__ = [
     "connect_next",
     "credentials",
     "is_listening",
+    "is_of_one_connection",
     "listen",
     "set_nodelay",
     "unix_address",
 ]
 
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN)
-# What accept() says of the connection, not of the listener; from accept(2) of Linux.
 _ONE_CONNECTION = (
     *(errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN),
     *(errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH),
@@ -144,6 +144,7 @@ def connect_next(sock: socket.socket, targets: list[Target]) -> OSError | None:
             continue
         old = sock.detach()
         socket.socket.__init__(sock, fileno=attempt.detach())
+        sock.setblocking(False)
         os.close(old)
         return None
     return error
@@ -200,17 +201,21 @@ def accept(listener: socket.socket) -> tuple[socket.socket, Address] | None:
     """Accept one connection; None when there is none to accept.
 
     Raises:
-        OSError: the process or the system is out of descriptors or memory.
+        OSError: see `is_of_one_connection()`; else the process or the system is out of
+            descriptors or memory, or the listener is broken.
     """
-    while True:
-        try:
-            return listener.accept()
-        except BlockingIOError:
-            return None
-        except OSError as error:
-            if error.errno not in _ONE_CONNECTION:
-                raise
-            # That one failed while it waited: the next may be there.
+    try:
+        return listener.accept()
+    except BlockingIOError:
+        return None
+
+
+def is_of_one_connection(error: OSError) -> bool:
+    """True for an error of `accept()` that concerns a connection which failed while it waited.
+
+    The listener is fine, and the next connection may be there. Source: accept(2) of Linux.
+    """
+    return error.errno in _ONE_CONNECTION
 
 
 def credentials(sock: socket.socket) -> tuple[int, int, int] | tuple[None, None, None]:

@@ -145,7 +145,7 @@ def test_the_rest_at_the_end(buffered, kind):
     stream, events = make(ScriptedSocket(recv=[b"\5abc", b""]), buffered=buffered)
     stream.readable()
     stream.readable()
-    assert kinds(events) == [kind, "closing", ""]
+    assert kinds(events) == [kind, "closing", "closed"]
     assert events[0].data == b"\5abc"
     assert events[1].reason is None
     assert stream.wanted == 0
@@ -157,7 +157,7 @@ def test_nothing_is_read_after_the_end():
     stream.readable()
     stream.readable()
     assert sock.calls == ["recv"]
-    assert kinds(events) == ["closing", ""]
+    assert kinds(events) == ["closing", "closed"]
 
 
 @pytest.mark.parametrize("buffered", [Split(), Size("B")], ids=["split", "size"])
@@ -166,21 +166,21 @@ def test_a_reset_says_why_and_gives_the_rest(buffered):
     stream, events = make(ScriptedSocket(recv=[b"\5abc", failure]), buffered=buffered)
     stream.readable()
     stream.readable()
-    assert kinds(events) == ["error", "read_last", "closing", ""]
-    error, last, closing, _ = events
+    assert kinds(events) == ["error", "read_last", "closing", "closed"]
+    error, last, closing, _ = events  # and closed
     assert error.error == closing.reason == "Connection reset by peer"
     assert error.errno == errno.ECONNRESET
     assert error.exception is failure
     assert error.data == last.data == b"\5abc"
     assert all(event.fh is stream.fh for event in events)
     assert stream.wanted == 0
-    assert stream.reason == "Connection reset by peer"
+    assert events[3].reason == "Connection reset by peer"
 
 
 def test_an_overflow_gives_the_good_records_first():
     stream, events = make(ScriptedSocket(recv=[b"a\nlong\nb\n"]), buffered=Split(max_size=2))
     stream.readable()
-    assert kinds(events) == ["read", "error", "read_last", "closing", ""]
+    assert kinds(events) == ["read", "error", "read_last", "closing", "closed"]
     assert events[0].data == b"a"
     assert "4 bytes" in events[1].error
     assert "limit is 2" in events[1].error
@@ -193,7 +193,7 @@ def test_an_overflow_gives_the_good_records_first():
 def test_a_malformed_record_is_an_error():
     stream, events = make(ScriptedSocket(recv=[b"\0"]), buffered=Size("B", -1))
     stream.readable()
-    assert kinds(events) == ["error", "read_last", "closing", ""]
+    assert kinds(events) == ["error", "read_last", "closing", "closed"]
     assert isinstance(events[0].exception, MalformedRecord)
 
 
@@ -218,7 +218,6 @@ def test_everything_is_sent_at_once():
     assert sock.calls == ["send"]  # joined
     assert kinds(events) == ["sent"]
     assert stream.unsent == stream.missing == 0
-    assert stream.finished
 
 
 def test_one_byte_at_a_time_is_written():
@@ -302,6 +301,10 @@ def test_nothing_queued_is_nothing_sent():
     stream.writable()
     assert sock.calls == []
     assert events == []
+    stream.queue((bytes(200_000), b""))
+    stream.flush()
+    assert sock.calls == ["send"]
+    assert kinds(events) == ["sent"]
 
 
 @pytest.mark.parametrize("kind", [bytearray, memoryview])
@@ -334,16 +337,19 @@ def test_only_bytes_can_be_queued_and_all_or_nothing(wrong):
 
 @pytest.mark.parametrize("failure", [reset(), broken_pipe()], ids=["reset", "pipe"])
 def test_a_write_that_fails_closes(failure):
-    stream, events = make(ScriptedSocket(send=[2, failure]))
+    stream, events = make(ScriptedSocket(send=[2, failure], recv=[b""]))
     stream.queue((b"abc", b"def"))
     stream.writable()
     stream.writable()
-    assert kinds(events) == ["error", "closing", ""]
+    assert kinds(events) == ["error"]
     assert events[0].errno == failure.errno
     assert events[0].exception is failure
-    assert stream.missing == 4
     assert stream.unsent == 0
-    assert stream.finished
+    assert stream.wanted == EVENT_READ  # until the end, which cannot be far
+    stream.readable()
+    assert kinds(events) == ["error", "closing", "closed"]
+    assert events[1].reason == events[2].reason == failure.strerror
+    assert events[2].missing == 4
     assert stream.wanted == 0
 
 
@@ -374,6 +380,30 @@ def test_the_last_words_of_a_peer_are_read_although_a_write_fails(buffered, end)
     assert order == ["read", "closing"]
     assert "error" in kinds(events)
     assert stream.missing == 7
+
+
+def test_the_last_words_of_a_peer_that_went_before_we_were_ready():
+    sock = ScriptedSocket(recv=[b"bye", b""], send=[broken_pipe()])
+    stream, events = make(sock, ready=False)
+    stream.queue((b"request",))
+    for _ in range(4):
+        if stream.wanted & EVENT_WRITE:
+            stream.writable()
+        if stream.wanted & EVENT_READ:
+            stream.readable()
+    assert data_of(events) == [b"bye"]
+    assert kinds(events)[-2:] == ["closing", "closed"]
+    assert stream.missing == 7
+
+
+@pytest.mark.parametrize("failure", [reset(), broken_pipe()], ids=["reset", "pipe"])
+def test_a_reply_that_fails_after_the_peer_has_finished_is_missing(failure):
+    stream, events = make(ScriptedSocket(recv=[b""], send=[failure]))
+    stream.readable()
+    stream.queue((b"reply",))
+    stream.flush()
+    assert kinds(events) == ["closing", "closed"]
+    assert (events[1].missing, events[1].reason) == (5, failure.strerror)
 
 
 # Flow control
@@ -444,7 +474,7 @@ def test_a_refused_connection():
     stream, events = make(ScriptedSocket(error=errno.ECONNREFUSED), ready=False)
     stream.queue(())
     stream.writable()
-    assert kinds(events) == ["error", "closing", ""]
+    assert kinds(events) == ["error", "closing", "closed"]
     assert events[0].errno == errno.ECONNREFUSED
     assert events[0].error == os.strerror(errno.ECONNREFUSED)
     assert isinstance(events[0].exception, ConnectionRefusedError)
@@ -454,11 +484,11 @@ def test_a_refused_connection():
 # The end
 
 
-def test_close_without_output_is_finished():
+def test_close_without_output_is_the_end():
     stream, events = make(ScriptedSocket())
     stream.close()
-    assert kinds(events) == ["closing", ""]
-    assert stream.finished
+    assert kinds(events) == ["closing", "closed"]
+    assert events[-1] is stream.closed
     assert stream.wanted == 0
 
 
@@ -466,7 +496,7 @@ def test_closing_twice_is_once():
     stream, events = make(ScriptedSocket())
     stream.close()
     stream.close()
-    assert kinds(events) == ["closing", ""]
+    assert kinds(events) == ["closing", "closed"]
 
 
 def test_close_drains_first():
@@ -475,14 +505,14 @@ def test_close_drains_first():
     stream.queue((b"abc",))
     stream.close()
     stream.writable()
-    assert not stream.finished
+    assert kinds(events) == ["closing"]
     assert stream.wanted == EVENT_WRITE  # and does not read
-    del events[:]
     sock.full = False
     stream.writable()
-    assert kinds(events) == [""]  # the mux closes it
-    assert stream.finished
+    assert kinds(events) == ["closing", "closed"]
+    assert (events[1].missing, events[1].reason) == (0, None)
     assert sock.sent == b"abc"
+    assert stream.wanted == 0
 
 
 def test_nothing_is_queued_after_close():
@@ -517,12 +547,9 @@ def test_an_error_while_draining_is_the_reason(failure):
     stream.queue((b"abc",))
     stream.flush()
     stream.close()
-    del events[:]
     stream.writable()
-    assert kinds(events) == [""]
-    assert stream.finished
-    assert stream.missing == 2
-    assert stream.reason == failure.strerror
+    assert kinds(events) == ["closing", "closed"]
+    assert (events[1].missing, events[1].reason) == (2, failure.strerror)
     assert stream.wanted == 0
 
 
@@ -530,7 +557,18 @@ def test_closing_while_connecting_keeps_quiet():
     stream, events = make(ScriptedSocket(), ready=False)
     stream.close()
     stream.writable()
-    assert kinds(events) == ["closing", ""]
+    assert kinds(events) == ["closing", "closed"]
+
+
+def test_a_connection_that_is_refused_after_close():
+    stream, events = make(ScriptedSocket(error=errno.ECONNREFUSED, full=True), ready=False)
+    stream.queue((b"abc",))
+    stream.close()
+    assert stream.wanted == EVENT_WRITE
+    stream.writable()
+    assert kinds(events) == ["closing", "closed"]
+    assert (events[1].missing, events[1].reason) == (3, os.strerror(errno.ECONNREFUSED))
+    assert stream.wanted == 0
 
 
 def test_restore_gives_back_the_timeout():
@@ -594,7 +632,7 @@ def test_a_listener_does_not_keep_the_turn():
 
 def test_a_connection_that_was_given_up_is_passed_over():
     sock = ScriptedSocket()
-    listener, events, _, exhausted = listening(ConnectionAbortedError(), (sock, ""))
+    listener, events, _, exhausted = listening(OSError(errno.ECONNABORTED, "gone"), (sock, ""))
     listener.readable()
     assert [event.fh for event in events] == [sock]
     assert exhausted == []
@@ -613,6 +651,14 @@ def test_the_network_error_of_one_connection_does_not_stop_the_others(name):
     assert not listener.paused
     listener.readable()
     assert sock in [event.fh for event in events]
+
+
+@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EOPNOTSUPP])
+def test_a_network_error_that_stays_does_not_hang(number):
+    sock = ScriptedSocket()
+    listener, _, _, _ = listening(*[OSError(number, "no")] * 5000, (sock, ""))
+    listener.readable()
+    assert len(listener.fh.calls) < 1000
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
@@ -636,10 +682,9 @@ def test_a_listener_that_closes_accepts_no_more():
     listener.close()
     listener.close()
     listener.readable()
-    assert kinds(events) == ["closing", ""]
+    assert kinds(events) == ["closing", "closed"]
     assert adopted == []
     assert listener.wanted == 0
-    assert listener.finished
     assert listener.unsent == listener.missing == 0
 
 

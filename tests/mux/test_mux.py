@@ -13,6 +13,7 @@ import selectors
 import socket
 import struct
 import uuid
+import weakref
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -303,6 +304,9 @@ def test_a_name_with_several_addresses_is_tried_until_one_answers(mux, monkeypat
             assert peer.recv(10) == b"hello"
             peer.send(b"world")
             assert mux.mux(PATIENCE) == Read(fh, b"world")
+        assert not fh.getblocking()
+        assert not os.get_blocking(fh.fileno())
+        assert fh.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_name_none_of_whose_addresses_answers(mux, monkeypatch):
@@ -398,6 +402,26 @@ def test_a_peer_that_goes_while_output_is_queued(mux, watched):
     assert 0 < events[-1].missing <= unsent
     assert events[-1].reason
     assert mux.mux() is None
+
+
+def test_a_reply_to_a_peer_that_has_gone_is_missing(mux, watched):
+    fh, peer = watched
+    peer.close()
+    assert mux.mux() == Closing(fh)
+    mux.send(fh, b"reply")
+    assert drain(mux) == [Closed(fh, 5, os.strerror(errno.EPIPE))]
+
+
+def test_the_last_words_of_a_peer_that_went_before_we_were_ready(mux, pair):
+    fh, peer = pair()
+    peer.send(b"bye")
+    peer.close()
+    mux.add(fh)
+    mux.send(fh, b"request")
+    events = drain(mux)
+    assert Read(fh, b"bye") in events
+    assert kinds(events)[-2:] == ["closing", "closed"]
+    assert events[-1].missing == 7
 
 
 def test_the_last_words_of_a_peer_are_read_although_sending_fails(mux, watched):
@@ -760,6 +784,51 @@ def test_a_handle_that_the_program_closed_already(mux, watched, method):
     assert mux.handles() == []
 
 
+def test_a_closed_listener_whose_descriptor_is_used_again(mux, pair):
+    listener = mux.listen("tcp://127.0.0.1:0")
+    number = listener.fileno()
+    listener.close()
+    fh, peer = pair()
+    assert number in (fh.fileno(), peer.fileno())
+    mux.add(fh)
+    mux.add(peer)
+    events = drain(mux)
+    of_listener = [event for event in events if event.fh is listener]
+    assert kinds(of_listener) == ["error", "closing", "closed"]
+    assert of_listener[0].errno == errno.EBADF
+    assert set(mux.handles()) == {fh, peer}
+
+
+def test_a_killed_handle_is_forgotten(mux):
+    # Not even the note about what to drop may keep it: that would grow with each client.
+    fh, peer = socket.socketpair()
+    with peer:
+        mux.add(fh)
+        mux.push_event(Event(fh), Event())
+        mux.kill(fh)
+        reference = weakref.ref(fh)
+        del fh
+        assert kinds(drain(mux)) == ["", "closed"]
+        gc.collect()
+        assert reference() is None
+
+
+def test_a_descriptor_that_the_program_closed_is_used_again(mux, watched, pair):
+    # The selector still knows the number; the new handle must not suffer for it.
+    fh, _ = watched
+    number = fh.fileno()
+    fh.close()
+    second, remote = pair()
+    assert number in (second.fileno(), remote.fileno())
+    mux.add(second)
+    mux.add(remote)
+    mux.send(remote, b"hello")
+    events = drain(mux)
+    assert kinds([event for event in events if event.fh is fh]) == ["error", "closing", "closed"]
+    assert Read(second, b"hello") in events
+    assert set(mux.handles()) == {second, remote}
+
+
 # Sending
 
 
@@ -839,6 +908,20 @@ def test_later_than_the_kernel_can_take(mux, watched):
         data += receive(peer)
         mux.mux(0)
     assert data + receive(peer) == HUGE + b"end"
+
+
+def test_more_is_put_off_than_the_kernel_can_take(mux, watched):
+    fh, peer = watched
+    assert mux.send(fh, HUGE, later=True) == len(HUGE)
+    assert drain(mux) == []
+    assert 0 < mux.buflen(fh) < len(HUGE)
+    data = b""
+    while mux.buflen(fh):
+        unsent = mux.buflen(fh)
+        data += receive(peer)
+        mux.mux(0)
+        assert mux.buflen(fh) < unsent
+    assert data + receive(peer) == HUGE
 
 
 def test_later_to_a_peer_that_has_gone(mux, watched):
@@ -1218,13 +1301,14 @@ def test_two_listeners_without_descriptors(timed, clock, selector):
 
 
 @pytest.mark.parametrize("method", ["kill", "remove", "close"])
-def test_a_paused_listener_can_go(timed, clock, method):
+def test_a_paused_listener_can_go(timed, clock, selector, method):
     listener = timed.listen("tcp://127.0.0.1:0")
     with socket.create_connection(listener.getsockname()), no_descriptors():
         assert timed.mux().type == "error"
         getattr(timed, method)(listener)
         drain(timed)
         assert timed.mux() is None
+        assert not selector.get_map()
     listener.close()
     assert clock.now == 1000
 
@@ -1310,6 +1394,23 @@ def test_own_events_of_a_killed_handle_are_dropped(mux, watched):
     mux.push_event(Tick(fh), Tick())
     mux.kill(fh)
     assert drain(mux) == [Tick(), Closed(fh)]
+
+
+def test_an_own_closed_closes_nothing(mux, watched):
+    fh, peer = watched
+    mux.push_event(Closed(fh))
+    assert mux.mux() == Closed(fh)
+    peer.send(b"hello")
+    assert mux.mux() == Read(fh, b"hello")
+
+
+def test_own_events_after_the_end_of_a_handle_are_handed_out(mux, watched):
+    fh, _ = watched
+    mux.push_event(Tick(fh))
+    mux.kill(fh)
+    mux.push_event(Tick(fh, 2))
+    assert mux.has_events() == 2
+    assert drain(mux) == [Closed(fh), Tick(fh, 2)]
 
 
 @pytest.mark.parametrize("wrong", [None, "read", {"type": "read"}, Event])
@@ -1525,6 +1626,9 @@ def test_what_the_selector_refuses_is_not_added(pair):
             mux.add(fh)
         with pytest.raises(OSError, match="No space left"):
             mux.listen("tcp://127.0.0.1:0")
+        with pytest.raises(OSError, match="No space left"):
+            mux.connect(unused_url())
+        gc.collect()  # a socket that was made and dropped would warn
         selector.refuse = None
         assert_untouched(mux, fh)
 
@@ -1559,12 +1663,14 @@ def test_read_size_of_the_mux_and_of_the_handle(pair):
 
 def test_whether_it_listens_can_be_told(mux, pair):
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        mux.add(listener)
-        mux.remove(listener)
-        mux.add(listener, listen=True)
-        with socket.create_connection(listener.getsockname()):
-            assert mux.mux(PATIENCE).type == "connect"
-        mux.remove(listener)
+        for listen in (None, True):
+            mux.add(listener, listen=listen)
+            with socket.create_connection(listener.getsockname()):
+                event = mux.mux(PATIENCE)
+            assert event.type == "connect"
+            mux.kill(event.fh)
+            mux.remove(listener)
+            drain(mux)
     fh, _ = pair()
     mux.add(fh, listen=False)
     assert mux.mux(PATIENCE) == Ready(fh)

@@ -62,7 +62,7 @@ def url_of(listener):
 
 def meet(closing, listener, url):
     """Connect to a listener and return both ends."""
-    sock, error = sockets.connect(parse_url(url))
+    sock, _, error = sockets.connect(parse_url(url))
     closing(sock)
     assert error is None
     assert is_ready(sock, "w")
@@ -232,7 +232,7 @@ def test_an_abstract_name_in_use_is_refused(closing, abstract):
 
 @pytest.mark.parametrize("name", ["nobody.sock", "x" * 200])
 def test_unix_connect_reports_the_error(closing, path, name):
-    sock, error = sockets.connect(parse_url(f"unix://{name}"))
+    sock, _, error = sockets.connect(parse_url(f"unix://{name}"))
     closing(sock)
     assert isinstance(error, OSError)
     assert "No such file" in str(error) or "too long" in str(error)
@@ -240,7 +240,7 @@ def test_unix_connect_reports_the_error(closing, path, name):
 
 def test_unix_connect_to_a_stale_file(closing, path):
     sockets.listen(parse_url(f"unix://{path}")).close()
-    sock, error = sockets.connect(parse_url(f"unix://{path}"))
+    sock, _, error = sockets.connect(parse_url(f"unix://{path}"))
     closing(sock)
     assert error.errno == errno.ECONNREFUSED
 
@@ -250,13 +250,13 @@ def test_unix_connect_to_a_full_queue_is_an_error(closing, path):
     # EAGAIN does not mean that it goes on: nothing would ever come of it.
     closing(sockets.listen(parse_url(f"unix://{path}"), backlog=0))
     closing(sockets.connect(parse_url(f"unix://{path}"))[0])
-    sock, error = sockets.connect(parse_url(f"unix://{path}"))
+    sock, _, error = sockets.connect(parse_url(f"unix://{path}"))
     closing(sock)
     assert error.errno == errno.EAGAIN
 
 
 def test_tcp_connect_refused(closing):
-    sock, error = sockets.connect(parse_url(f"tcp://127.0.0.1:{unused_port()}"))
+    sock, _, error = sockets.connect(parse_url(f"tcp://127.0.0.1:{unused_port()}"))
     closing(sock)
     if error is None:  # it goes on
         assert is_ready(sock, "w")
@@ -267,7 +267,7 @@ def test_tcp_connect_refused(closing):
 
 @pytest.mark.parametrize("host", ["no-such-host.invalid", ""])
 def test_connect_to_an_unknown_name(closing, host):
-    sock, error = sockets.connect(parse_url(f"tcp://{host}:1"))
+    sock, _, error = sockets.connect(parse_url(f"tcp://{host}:1"))
     closing(sock)
     assert isinstance(error, OSError)
 
@@ -287,7 +287,7 @@ def test_the_next_address_is_tried(closing, monkeypatch):
 
 def test_the_last_error_is_reported(closing, monkeypatch):
     resolve_to(monkeypatch, *[(socket.AF_INET, ("255.255.255.255", port)) for port in (1, 2, 3)])
-    sock, error = sockets.connect(parse_url("tcp://name:1"))
+    sock, _, error = sockets.connect(parse_url("tcp://name:1"))
     closing(sock)
     assert isinstance(error, OSError)
     assert error.errno
@@ -295,7 +295,7 @@ def test_the_last_error_is_reported(closing, monkeypatch):
 
 def test_the_same_address_twice_leaks_no_socket(closing, monkeypatch):
     resolve_to(monkeypatch, *[(socket.AF_INET, ("255.255.255.255", 1))] * 3)
-    sock, error = sockets.connect(parse_url("tcp://name:1"))
+    sock, _, error = sockets.connect(parse_url("tcp://name:1"))
     closing(sock)
     assert error is not None
 
@@ -306,6 +306,41 @@ def test_an_address_of_a_family_that_the_kernel_lacks_is_passed_over(closing, mo
     lacking = (socket.AF_APPLETALK if hasattr(socket, "AF_APPLETALK") else 5, ("::1", 1))
     resolve_to(monkeypatch, lacking, (socket.AF_INET, listener.getsockname()))
     meet(closing, listener, "tcp://name:1")
+
+
+def test_the_next_address_keeps_the_socket_object(closing, monkeypatch):
+    listener = closing(sockets.listen(parse_url("tcp://127.0.0.1:0")))
+    refused = (socket.AF_INET, ("127.0.0.1", unused_port()))
+    resolve_to(monkeypatch, refused, (socket.AF_INET, listener.getsockname()))
+    sock, targets, error = sockets.connect(parse_url("tcp://name:1"))
+    closing(sock)
+    assert error is None
+    if targets:  # the refusal was not told at once
+        assert is_ready(sock, "w")
+        assert sockets.connect_error(sock).errno == errno.ECONNREFUSED
+        before = sock.fileno()
+        assert sockets.connect_next(sock, targets) is None
+        assert sock.fileno() != before
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(before)
+    assert targets == []
+    assert not sock.getblocking()
+    assert not sock.get_inheritable()
+    assert is_ready(listener)
+    other, _ = sockets.accept(listener)
+    closing(other).send(b"hello")
+    assert is_ready(sock)
+    assert sock.recv(10) == b"hello"
+
+
+def test_there_may_be_no_next_address(closing):
+    sock = closing(socket.socket())
+    assert sockets.connect_next(sock, []) is None
+    bad = [(socket.AF_INET, ("255.255.255.255", 1))]
+    number = sock.fileno()
+    assert isinstance(sockets.connect_next(sock, bad), OSError)
+    assert bad == []
+    assert sock.fileno() == number
 
 
 # The rest
@@ -333,15 +368,23 @@ def test_is_listening(closing):
     assert sockets.is_listening(sock) is True
 
 
-def test_stream_options(closing):
+def test_nodelay(closing):
     sock = closing(socket.socket())
-    sockets.set_stream_options(sock)
-    assert not sock.getblocking()
+    assert sockets.set_nodelay(sock) == 0
     assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    one, two = socket.socketpair()
-    closing(two)
-    sockets.set_stream_options(closing(one))
-    assert not one.getblocking()
+    assert sockets.set_nodelay(sock, 0) != 0
+    assert not sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_nodelay_where_there_is_none(closing):
+    for sock in socket.socketpair():
+        assert sockets.set_nodelay(closing(sock)) is None
+
+
+def test_nodelay_is_never_an_error():
+    sock = socket.socket()
+    sock.close()
+    assert sockets.set_nodelay(sock) is None
 
 
 @linux_only
