@@ -40,13 +40,15 @@ _ACCEPTS_PER_TURN = 64
 class Channel(Protocol):
     """What the mux needs of a channel.
 
-    `armed` and `armed_fd` are the mux's own notes of what it asked the selector for.
+    `armed` and `armed_fd` are the mux's own notes of what it asked the selector for; while it
+    sets `held`, the channel wants nothing to be read.
     """
 
     fh: socket.socket
     meta: object
     armed: int
     armed_fd: int
+    held: bool
     reason: str | None
     closed: Closed | None
 
@@ -114,6 +116,7 @@ class _Socket:
         "closing",
         "fd",
         "fh",
+        "held",
         "meta",
         "options",
         "reason",
@@ -129,6 +132,7 @@ class _Socket:
         self.armed_fd = -1
         self.reason: str | None = None
         self.closing = False
+        self.held = False  # the mux's note that nothing is to be read for now
         self.closed: Closed | None = None  # once it is in the queue
         self.unsent = 0
         self._lost = 0  # bytes that were queued when the stream broke
@@ -211,6 +215,8 @@ class Stream(_Socket):
             return EVENT_WRITE if unsent else 0
         if not self._ready:
             return EVENT_WRITE
+        if self.held:
+            return EVENT_WRITE if unsent else 0
         if not unsent:
             return EVENT_READ
         high_water = self.options.high_water
@@ -414,7 +420,7 @@ class Listener(_Socket):
     @property
     def wanted(self) -> int:
         """The readiness to wait for."""
-        return 0 if self.closing or self.paused else EVENT_READ
+        return 0 if self.closing or self.paused or self.held else EVENT_READ
 
     def readable(self) -> None:
         """Accept what waits."""

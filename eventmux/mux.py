@@ -29,6 +29,7 @@ from eventmux.urls import parse_url
 __all__ = ["EventMux"]
 
 _RETRY_ACCEPT = 1.0  # seconds until a listener that ran out of descriptors tries again
+_MOST_KEPT = 256  # events queued for others, with mux(only=...), until those are not read from
 _LONGEST_WAIT = 86400.0  # seconds; epoll and poll refuse more than some weeks at once
 _UNSET = object()
 
@@ -76,6 +77,7 @@ class EventMux:
         self._stale: dict[Handle, Event] = {}
         self._unflushed: list[Stream] = []
         self._paused: list[Listener] = []
+        self._held: list[Channel] = []
         self._resume_at = 0.0
 
     # The loop
@@ -87,7 +89,7 @@ class EventMux:
             timeouts: seconds to wait; the lowest that is not None counts. None or nothing is
                 for ever, 0 asks without waiting. After it a `Timeout` is returned.
             only: return events of this handle alone, and `Timeout`; all others stay queued, in
-                order.
+                order. When many are, nothing more is read from the other handles meanwhile.
 
         Returns:
             The event; None if there is nothing to wait for: no handle is watched, nothing is
@@ -97,6 +99,8 @@ class EventMux:
             ValueError: a timeout is negative.
         """
         timeout = _lowest(timeouts) if timeouts else None
+        if self._held and only is None:
+            self._release()
         if self._queue:
             event = self._next_event(only)
             if event is not None:
@@ -113,7 +117,7 @@ class EventMux:
                     return None
             elif timeout is None and not self._channels:
                 return None
-            self._turn(timeout)
+            self._turn(timeout, only)
             event = self._next_event(only)
             if event is not None:
                 return event
@@ -127,7 +131,7 @@ class EventMux:
         while (event := self.mux()) is not None:
             yield event
 
-    def _turn(self, timeout: float | None) -> None:
+    def _turn(self, timeout: float | None, only: Handle | None) -> None:
         """Wait once; let what is ready write, then read."""
         if self._paused:
             timeout = self._until_resume(timeout)
@@ -142,9 +146,21 @@ class EventMux:
         for key, mask in ready:
             if mask & EVENT_READ:
                 channel = key.data
-                channel.readable()
+                if only is not None and channel.fh != only and len(self._queue) >= _MOST_KEPT:
+                    channel.held = True  # else a peer could fill the memory meanwhile
+                    self._held.append(channel)
+                else:
+                    channel.readable()
                 if channel.wanted != channel.armed:
                     self._arm(channel)
+
+    def _release(self) -> None:
+        """Read again from the handles that were held."""
+        channels, self._held = self._held, []
+        for channel in channels:
+            channel.held = False
+            if self._channels.get(channel.fh) is channel:
+                self._arm(channel)
 
     def _arm(self, channel: Channel) -> None:
         """Tell the selector what the channel wants: the only place that does."""
@@ -364,6 +380,7 @@ class EventMux:
 
         Raises:
             URLError: the URL is not understood.
+            OSError: the process is out of descriptors.
         """
         meta = options.pop("meta", None)
         stream_options = self._options(**options)

@@ -1862,3 +1862,24 @@ def test_the_fake_selector_notices_a_wait_that_cannot_end(timed, pair):
     timed.mux()
     with pytest.raises(WouldWaitForEver):
         timed.mux()
+
+
+def test_what_others_send_does_not_fill_the_memory_while_one_is_waited_for(mux, watched, pair):
+    fh, peer = watched
+    other, flood = pair()
+    mux.add(other)
+    assert mux.mux(only=other) == Ready(other)
+    flood.setblocking(False)
+    sent = 0
+    for _ in range(3000):
+        with contextlib.suppress(BlockingIOError):
+            sent += flood.send(b"x" * 1000)
+        assert mux.mux(0, only=fh) == Timeout()
+    assert mux.has_events() < 300
+    peer.send(b"hello")
+    assert mux.mux(PATIENCE, only=fh) == Read(fh, b"hello")
+    received = 0
+    while (event := mux.mux(0)).type != "timeout":
+        assert event.fh is other
+        received += len(event.data)
+    assert received == sent
