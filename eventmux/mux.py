@@ -1,9 +1,9 @@
 """`EventMux`: waits on all handles at once and returns one event at a time.
 
-The mux holds the selector, one channel for each handle, and the queue of events, and it is the
-only place that waits. A turn is: send what was put off, wait once, let all writable channels
-write, then all readable ones read. What they emit is queued; no turn begins while the queue
-holds anything. The channels do the reading and writing; the mux knows nothing of bytes.
+The mux holds one channel for each handle, the poller, and the queue of events. A turn is: send
+what was put off, wait once, let all writable channels write, then all readable ones read. What
+they emit is queued; no turn begins while the queue holds anything. The channels do the reading
+and writing; the mux knows nothing of bytes.
 """
 
 from __future__ import annotations
@@ -14,23 +14,22 @@ import os
 import selectors
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
-from selectors import EVENT_READ, EVENT_WRITE
+from selectors import EVENT_WRITE
 from types import TracebackType
 from typing import Any
 
 from eventmux import sockets
 from eventmux._channels import Channel, Listener, Stream, StreamOptions
+from eventmux._poller import Poller
+from eventmux._queue import EventQueue
 from eventmux.buffers import Buffer
 from eventmux.events import Closed, Event, Handle, Timeout
 from eventmux.urls import parse_url
 
 __all__ = ["EventMux"]
 
-_RETRY_ACCEPT = 1.0  # seconds until a listener that ran out of descriptors tries again
 _MOST_KEPT = 256  # events queued for others, with mux(only=...), until those are not read from
-_LONGEST_WAIT = 86400.0  # seconds; epoll and poll refuse more than some weeks at once
 _UNSET = object()
 
 
@@ -66,19 +65,14 @@ class EventMux:
     ) -> None:
         _check_positive("read_size", read_size)
         _check_positive("reads_per_turn", reads_per_turn)
-        self._selector = selectors.DefaultSelector() if selector is None else selector
+        self._poller = Poller(selectors.DefaultSelector() if selector is None else selector, clock)
         self._read_size = read_size
         self._reads_per_turn = reads_per_turn
         self._clock = clock
         self._channels: dict[Handle, Channel] = {}
-        self._queue: deque[Event] = deque()
-        # After kill() the events queued for a handle are dropped, up to its `Closed`, which is
-        # noted here. The queue is not searched, so that killing thousands at once stays cheap.
-        self._stale: dict[Handle, Event] = {}
+        self._queue = EventQueue()
         self._unflushed: list[Stream] = []
-        self._paused: list[Listener] = []
-        self._held: list[Channel] = []
-        self._resume_at = 0.0
+        self._is_holding = False
 
     # The loop
 
@@ -99,12 +93,12 @@ class EventMux:
             ValueError: a timeout is negative.
         """
         timeout = _lowest(timeouts) if timeouts else None
-        if self._held and only is None:
-            self._release()
-        if self._queue:
-            event = self._next_event(only)
-            if event is not None:
-                return event
+        if self._is_holding and only is None:
+            self._is_holding = False
+            self._poller.release()
+        event = self._next_event(only)
+        if event is not None:
+            return event
         deadline = None if timeout is None else self._clock() + timeout
         while True:
             if self._unflushed:
@@ -117,7 +111,7 @@ class EventMux:
                     return None
             elif timeout is None and not self._channels:
                 return None
-            self._turn(timeout, only)
+            self._wait(timeout, only)
             event = self._next_event(only)
             if event is not None:
                 return event
@@ -131,50 +125,12 @@ class EventMux:
         while (event := self.mux()) is not None:
             yield event
 
-    def _turn(self, timeout: float | None, only: Handle | None) -> None:
-        """Wait once; let what is ready write, then read."""
-        if self._paused:
-            timeout = self._until_resume(timeout)
-        if timeout is not None and timeout > _LONGEST_WAIT:
-            timeout = _LONGEST_WAIT
-        ready = self._selector.select(timeout)
-        for key, mask in ready:
-            if mask & EVENT_WRITE:
-                channel = key.data
-                channel.writable()
-                self._arm(channel)
-        for key, mask in ready:
-            if mask & EVENT_READ:
-                channel = key.data
-                if only is not None and channel.fh != only and len(self._queue) >= _MOST_KEPT:
-                    channel.held = True  # else a peer could fill the memory meanwhile
-                    self._held.append(channel)
-                else:
-                    channel.readable()
-                if channel.wanted != channel.armed:
-                    self._arm(channel)
-
-    def _release(self) -> None:
-        """Read again from the handles that were held."""
-        channels, self._held = self._held, []
-        for channel in channels:
-            channel.held = False
-            if self._channels.get(channel.fh) is channel:
-                self._arm(channel)
-
-    def _arm(self, channel: Channel) -> None:
-        """Tell the selector what the channel wants: the only place that does."""
-        wanted, fd = channel.wanted, channel.fd
-        if wanted == channel.armed and fd == channel.armed_fd:
-            return
-        if channel.armed and (not wanted or fd != channel.armed_fd):
-            self._selector.unregister(channel.armed_fd)
-            channel.armed = 0
-        if wanted and channel.armed:
-            self._selector.modify(fd, wanted, channel)
-        elif wanted:
-            self._selector.register(fd, wanted, channel)
-        channel.armed, channel.armed_fd = wanted, fd
+    def _wait(self, timeout: float | None, only: Handle | None) -> None:
+        if only is not None and len(self._queue) >= _MOST_KEPT:
+            self._is_holding = True  # else a peer could fill the memory meanwhile
+            self._poller.turn(timeout, only)
+        else:
+            self._poller.turn(timeout)
 
     def _flush(self) -> None:
         """Send what send(later=True) put off."""
@@ -182,75 +138,22 @@ class EventMux:
         for stream in streams:
             if stream.unflushed:
                 stream.flush()
-                self._arm(stream)
-
-    # Listeners that cannot accept, for example because the process is out of descriptors
-
-    def _pause(self, listener: Listener) -> None:
-        if not self._paused:
-            self._resume_at = self._clock() + _RETRY_ACCEPT
-        self._paused.append(listener)
-
-    def _until_resume(self, timeout: float | None) -> float | None:
-        """Return how long to wait at most, and resume if it is time to."""
-        pause = self._resume_at - self._clock()
-        if pause <= 0:
-            self._resume()
-            return timeout
-        return pause if timeout is None else min(pause, timeout)
-
-    def _resume(self) -> None:
-        listeners, self._paused = self._paused, []
-        for listener in listeners:
-            listener.paused = False
-            if listener.fh in self._channels:
-                self._arm(listener)
+                self._poller.arm(stream)
 
     # The queue
 
     def _next_event(self, only: Handle | None) -> Event | None:
-        """Take the next event off the queue that can be handed out; None if there is none."""
-        queue = self._queue
-        if only is not None:
-            return self._next_event_of(only)
-        while queue:
-            event = queue.popleft()
-            if type(event) is Closed or self._stale:
-                if self._is_stale(event):
-                    continue
-                self._dispose(event)
-            return event
-        return None
+        """Take the next event off the queue; with `Closed`, the handle is closed."""
+        event = self._queue.take() if only is None else self._queue.take_of(only)
+        if type(event) is Closed:
+            self._dispose(event)
+        return event
 
-    def _next_event_of(self, fh: Handle) -> Event | None:
-        queue = self._queue
-        index = 0
-        while index < len(queue):
-            event = queue[index]
-            if event.fh != fh:
-                index += 1
-                continue
-            del queue[index]
-            if not self._is_stale(event):
-                self._dispose(event)
-                return event
-        return None
-
-    def _is_stale(self, event: Event) -> bool:
-        """True for an event of a handle that was killed, up to the last one, its `Closed`."""
-        fh = event.fh
-        last = self._stale.get(fh) if fh is not None else None
-        if event is last:
-            del self._stale[last.fh]  # type: ignore[arg-type]  # it has one
-        return last is not None and event is not last
-
-    def _dispose(self, event: Event) -> None:
-        """Close the handle whose `Closed` is handed out."""
-        if type(event) is Closed and event.fh is not None:
-            channel = self._channels.get(event.fh)
-            if channel is not None and channel.closed is event:
-                self._forget(channel)
-                channel.fh.close()
+    def _dispose(self, event: Closed) -> None:
+        channel = None if event.fh is None else self._channels.get(event.fh)
+        if channel is not None and channel.closed is event:
+            self._forget(channel)
+            channel.fh.close()
 
     def push_event(self, *events: Event) -> None:
         """Put events at the end of the queue; they may be of classes of your own.
@@ -261,21 +164,12 @@ class EventMux:
         for event in events:
             if not isinstance(event, Event):
                 raise TypeError(f"cannot queue {type(event).__name__}, only events")
-        self._queue.extend(events)
+        for event in events:
+            self._queue.push(event)
 
     def has_events(self) -> int:
         """Return how many events `mux()` could hand out without waiting."""
-        if not self._stale:
-            return len(self._queue)
-        waiting = dict(self._stale)
-        count = 0
-        for event in self._queue:
-            last = waiting.get(event.fh) if event.fh is not None else None
-            if last is None or event is last:
-                count += 1
-            if last is not None and event is last and event.fh is not None:
-                del waiting[event.fh]
-        return count
+        return self._queue.count()
 
     # Handles
 
@@ -312,11 +206,16 @@ class EventMux:
         if sockets.is_listening(fh) if listen is None else listen:
             self._watch(
                 Listener(
-                    fh, self._queue.append, options, meta, adopt=self._adopt, exhausted=self._pause
+                    fh,
+                    self._queue.push,
+                    options,
+                    meta,
+                    adopt=self._adopt,
+                    exhausted=self._poller.pause,
                 )
             )
         else:
-            self._watch(Stream(fh, self._queue.append, options, meta, ready=False))
+            self._watch(Stream(fh, self._queue.push, options, meta, ready=False))
 
     def _options(
         self,
@@ -346,11 +245,11 @@ class EventMux:
         """Watch a connection that a listener accepted."""
         self._make_room(sock)
         meta = _copy(listener.meta)
-        self._watch(Stream(sock, self._queue.append, listener.options, meta, ready=True))
+        self._watch(Stream(sock, self._queue.push, listener.options, meta, ready=True))
 
     def _watch(self, channel: Channel) -> None:
         try:
-            self._arm(channel)
+            self._poller.arm(channel)
         except BaseException:
             channel.restore()
             raise
@@ -358,15 +257,14 @@ class EventMux:
 
     def _make_room(self, fh: socket.socket) -> None:
         """See to it that no other handle has the same descriptor."""
-        key = self._selector.get_map().get(fh.fileno())
-        if key is None:
+        other = self._poller.owner(fh.fileno())
+        if other is None:
             return
-        other: Channel = key.data
         if other.fh.fileno() == fh.fileno():
             raise ValueError(f"{fh!r} is watched already, as {other.fh!r}")
         # The program closed that one itself, and the number was given to this one.
         other.fail(OSError(errno.EBADF, os.strerror(errno.EBADF)))
-        self._arm(other)
+        self._poller.arm(other)
 
     def connect(self, url: str, **options: Any) -> socket.socket:
         """Start to connect to a `tcp://` or `unix://` URL and watch the socket.
@@ -386,9 +284,7 @@ class EventMux:
         stream_options = self._options(**options)
         sock, targets, error = sockets.connect(parse_url(url))
         self._make_room(sock)
-        stream = Stream(
-            sock, self._queue.append, stream_options, meta, ready=False, targets=targets
-        )
+        stream = Stream(sock, self._queue.push, stream_options, meta, ready=False, targets=targets)
         try:
             self._watch(stream)
         except BaseException:
@@ -396,7 +292,7 @@ class EventMux:
             raise
         if error is not None:
             stream.fail(error)
-            self._arm(stream)
+            self._poller.arm(stream)
         return sock
 
     def listen(self, url: str, *, backlog: int = 1024, **options: Any) -> socket.socket:
@@ -444,7 +340,7 @@ class EventMux:
             self._send_behind_closing(stream)
         elif not later:
             stream.flush()
-            self._arm(stream)
+            self._poller.arm(stream)
         elif not stream.unflushed and not stream.armed & EVENT_WRITE:
             stream.unflushed = True
             self._unflushed.append(stream)
@@ -456,7 +352,7 @@ class EventMux:
         if stream.unsent and stream.closed is not None:
             self._queue.remove(stream.closed)
             stream.closed = None
-        self._arm(stream)
+        self._poller.arm(stream)
 
     def close(self, fh: Handle) -> None:
         """Close a handle in order: `Closing` comes, the output queue is sent, `Closed` comes.
@@ -468,7 +364,7 @@ class EventMux:
         """
         channel = self._channel(fh)
         channel.close()
-        self._arm(channel)
+        self._poller.arm(channel)
 
     def kill(self, fh: Handle, reason: str | None = None) -> None:
         """Close a handle now. What is queued in either direction is dropped; `Closed` comes.
@@ -480,9 +376,7 @@ class EventMux:
         self._forget(channel)
         channel.fh.close()
         closed = Closed(fh, channel.missing, channel.reason if reason is None else reason)
-        if self._queue:
-            self._stale[fh] = closed
-        self._queue.append(closed)
+        self._queue.push_last(closed)
 
     def remove(self, fh: Handle) -> None:
         """Stop watching a handle and leave it open, as blocking as it was. No event comes.
@@ -493,19 +387,13 @@ class EventMux:
         channel = self._channel(fh)
         self._forget(channel)
         channel.restore()
-        kept = [event for event in self._queue if event.fh != fh]
-        self._queue.clear()  # the channels hold on to this very queue
-        self._queue.extend(kept)
+        self._queue.remove_of(fh)
 
     def _forget(self, channel: Channel) -> None:
-        if channel.armed:
-            self._selector.unregister(channel.armed_fd)
-            channel.armed = 0
         if isinstance(channel, Stream):
             channel.unflushed = False
         del self._channels[channel.fh]
-        if self._paused:
-            self._resume()
+        self._poller.disarm(channel)
 
     def buflen(self, fh: Handle) -> int:
         """Return how many bytes are queued for output.
@@ -561,7 +449,7 @@ class EventMux:
             self._forget(channel)
             channel.fh.close()
         self._queue.clear()
-        self._selector.close()
+        self._poller.close()
 
 
 def _lowest(timeouts: tuple[float | None, ...]) -> float | None:

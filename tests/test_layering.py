@@ -14,7 +14,8 @@ FLOORS = {
         ["errors", "events"],
         ["buffers", "urls"],
         ["sockets"],
-        ["_channels"],
+        ["_channels", "_queue"],
+        ["_poller"],
         ["mux"],
         ["__init__"],
     ],
@@ -43,7 +44,7 @@ ACROSS = {
 }
 # These deal in bytes and decisions: no socket, clock, process or file may be near.
 PURE = {
-    "eventmux": {"errors", "events", "buffers", "urls"},
+    "eventmux": {"errors", "events", "buffers", "urls", "_queue"},
     "rpcasync": {
         *("errors", "_log", "messages", "storable", "conversions", "signatures", "procedures"),
         *("codecs", "framing", "protocol"),
