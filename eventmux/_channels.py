@@ -389,9 +389,11 @@ class Stream(_Socket):
             self._end_if_drained()
             return
         rest = self._buffer.read_last() if self._buffer is not None else []
-        if not known:
-            number = error.errno if isinstance(error, OSError) else None
-            self._emit(Error(self.fh, self.reason or "", number, error, b"".join(rest)))
+        if isinstance(error, EventMuxError):  # the rest is no part of a record: it goes with it
+            self._emit(Error(self.fh, self.reason or "", None, error, b"".join(rest)))
+            rest = []
+        elif not known:
+            self._emit(Error(self.fh, self.reason or "", error.errno, error))
         for data in rest:
             self._emit(ReadLast(self.fh, data))
         self._begin_to_close()

@@ -166,7 +166,7 @@ class Split(_Records):
                 raise self._fail(self._overflow(len(record)), rest)
 
     def _overflow(self, size: int) -> BufferOverflow:
-        return BufferOverflow(f"record of {size} bytes or more, limit is {self._max_size}")
+        return BufferOverflow(size, self._max_size or 0)
 
 
 class Size(_Records):
@@ -256,7 +256,7 @@ class Size(_Records):
         if size < self._min_size:
             least = self._min_size
             return MalformedRecord(f"header announces {size} bytes, must be at least {least}")
-        return BufferOverflow(f"record of {size} bytes, limit is {self._max_size}")
+        return BufferOverflow(size, self._max_size or 0)
 
 
 def _integer_format(text: str) -> struct.Struct:

@@ -15,7 +15,19 @@ class EventMuxError(Exception):
 
 
 class BufferOverflow(EventMuxError):
-    """A record, complete or announced, is longer than the buffer's limit."""
+    """A record, complete or announced, is longer than the buffer's limit.
+
+    `size` is its length as far as it is known, and `limit` what is allowed, in bytes.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(f"record of {size} bytes, limit is {limit}")
+        self.size = size
+        self.limit = limit
+
+    def __reduce__(self) -> tuple[type[BufferOverflow], tuple[int, int]]:
+        """Pickle by the two numbers, not by the text."""
+        return type(self), (self.size, self.limit)
 
 
 class MalformedRecord(EventMuxError, ValueError):

@@ -89,7 +89,7 @@ class Read(Event):
 
 @dataclass(slots=True)
 class ReadLast(Event):
-    """What was left in the buffer, an incomplete record, when the stream ended or failed."""
+    """What was left in the buffer, an incomplete record, when the stream ended or broke."""
 
     type: ClassVar[str] = "read_last"
     data: bytes = b""
@@ -131,7 +131,7 @@ class Error(Event):
     """What the kernel or the peer did to a handle.
 
     `error` is the text, `errno` the number (None where there is none), `exception` what was
-    caught, and `data` what could not be used, for example the start of a record over the limit.
+    caught, and `data` what could not be cut into records, from the one over the limit on.
     """
 
     type: ClassVar[str] = "error"

@@ -8,8 +8,9 @@ def show(sum):
     print("2 + 3 =", sum)
 
 
+url = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:7007"
 mux = EventMux()
-rpc = Client(mux, sys.argv[1])
+rpc = Client(mux, url)
 rpc.add_numbers(show, n1=2, n2=3)
 
 while rpc.has_requests():

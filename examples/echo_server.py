@@ -4,12 +4,13 @@ usage: python echo_server.py [URL]          try it with: nc 127.0.0.1 7007
 """
 
 import sys
+from contextlib import suppress
 
 from eventmux import EventMux
 
 url = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:7007"
 
-with EventMux() as mux:
+with EventMux() as mux, suppress(KeyboardInterrupt):
     listener = mux.listen(url)
     print("listening on", listener.getsockname(), flush=True)
     for event in mux:

@@ -21,6 +21,8 @@ def rpc_double(caller, n: int):
     behind.add_numbers(done, n1=n, n2=n)
 
 
+if len(sys.argv) != 2:
+    sys.exit(__doc__)
 mux = EventMux()
 server = Server(mux)
 init_clients(server)

@@ -117,6 +117,8 @@ def _listen(options: argparse.Namespace) -> int:
     sys.argv = [options.program, *options.arguments]
     sys.path[0] = os.path.dirname(os.path.abspath(options.program))
     runpy.run_path(options.program, run_name="__main__")
+    if FDS_VARIABLE in os.environ:
+        raise _Failure(f"{options.program} ended and never called init_clients()")
     return 0
 
 

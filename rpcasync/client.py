@@ -20,7 +20,14 @@ from eventmux import EventMux
 from eventmux.events import Closed, Event
 from rpcasync._log import log
 from rpcasync.codecs import Codec, get_codec
-from rpcasync.errors import CallTimeout, Disconnected, ProtocolError, RemoteError, RPCError
+from rpcasync.errors import (
+    ArgumentError,
+    CallTimeout,
+    Disconnected,
+    ProtocolError,
+    RemoteError,
+    RPCError,
+)
 from rpcasync.framing import DEFAULT_MAX_PACKET
 from rpcasync.messages import Id, Result
 from rpcasync.protocol import ClientProtocol
@@ -167,6 +174,18 @@ class Client:
         self.__dict__[name] = caller
         return caller
 
+    def __repr__(self) -> str:
+        """Show where it is connected to and how many calls are pending."""
+        return f"<Client of {self._name}, {len(self._protocol.pending)} calls pending>"
+
+    def __enter__(self) -> Client:
+        """Return the client itself; the end of the block disconnects."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Disconnect."""
+        self.disconnect()
+
     # Calls
 
     def call(self, procedure: str, /, *args: object, **named: object) -> Call:
@@ -308,7 +327,12 @@ class Client:
             return
         signature = signature_of(callback)
         if not isinstance(outcome, RPCError):
-            args, named = signature.bind_result(outcome)
+            try:
+                args, named = signature.bind_result(outcome)
+            except ArgumentError as error:
+                raise ArgumentError(
+                    f"answer of {call.procedure}, to its callback: {error}"
+                ) from None
         elif signature.takes_error:
             args, named = signature.bind_error(outcome)
         else:

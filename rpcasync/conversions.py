@@ -49,7 +49,7 @@ def _refusal(value: object, wanted: str) -> ValueError:
     shown = f" {value[:40]!r}" if isinstance(value, (str, bytes)) else ""
     if isinstance(value, (int, float)):
         shown = f" {value!r:.40}"
-    return ValueError(f"{type(value).__name__}{shown} is no {wanted}")
+    return ValueError(f"cannot convert {type(value).__name__}{shown} to {wanted}")
 
 
 def _to_int(value: object) -> object:
@@ -109,7 +109,7 @@ def _to_bytes(value: object) -> object:
         try:
             return value.encode("latin-1")
         except UnicodeEncodeError:
-            raise ValueError("str with characters beyond U+00FF is no bytes") from None
+            raise ValueError("cannot convert str with characters beyond U+00FF to bytes") from None
     raise _refusal(value, "bytes")
 
 

@@ -56,7 +56,8 @@ class LengthPrefix:
         try:
             self._buffer.write(data)
         except BufferOverflow as error:
-            self._failure = FrameTooLarge(f"packet too large: {error}")
+            size = error.size + _HEADER.size
+            self._failure = FrameTooLarge(f"packet of {size} bytes, limit is {self._max_packet}")
         except MalformedRecord as error:
             self._failure = ProtocolError(f"packet too short: {error}")
         frames = self._buffer.read()

@@ -149,6 +149,10 @@ class Server:
         self._listeners: set[socket.socket] = set()
         self._dropped: deque[tuple[_Client, Id, str]] = deque()
 
+    def __repr__(self) -> str:
+        """Show how many clients and listeners there are."""
+        return f"<Server {len(self._clients)} clients, {len(self._listeners)} listeners>"
+
     # Clients and listeners
 
     @property
@@ -261,7 +265,7 @@ class Server:
             client, id, procedure = self._dropped.popleft()  # noqa: A001
             if not client.gone:
                 log.error("procedure %s dropped call %r without an answer", procedure, id)
-                self._send_failure(client, id, f"{procedure}: gave no answer")
+                self._send_failure(client, id, f"{procedure}: did not answer")
 
     def _send_failure(self, client: _Client, id: Id, text: str) -> None:  # noqa: A002
         """Answer with an error; if not even that can be sent, end the connection."""
@@ -374,7 +378,10 @@ class Server:
         except ArgumentError as error:
             raise Fault(str(error)) from None
         try:
-            procedure.function(caller, *args, **named)
+            value = procedure.function(caller, *args, **named)
+            if value is not None and not caller.answered:
+                kind = type(value).__name__
+                log.warning("procedure %s returned %s, which is ignored", procedure.name, kind)
         except EncodeError:
             log.exception("procedure %s has a value that cannot be sent", procedure.name)
             raise Fault(f"{procedure.name}: the answer cannot be sent") from None

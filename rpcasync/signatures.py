@@ -134,7 +134,7 @@ class Signature:
         if not self._required <= pairs.keys():
             raise ArgumentError(f"{_sorted(self._required - pairs.keys())} is missing")
         if not self._blocked.isdisjoint(pairs):
-            raise ArgumentError(f"the name {_sorted(self._blocked & pairs.keys())} is taken")
+            raise ArgumentError(f"{_sorted(self._blocked & pairs.keys())} cannot be given by name")
         return pairs
 
     # For reply callbacks, which may have a parameter `error` beside those for the values

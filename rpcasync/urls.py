@@ -57,6 +57,8 @@ def url_connect(url: str, *args: str, timeout: float | None = None) -> socket.so
         raise URLError(f"cannot pass arguments to {url!r}: it starts no program")
     if scheme == "cfd":
         return _inherited(url, rest)
+    if scheme not in ("tcp", "unix"):
+        raise URLError(f"cannot parse {url!r}: expected tcp://, unix://, python:// or cfd://")
     return _connect(parse_url(url), timeout)
 
 

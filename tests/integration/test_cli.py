@@ -70,7 +70,7 @@ def test_methods():
         (["call", CHILD, "explode"], 1, "the server closed the connection\n"),
         (["call", "unix:///no/such/socket", "x"], 1, "No such file or directory\n"),
         (["call", "python://no_such.py", "x"], 1, "No such file or directory: 'no_such.py'\n"),
-        (["call", "http://x", "y"], 2, "the scheme 'http' is not tcp or unix\n"),
+        (["call", "http://x", "y"], 2, "expected tcp://, unix://, python:// or cfd://\n"),
         (["call", "tcp://localhost", "y"], 2, "expected tcp://host:port\n"),
         (["call", CHILD, "x", "no_value"], 2, "'no_value' is not key=value\n"),
         (["call", CHILD, "x", "--timeout", "-1"], 2, "'-1' is not a number of seconds\n"),
@@ -140,6 +140,14 @@ def test_a_program_without_clients_says_how_to_start_it(arguments):
     assert "Traceback" not in result.stderr
 
 
+def test_a_program_that_forgets_its_clients(tmp_path):
+    program = tmp_path / "forgetful.py"
+    program.write_text("")
+    result = rpcasync("listen", "-u", "tcp://127.0.0.1:0", program)
+    assert result.returncode == 1
+    assert result.stderr.endswith("forgetful.py ended and never called init_clients()\n")
+
+
 def test_ctrl_c_ends_listen_without_a_traceback():
     with listening() as (_, server):
         server.process.send_signal(signal.SIGINT)
@@ -170,5 +178,5 @@ def test_the_log_of_a_server_has_one_line_for_a_bad_client():
             assert sock.recv(100) == b""
         line = server.wait_for_log("disconnected")
         assert line.startswith("WARNING rpcasync: client 127.0.0.1:")
-        assert "packet too large" in line
+        assert "packet of 1195725856 bytes, limit is 16777216" in line
         assert rpcasync("call", address, "sum").stdout == "0\n"

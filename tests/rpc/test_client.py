@@ -295,7 +295,7 @@ def test_an_answer_that_does_not_fit_its_callback(mux, pair):
     client.x(lambda sum: None)
     turn(mux, client)
     peer.send(0, "product", 5)
-    with pytest.raises(ArgumentError, match="unknown name product"):
+    with pytest.raises(ArgumentError, match="^answer of x, to its callback: unknown name product$"):
         turn(mux, client)
 
 
@@ -475,3 +475,13 @@ def test_callbacks_are_let_go(mux, pair):
     del thing
     gc.collect()
     assert seen() is None
+
+
+def test_the_end_of_a_block_disconnects(mux, pair):
+    client, peer = pair
+    with client as same:
+        assert same is client
+        client.note()
+        assert repr(client).endswith("1 calls pending>")
+    assert peer.read() == [[0, "note"]]
+    assert peer.ended

@@ -59,7 +59,7 @@ def test_a_packet_over_the_limit_is_refused_on_its_header():
     framing = LengthPrefix(max_packet=1000)
     framing.feed(stream([b"good"]) + struct.pack("!I", 1001))
     assert framing.next_frame() == b"good"
-    with pytest.raises(FrameTooLarge, match="997 bytes, limit is 996"):
+    with pytest.raises(FrameTooLarge, match="packet of 1001 bytes, limit is 1000"):
         framing.next_frame()
     framing.feed(stream([b"more"]))
     with pytest.raises(FrameTooLarge):

@@ -176,10 +176,10 @@ def test_wrong_calls_raise_at_the_call(bench, procedures):
         (["x" * 10_000_000], f"No sub '{'x' * 57}...' in package 'Procedures'"),
         (["add", "n1", 1], "add: n2 is missing"),
         (["add", "n1", 1, "n2"], "add: takes names and values, got an odd number of them: 3"),
-        (["add", "n1", 1, "n2", []], "add: n2: list is no int"),
+        (["add", "n1", 1, "n2", []], "add: n2: cannot convert list to int"),
         (["add", "n1", 1, "n2", 2, "n3", 3], "add: unknown name n3"),
         (["fault"], "not for you"),
-        (["forget"], "forget: gave no answer"),
+        (["forget"], "forget: did not answer"),
         (["unsendable"], "unsendable: the answer cannot be sent"),
         (["methods", "defs", 1], "methods: this server has no definitions"),
     ],
@@ -216,7 +216,7 @@ def test_a_call_that_is_forgotten_later(bench, procedures, caplog):
     gc.collect()
     assert bench.rpc.io(None) is None
     bench.turn()
-    assert peer.read() == [[0, "error", "park: gave no answer", "errors", ["park: gave no answer"]]]
+    assert peer.read() == [[0, "error", "park: did not answer", "errors", ["park: did not answer"]]]
     assert log_of(caplog) == ["procedure park dropped call 0 without an answer"]
 
 
@@ -251,6 +251,13 @@ def test_a_property_that_fails_harms_only_its_client(bench, monkeypatch):
     assert bench.ask(other, 0, "list") == [[0]]
 
 
+def test_a_value_that_a_procedure_returns_is_no_answer(bench, caplog, monkeypatch):
+    monkeypatch.setattr(Procedures, "rpc_value", lambda self, caller: {"sum": 5}, raising=False)
+    assert bench.ask(bench.peer(), 0, "value")[0][2] == "value: did not answer"
+    assert log_of(caplog)[0] == "procedure value returned dict, which is ignored"
+    assert repr(bench.rpc) == "<Server 1 clients, 0 listeners>"
+
+
 def test_two_answers_are_the_programs_mistake(bench):
     peer = bench.peer()
     assert bench.ask(peer, 0, "twice") == [[0, 1]]
@@ -278,8 +285,8 @@ def test_methods(bench):
     [
         (b"\0\0\0\0", "packet too short: header announces -4 bytes"),
         (b"\0\0\0\x06xx", "packet too short: header announces 2 bytes"),
-        (b"\xff\xff\xff\xff", "packet too large: record of 4294967291 bytes, limit is 16777212"),
-        (b"GET / HTTP/1.1\r\n", "packet too large"),
+        (b"\xff\xff\xff\xff", "packet of 4294967295 bytes, limit is 16777216"),
+        (b"GET / HTTP/1.1\r\n", "packet of 1195725856 bytes, limit is 16777216"),
         (b"\0\0\0\x0aGARBAG", "bad-header"),
         (b"\0\0\0\x0a\x04\x0b\x08123", "native-order"),
         (b"\0\0\0\x0b\x05\x0b\x02\0\0\0\x05", "truncated"),

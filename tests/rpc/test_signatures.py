@@ -81,7 +81,7 @@ def test_the_caller_is_not_a_value():
     assert call(procedure, "n", 1, leading=1) == ("caller", 1)
     assert refusal(procedure, "n", 1, "caller", 2, leading=1) == "unknown name caller"
     open_ended = lambda caller, **pairs: pairs  # noqa: E731
-    assert refusal(open_ended, "caller", 2, leading=1) == "the name caller is taken"
+    assert refusal(open_ended, "caller", 2, leading=1) == "caller cannot be given by name"
     assert call(lambda caller, /, **pairs: pairs, "caller", 2, leading=1) == {"caller": 2}
     assert call(lambda *everything: everything, 1, leading=1) == ("caller", 1)
     for no_caller in (lambda: None, lambda **pairs: None, lambda *, n: None):
@@ -95,20 +95,22 @@ def test_conversion_by_annotation():
 
     assert call(typed, "n", "3") == (3, [], None)
     assert call(typed, "n", "3", "words", [1], "limit", None) == (3, ["1"], None)
-    assert refusal(typed, "n", "x") == "n: str 'x' is no int"
+    assert refusal(typed, "n", "x") == "n: cannot convert str 'x' to int"
 
     def listed(first: int, /, *rest: float):
         return first, rest
 
     assert call(listed, "1", "2", "0.5") == (1, (2.0, 0.5))
-    assert refusal(listed, "1", "2", "x") == "value 3: str 'x' is no float"
-    assert refusal(listed, "x") == "first: str 'x' is no int"
+    assert refusal(listed, "1", "2", "x") == "value 3: cannot convert str 'x' to float"
+    assert refusal(listed, "x") == "first: cannot convert str 'x' to int"
 
     def others(n: int, **more: int):
         return n, more
 
     assert call(others, "n", "1", "m", "2") == (1, {"m": 2})
-    assert refusal(others, "n", "1", "m" * 99, "x").startswith("m" * 57 + "...: str 'x'")
+    assert refusal(others, "n", "1", "m" * 99, "x").startswith(
+        "m" * 57 + "...: cannot convert str 'x'"
+    )
 
 
 def test_annotations_as_text(caplog):

@@ -101,7 +101,7 @@ check('dunder', $error{error} eq "No sub '__init__' in package 'main'");
 %error = call($sock, 'add_numbers', n1 => 1);
 check('missing argument', $error{error} eq 'add_numbers: n2 is missing');
 %error = call($sock, 'add_numbers', n1 => 1, n2 => 'three');
-check('bad argument', $error{error} eq "add_numbers: n2: str 'three' is no int");
+check('bad argument', $error{error} eq "add_numbers: n2: cannot convert str 'three' to int");
 %error = call($sock, 'refuse', why => 'not today');
 check('fault', $error{error} eq 'not today');
 
