@@ -292,10 +292,11 @@ class Stream(_Socket):
             if not self._send_once():
                 return
             if not self._out:
+                # Also behind `Closing`, if it was the peer that closed; never behind `Closed`.
+                if self._takes_output and self.closed is None:
+                    self._emit(Sent(self.fh))
                 if self.closing:
                     self._end_if_drained()
-                else:
-                    self._emit(Sent(self.fh))
                 return
 
     def _send_once(self) -> bool:

@@ -16,5 +16,7 @@ _SHOWN = 60
 
 
 def shorten(text: str) -> str:
-    """Return text that came from a peer, cut to a length that fits in a message."""
-    return text if len(text) <= _SHOWN else f"{text[: _SHOWN - 3]}..."
+    """Return text that came from a peer on one line, cut to a length that fits in a message."""
+    if len(text) > _SHOWN:
+        text = f"{text[: _SHOWN - 3]}..."
+    return text if text.isprintable() else repr(text)[1:-1]

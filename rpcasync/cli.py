@@ -13,10 +13,10 @@ import os
 import runpy
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from eventmux import EventMux, URLError
-from eventmux.urls import Endpoint
+from eventmux.urls import Endpoint, parse_url
 from rpcasync.client import Client, Reply
 from rpcasync.errors import RPCError
 from rpcasync.urls import FDS_VARIABLE, url_listen
@@ -112,6 +112,8 @@ def _pair(text: str) -> tuple[str, object]:
 def _listen(options: argparse.Namespace) -> int:
     if not os.path.isfile(options.program):
         raise _Failure(f"no such file: {options.program}", 2)
+    for url in options.urls:
+        _check_url(url)
     listeners = [_listen_on(url) for url in options.urls]
     os.environ[FDS_VARIABLE] = ",".join(str(sock.detach()) for sock in listeners)
     sys.argv = [options.program, *options.arguments]
@@ -122,11 +124,16 @@ def _listen(options: argparse.Namespace) -> int:
     return 0
 
 
+def _check_url(url: str) -> None:
+    try:
+        parse_url(url)
+    except URLError as error:
+        raise _Failure(error, 2) from None
+
+
 def _listen_on(url: str) -> socket.socket:
     try:
         sock = url_listen(url)
-    except URLError as error:
-        raise _Failure(error, 2) from None
     except OSError as error:
         raise _Failure(f"cannot listen on {url}: {error}") from None
     print(f"rpcasync: listening on {_address(sock)}", file=sys.stderr, flush=True)
@@ -165,17 +172,37 @@ def _call(options: argparse.Namespace) -> int:
         lines = [f"{name}={_show(value)}" for name, value in reply.pairs().items()]
     except ValueError:
         lines = [_show(value) for value in reply]
-    for line in lines:
-        print(line)
+    _print(lines)
     return 0
 
 
 def _methods(options: argparse.Namespace) -> int:
-    for name in sorted(_ask(options, "methods", ())["methods"]):
-        print(name)
+    reply = _ask(options, "methods", ())
+    names = reply[1] if len(reply) == 2 and reply[0] == "methods" else None
+    if not isinstance(names, dict):
+        raise _Failure("methods: the server answered something else than its procedures")
+    _print(sorted(names))
     return 0
 
 
 def _show(value: object) -> str:
-    """Return text as it is, and anything else as JSON."""
-    return value if isinstance(value, str) else json.dumps(value, default=repr, ensure_ascii=False)
+    """Return text as it is, and anything else as JSON; text that a terminal would obey, too."""
+    if isinstance(value, str) and value.replace("\n", "").replace("\t", "").isprintable():
+        return value
+    return json.dumps(value, default=repr, ensure_ascii=isinstance(value, str))
+
+
+def _print(lines: Iterable[str]) -> None:
+    """Print lines, whatever the encoding of stdout.
+
+    Raises:
+        _Failure: nobody reads it, the disk is full...
+    """
+    encoding = sys.stdout.encoding
+    try:
+        for line in lines:
+            print(line.encode(encoding, "backslashreplace").decode(encoding))
+        sys.stdout.flush()
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        raise _Failure(f"cannot print the answer: {error}") from None

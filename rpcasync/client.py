@@ -164,6 +164,7 @@ class Client:
         self._mux = mux
         self._name = server if isinstance(server, str) else repr(server)
         self._reason = ""  # why the connection ended, as far as is known
+        self._gave_up = False  # what the server sent could not be understood
         self.fh = _open(mux, server, args)
 
     def __getattr__(self, name: str) -> Callable[..., Call]:
@@ -254,7 +255,8 @@ class Client:
             if event is None:
                 self._reason = self._reason or "the socket is not watched any more"
                 self._lose()
-            elif event.fh is not None:
+                return is_over()
+            if event.fh is not None:
                 self.io(event)
             elif not left:
                 return is_over()
@@ -330,19 +332,17 @@ class Client:
             try:
                 args, named = signature.bind_result(outcome)
             except ArgumentError as error:
-                raise ArgumentError(
-                    f"answer of {call.procedure}, to its callback: {error}"
-                ) from None
-        elif signature.takes_error:
+                outcome = ArgumentError(f"answer of {call.procedure}, to its callback: {error}")
+        if isinstance(outcome, RPCError):
+            if not signature.takes_error:
+                raise outcome
             args, named = signature.bind_error(outcome)
-        else:
-            raise outcome
         callback(*args, **named)
 
     # The end
 
     def disconnect(self) -> None:
-        """End the connection; calls that have been made leave first.
+        """End the connection; calls that have been made leave first, if the kernel takes them.
 
         If the server is a program that was started for this client, wait for it to end. Calls
         that are pending fail with `Disconnected` when the loop turns.
@@ -355,7 +355,8 @@ class Client:
 
     def _give_up(self, error: ProtocolError) -> None:
         """The server is beyond understanding: let go of it."""
-        if not self._reason:
+        if not self._gave_up:
+            self._gave_up = True
             self._reason = str(error)
             log.error("%s: %s", self._name, error)
             with contextlib.suppress(KeyError):  # the program was faster
@@ -365,7 +366,10 @@ class Client:
         """Fail all pending calls."""
         error = f"{self._name}: {self._reason}"
         calls = cast("list[Call]", self._protocol.connection_lost())
-        self._hand_over_all([(call, Disconnected(f"{call.procedure}: {error}")) for call in calls])
+        outcomes = [(call, Disconnected(f"{call.procedure}: {error}")) for call in calls]
+        for call, outcome in outcomes:  # all of them now: a callback may ask for another's result
+            call._outcome = outcome
+        self._hand_over_all(outcomes)
 
 
 def _open(mux: EventMux, server: str | socket.socket, args: tuple[str, ...]) -> socket.socket:

@@ -83,11 +83,13 @@ class StorableCodec:
             payload,
             max_depth=self._max_depth,
             max_size=_MAX_SIZE,
+            max_expanded=max(len(payload), _MAX_EXPANDED),
             byte_strings=self._byte_strings,
         )
 
 
 _MAX_SIZE = 2**32 - 1  # the framing has the limit that counts
+_MAX_EXPANDED = 16 * 1024 * 1024  # what is shared is a way around it, and counts as if it were not
 
 
 def _refuse_constant(text: str) -> object:
@@ -98,7 +100,7 @@ class JSONCodec:
     """JSON, in ASCII with escapes: for peers in any language.
 
     Keys of dicts become text, tuples become lists, and bytes cannot be sent, as in `json`.
-    NaN and the infinities are not JSON: they are refused in both directions.
+    NaN and the infinities are not JSON: the words are refused in both directions.
     """
 
     name = "json"

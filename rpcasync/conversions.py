@@ -24,8 +24,8 @@ __all__ = ["Conversion", "conversion"]
 Conversion = Callable[[object], object]
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,4000}\s*", re.ASCII)  # int() refuses more digits
-_NUMBER = re.compile(
-    r"\s*[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?|nan)\s*",
+_NUMBER = re.compile(  # unambiguous, so that no text takes more than linear time
+    r"\s*[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?|nan)\s*",
     re.ASCII | re.IGNORECASE,
 )
 
@@ -39,9 +39,10 @@ def conversion(annotation: object) -> Conversion | None:
     if origin in (typing.Union, types.UnionType):
         return _union(args)
     if origin is list:
-        return _list_of(conversion(args[0]))
+        return _list_of(conversion(args[0]) if args else None)
     if origin is dict:
-        return _dict_of(conversion(args[0]), conversion(args[1]))
+        key, item = args or (None, None)  # typing.Dict has none
+        return _dict_of(*(None if part is None else conversion(part) for part in (key, item)))
     return None
 
 

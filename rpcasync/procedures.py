@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
+from rpcasync._log import shorten
 from rpcasync.errors import ArgumentError
 from rpcasync.signatures import Signature
 
 __all__ = ["Namespace", "Procedure"]
 
 _PREFIX = "rpc_"
+_MAX_KNOWN = 1024
 
 
 class Procedure:
@@ -45,7 +47,7 @@ class Procedure:
                 raise ArgumentError(self._unusable)
             return self._signature.bind(values)
         except ArgumentError as error:
-            raise ArgumentError(f"{self.name}: {error}") from None
+            raise ArgumentError(f"{shorten(self.name)}: {error}") from None
 
 
 class Namespace:
@@ -87,6 +89,8 @@ class Namespace:
             return None
         known = self._known.get(name)
         if known is None or known.function != function:
+            if len(self._known) >= _MAX_KNOWN:  # an object may have any name that a peer invents
+                self._known.clear()
             known = self._known[name] = Procedure(name, function)
         return known
 

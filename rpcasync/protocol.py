@@ -10,11 +10,13 @@ The shells are `client.py` and `server.py`; a test, or another event loop, can d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import TypeVar
 
 from rpcasync._log import log
 from rpcasync.codecs import Codec, JSONCodec, StorableCodec
+from rpcasync.errors import ProtocolError
 from rpcasync.framing import DEFAULT_MAX_PACKET, LengthPrefix
 from rpcasync.messages import (
     Failure,
@@ -29,10 +31,47 @@ from rpcasync.messages import (
 
 __all__ = ["ClientProtocol", "ServerProtocol"]
 
+T = TypeVar("T")
+
+_LONGEST_TEXT = 4096  # characters of an error
 _ID_MASK = 0x7FFFFFFF  # ids stay within 31 bits, as a Perl client's do
 
 
-class ServerProtocol:
+class _Protocol:
+    """What both ends have in common: payloads come, and the first bad one is the last."""
+
+    __slots__ = ("_failure", "_framing")
+
+    def __init__(self, max_packet: int) -> None:
+        self._framing = LengthPrefix(max_packet)
+        self._failure: ProtocolError | None = None
+
+    def feed(self, data: bytes) -> None:
+        """Store bytes from the peer; never raises."""
+        self._framing.feed(data)
+
+    def _next_frame(self) -> bytes | None:
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+        try:
+            return self._framing.next_frame()
+        except ProtocolError as error:
+            self._failure = error
+            raise
+
+    def _decode(self, codec: Codec, frame: bytes, parse: Callable[[object], T]) -> T:
+        try:
+            return parse(codec.decode(frame))
+        except ProtocolError as error:
+            self._failure = error
+            raise
+        except Exception as error:
+            # A codec of the program's own may raise anything, and any may run out of memory.
+            self._failure = ProtocolError(f"cannot be decoded: {type(error).__name__}")
+            raise self._failure from error
+
+
+class ServerProtocol(_Protocol):
     """A server's end of one connection.
 
     Args:
@@ -42,23 +81,19 @@ class ServerProtocol:
         max_packet: bytes in one packet, both ways.
     """
 
-    __slots__ = ("_codec", "_codecs", "_framing")
+    __slots__ = ("_codec", "_codecs")
 
     def __init__(
         self, codecs: Sequence[Codec] | None = None, max_packet: int = DEFAULT_MAX_PACKET
     ) -> None:
+        super().__init__(max_packet)
         self._codecs = (StorableCodec(), JSONCodec()) if codecs is None else codecs
         self._codec: Codec | None = None
-        self._framing = LengthPrefix(max_packet)
 
     @property
     def codec(self) -> Codec:
         """The codec of this client; until it is known, the first one."""
         return self._codecs[0] if self._codec is None else self._codec
-
-    def feed(self, data: bytes) -> None:
-        """Store bytes from the client; never raises."""
-        self._framing.feed(data)
 
     def next_message(self) -> Request | None:
         """Return the next request, None if there is none yet.
@@ -66,13 +101,13 @@ class ServerProtocol:
         Raises:
             ProtocolError: the client sent something that is no request.
         """
-        frame = self._framing.next_frame()
+        frame = self._next_frame()
         if frame is None:
             return None
         codec = self._codec
         if codec is None:
             codec = self._codec = self._detect(frame)
-        return parse_request(codec.decode(frame))
+        return self._decode(codec, frame, parse_request)
 
     def _detect(self, frame: bytes) -> Codec:
         for codec in self._codecs:
@@ -89,15 +124,18 @@ class ServerProtocol:
         return self._framing.frame(self.codec.encode([id, *values]))
 
     def failure(self, id: Id, text: str) -> bytes:  # noqa: A002
-        """Return the packet that answers a request with an error.
+        """Return the packet that answers a request with an error; a very long text is cut.
 
         Raises:
-            EncodeError: the text cannot be sent, or the packet is over the limit.
+            EncodeError: the packet is over the limit.
         """
-        return self.result(id, failure_values(text))
+        if len(text) > _LONGEST_TEXT:
+            text = f"{text[: _LONGEST_TEXT - 3]}..."
+        text = text.encode("utf-8", "backslashreplace").decode()  # lone surrogates
+        return self.result(id, failure_values(text or "failed"))  # no text is no error
 
 
-class ClientProtocol:
+class ClientProtocol(_Protocol):
     """A client's end of one connection.
 
     Args:
@@ -105,11 +143,11 @@ class ClientProtocol:
         max_packet: bytes in one packet, both ways.
     """
 
-    __slots__ = ("_codec", "_framing", "_next_id", "_pending")
+    __slots__ = ("_codec", "_next_id", "_pending")
 
     def __init__(self, codec: Codec, max_packet: int = DEFAULT_MAX_PACKET) -> None:
+        super().__init__(max_packet)
         self._codec = codec
-        self._framing = LengthPrefix(max_packet)
         self._pending: dict[Id, object] = {}
         self._next_id = 0
 
@@ -133,10 +171,6 @@ class ClientProtocol:
         self._next_id = (id + 1) & _ID_MASK
         return id, packet
 
-    def feed(self, data: bytes) -> None:
-        """Store bytes from the server; never raises."""
-        self._framing.feed(data)
-
     def next_message(self) -> Result | Failure | None:
         """Return the next answer to a pending call, None if there is none yet.
 
@@ -146,10 +180,10 @@ class ClientProtocol:
             ProtocolError: the server sent something that is no reply.
         """
         while True:
-            frame = self._framing.next_frame()
+            frame = self._next_frame()
             if frame is None:
                 return None
-            id, values = parse_reply(self._codec.decode(frame))  # noqa: A001
+            id, values = self._decode(self._codec, frame, parse_reply)  # noqa: A001
             if id not in self._pending:
                 id = _as_number(id)  # noqa: A001
             if id not in self._pending:

@@ -7,10 +7,12 @@ about to wait, so that the answers of a turn leave in one write.
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import sys
+import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any, Protocol
 
@@ -51,23 +53,27 @@ class Mux(Protocol):
 class _Client:
     """What the server knows about one connection."""
 
-    __slots__ = ("broken", "dropped", "fh", "gone", "name", "paused", "protocol", "queued")
+    __slots__ = ("_on_drop", "broken", "fh", "gone", "name", "paused", "protocol", "queued")
 
     def __init__(
         self,
         fh: socket.socket,
         name: str,
         protocol: ServerProtocol,
-        dropped: deque[tuple[_Client, Id, str]],
+        on_drop: Callable[[_Client, Id, str], None],
     ) -> None:
         self.fh = fh
         self.name = name
         self.protocol = protocol
-        self.dropped = dropped
+        self._on_drop = on_drop
         self.gone = False  # no answer can reach it any more
         self.broken = ""  # why it is disconnected as soon as what was read has been served
         self.queued = 0  # bytes of answers in the mux, as of the last one
         self.paused = False  # requests may be left in the protocol: too much is queued
+
+    def drop(self, id: Id, procedure: str) -> None:  # noqa: A002
+        """A call was forgotten without an answer; called by a finalizer, from anywhere."""
+        self._on_drop(self, id, procedure)
 
 
 class Caller:
@@ -102,7 +108,7 @@ class Caller:
     def __del__(self) -> None:
         """Leave a note for the server, which answers on its next turn."""
         if not self.answered:
-            self._client.dropped.append((self._client, self.id, self.procedure))
+            self._client.drop(self.id, self.procedure)
 
 
 class Server:
@@ -127,7 +133,7 @@ class Server:
             client sends in a packet chooses.
 
     Raises:
-        ValueError: `max_packet` is not between 7 and 2**32 - 1.
+        ValueError: `max_packet` is not between 7 and 2**32 - 1, or `codecs` is empty.
         ImportError: there is no module of that name.
     """
 
@@ -144,10 +150,15 @@ class Server:
         self._namespace = Namespace(sys._getframe(1).f_globals if namespace is None else namespace)
         self._max_packet = max_packet
         self._codecs = (StorableCodec(), JSONCodec()) if codecs is None else tuple(codecs)
+        if not self._codecs:
+            raise ValueError("codecs is empty: clients could speak nothing")
         self._clients: dict[socket.socket, _Client] = {}
         self._leaving: set[socket.socket] = set()  # disconnected by us, `Closed` is to come
         self._listeners: set[socket.socket] = set()
+        # Sockets that the program closed without asking: their `Closed` may still come.
+        self._gone: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._dropped: deque[tuple[_Client, Id, str]] = deque()
+        self._wake = Event()  # in the queue when a call was dropped, so that it is answered soon
 
     def __repr__(self) -> str:
         """Show how many clients and listeners there are."""
@@ -161,8 +172,11 @@ class Server:
         return set(self._clients)
 
     def has_clients(self) -> bool:
-        """True while a client is connected, or a listener can still bring one."""
-        return bool(self._clients or self._listeners)
+        """True while a client is connected, or a listener can still bring one.
+
+        A client that was disconnected counts until what it is still to get has been sent.
+        """
+        return bool(self._clients or self._listeners or self._leaving)
 
     def add_client(self, sock: socket.socket) -> None:
         """Serve a connected socket.
@@ -176,7 +190,7 @@ class Server:
 
     def _add_client(self, sock: socket.socket, name: str) -> None:
         protocol = ServerProtocol(self._codecs, self._max_packet)
-        self._clients[sock] = _Client(sock, name, protocol, self._dropped)
+        self._clients[sock] = _Client(sock, name, protocol, self._note_dropped)
         log.debug("client %s connected", name)
 
     def add_listener(self, sock: socket.socket) -> None:
@@ -208,8 +222,9 @@ class Server:
         """Accept nobody any more. The loop then ends with the last client."""
         listeners, self._listeners = self._listeners, set()
         for sock in listeners:
-            self._leaving.add(sock)
-            self._mux.kill(sock)
+            with contextlib.suppress(KeyError):  # the program has closed it itself
+                self._mux.kill(sock)
+                self._leaving.add(sock)
 
     # Answers
 
@@ -244,28 +259,39 @@ class Server:
         Raises:
             TypeError: `caller` is not what a procedure was given, or `text` is no str.
             ValueError: the call is answered already.
+            EncodeError: the packet is over the limit. The call is not answered then.
         """
         if not isinstance(text, str):
             raise TypeError(f"error text is {text!r}, must be a str")
         client = _check_open(caller)
+        packet = client.protocol.failure(caller.id, text)
         caller.answered = True
-        return not client.gone and self._send(client, client.protocol.failure(caller.id, text))
+        return not client.gone and self._send(client, packet)
 
     def _send(self, client: _Client, packet: bytes) -> bool:
         try:
             client.queued = self._mux.send(client.fh, packet, later=True)
         except KeyError:  # the program killed or removed the socket without asking us
             self._forget(client)
+            self._gone.add(client.fh)
             return False
         return True
+
+    def _note_dropped(self, client: _Client, id: Id, procedure: str) -> None:  # noqa: A002
+        """Remember a call to answer on the next turn. No more: this runs in a finalizer."""
+        self._dropped.append((client, id, procedure))
+        push_event = getattr(self._mux, "push_event", None)  # not asked of a mux
+        if push_event is not None:
+            push_event(self._wake)
 
     def _answer_dropped(self) -> None:
         """Answer the calls whose `Caller` is gone."""
         while self._dropped:
             client, id, procedure = self._dropped.popleft()  # noqa: A001
             if not client.gone:
-                log.error("procedure %s dropped call %r without an answer", procedure, id)
-                self._send_failure(client, id, f"{procedure}: did not answer")
+                name = shorten(procedure)
+                log.error("procedure %s dropped call %r without an answer", name, id)
+                self._send_failure(client, id, f"{name}: did not answer")
 
     def _send_failure(self, client: _Client, id: Id, text: str) -> None:  # noqa: A002
         """Answer with an error; if not even that can be sent, end the connection."""
@@ -284,36 +310,37 @@ class Server:
         """
         if self._dropped:
             self._answer_dropped()
-        if event is None:
+        if event is None or event is self._wake:
             return None
         fh: Any = event.fh
-        client = self._clients.get(fh)
+        try:
+            client = self._clients.get(fh)
+        except TypeError:  # an event of the program's own, whose fh is no handle
+            return event
         if client is not None:
             self._client_event(client, event)
         elif fh in self._leaving:
             if event.type == "closed":
                 self._leaving.discard(fh)
-        elif event.type == "connect" and getattr(event, "parent_fh", None) in self._listeners:
+        elif event.type == "connect" and self._is_ours(getattr(event, "parent_fh", None)):
             self._add_client(fh, _name(fh))
         elif fh in self._listeners:
             self._listener_event(fh, event)
-        else:
+        elif fh is None or fh not in self._gone:
             return event
         return None
+
+    def _is_ours(self, listener: Any) -> bool:
+        """True for a listener of this server; one that was just closed may have accepted before."""
+        return listener in self._listeners or listener in self._leaving
 
     def _client_event(self, client: _Client, event: Any) -> None:
         kind = event.type
         if kind == "read":
             client.protocol.feed(event.data)
-            if not client.paused:
-                self._serve(client)
-        elif kind == "sent":
-            client.queued = 0
-            if client.paused:
-                self._serve(client)
-        elif kind == "closing":
-            # It will not read again after this: serve what is here, however much is queued.
-            self._serve(client, patient=False)
+            self._resume(client)
+        elif kind == "sent" or kind == "closing":
+            self._resume(client)
         elif kind == "closed":
             log.debug("client %s closed: %s", client.name, event.reason or "end of stream")
             self._forget(client)
@@ -326,12 +353,19 @@ class Server:
         elif event.type == "closed":
             self._listeners.discard(fh)
 
-    def _serve(self, client: _Client, *, patient: bool = True) -> None:
+    def _resume(self, client: _Client) -> None:
+        """Serve a client that may have been paused: ask how much is still queued."""
+        if client.paused:
+            with contextlib.suppress(KeyError):
+                client.queued = self._mux.send(client.fh, later=True)
+        self._serve(client)
+
+    def _serve(self, client: _Client) -> None:
         """Run the calls that are complete, until too much of their answers is queued."""
         protocol = client.protocol
         client.paused = False
         while not client.gone:
-            if patient and client.queued > _HIGH_WATER:
+            if client.queued > _HIGH_WATER:
                 client.paused = True  # `Sent` will bring us back
                 return
             try:
@@ -354,7 +388,8 @@ class Server:
             self._run(caller, request)
         except Fault as fault:
             if caller.answered:
-                log.error("procedure %s failed after its answer: %s", caller.procedure, fault)
+                name = shorten(caller.procedure)
+                log.error("procedure %s failed after its answer: %s", name, fault)
                 return
             caller.answered = True
             self._send_failure(client, request.id, str(fault))
@@ -370,8 +405,9 @@ class Server:
             Fault: the client gets the text for an answer.
         """
         procedure = self._find(request.procedure)
+        name = shorten(request.procedure)
         if procedure is None:
-            name, package = shorten(request.procedure), self._namespace.name
+            package = self._namespace.name
             raise Fault(f"No sub '{name}' in package '{package}'")
         try:
             args, named = procedure.bind(request.args)
@@ -381,10 +417,10 @@ class Server:
             value = procedure.function(caller, *args, **named)
             if value is not None and not caller.answered:
                 kind = type(value).__name__
-                log.warning("procedure %s returned %s, which is ignored", procedure.name, kind)
+                log.warning("procedure %s returned %s, which is ignored", name, kind)
         except EncodeError:
-            log.exception("procedure %s has a value that cannot be sent", procedure.name)
-            raise Fault(f"{procedure.name}: the answer cannot be sent") from None
+            log.exception("procedure %s has a value that cannot be sent", name)
+            raise Fault(f"{name}: the answer cannot be sent") from None
 
     def _find(self, name: str) -> Procedure | None:
         found = self._namespace.find(name)
@@ -402,14 +438,18 @@ class Server:
         """Close a connection from our side; the answers that are queued go out first."""
         log.warning("client %s disconnected: %s", client.name, reason)
         self._forget(client)
-        self._leaving.add(client.fh)
         # A mux that has no close() but only what `Mux` asks for loses what does not go at once.
         close = getattr(self._mux, "close", None)
-        if close is not None:
-            close(client.fh)
+        try:
+            if close is not None:
+                close(client.fh)
+            else:
+                self._mux.send(client.fh)
+                self._mux.kill(client.fh, reason)
+        except KeyError:  # the program killed or removed the socket without asking us
+            self._gone.add(client.fh)
         else:
-            self._mux.send(client.fh)
-            self._mux.kill(client.fh, reason)
+            self._leaving.add(client.fh)
 
     def _forget(self, client: _Client) -> None:
         client.gone = True

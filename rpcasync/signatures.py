@@ -61,7 +61,9 @@ class Signature:
         self._required = frozenset(p.name for p in named if p.default is Parameter.empty)
         self._positional = tuple(parameter.name for parameter in positional)
         self._least = sum(p.default is Parameter.empty for p in positional)
-        self._blocked = frozenset(taken)  # a pair of such a name would clash with the caller
+        self._blocked = frozenset(
+            filter(None, taken)
+        )  # a pair of such a name would clash with the caller
         converters = _converters(rest)
         self._convert_any = converters.pop("*", None)
         self._positional_converters = tuple(converters.pop(name, None) for name in self._positional)
@@ -192,12 +194,14 @@ def _of_function(function: FunctionType) -> Signature:
 
 def _parameters(function: Callable[..., object]) -> list[Parameter]:
     try:
-        return list(inspect.signature(function, eval_str=True).parameters.values())
-    except (NameError, AttributeError, SyntaxError) as error:
-        log.warning("annotations of %r are not used: %s", function, error)
-        return list(inspect.signature(function).parameters.values())
+        signature = inspect.signature(function)
     except (ValueError, TypeError):  # builtins without a text signature
         return [Parameter("values", Parameter.VAR_POSITIONAL)]
+    try:
+        signature = inspect.signature(function, eval_str=True)
+    except Exception as error:  # noqa: BLE001  # an annotation may be any expression
+        log.warning("annotations of %r are not used: %s", function, error)
+    return list(signature.parameters.values())
 
 
 def _leading_names(parameters: list[Parameter], leading: int) -> list[str]:

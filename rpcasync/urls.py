@@ -79,7 +79,7 @@ def _connect(endpoint: Endpoint, timeout: float | None) -> socket.socket:
 
 
 def _inherited(url: str, number: str) -> socket.socket:
-    if not (number.isascii() and number.isdigit()):
+    if not (number.isascii() and number.isdigit() and len(number) < 10):
         raise URLError(f"cannot parse {url!r}: expected cfd://number")
     return socket.socket(fileno=int(number))
 

@@ -44,6 +44,8 @@ _CONSTANTS: dict[int, object] = {
 _LEAST = {ops.ARRAY: 1, ops.HASH: 5, ops.FLAG_HASH: 6}
 _NAMES = {ops.ARRAY: "array", ops.HASH: "hash", ops.FLAG_HASH: "hash"}
 
+_SMALL = 6  # bytes; things up to this size are counted as if they had it, without a note
+
 _JSON_BOOLEAN = "JSON::PP::Boolean"  # what Perl's JSON modules make of true and false
 
 
@@ -54,15 +56,22 @@ class Decoder:
         "_byte_strings",
         "_classes",
         "_data",
+        "_expanded",
         "_heights",
         "_max_depth",
+        "_max_expanded",
         "_pos",
         "_targets",
         "_values",
+        "_virtual",
     )
 
     def __init__(
-        self, data: bytes, max_depth: int, byte_strings: Literal["latin-1", "bytes", "utf-8"]
+        self,
+        data: bytes,
+        max_depth: int,
+        byte_strings: Literal["latin-1", "bytes", "utf-8"],
+        max_expanded: int | None = None,
     ) -> None:
         self._data = data
         self._pos = 2  # behind the header
@@ -75,6 +84,11 @@ class Decoder:
         # shallow pieces, and whoever walks it would pay.
         self._heights: dict[int, int] = {}
         self._classes: list[str] = []
+        # The bytes that back references stand for, so far; and by tag, how many a reference to
+        # the thing would add: its own, and those of the references in it.
+        self._virtual = 0
+        self._max_expanded = max_expanded
+        self._expanded: dict[int, int] = {}
 
     def root(self) -> object:
         """Read the whole image; return what a reference to its root is in Python."""
@@ -122,6 +136,7 @@ class Decoder:
         """Read an array or hash from behind its opcode; return its tag."""
         tag = len(self._values)
         self._values.append(_UNFINISHED)
+        begin = self._pos + self._virtual - 1
         count = self._count(op)
         items: list[object] = []
         table: dict[str, object] = {}
@@ -147,6 +162,7 @@ class Decoder:
         self._targets[tag] = items if op == ops.ARRAY else table
         if height:
             self._heights[tag] = height
+        self._expanded[tag] = self._pos + self._virtual - begin
         return tag
 
     def _leaf(self, op: int, level: int) -> int:
@@ -176,6 +192,8 @@ class Decoder:
         else:
             raise DecodeError("bad-opcode", f"no opcode {op:#04x}, at offset {at}")
         self._values.append(value)
+        if self._pos - at > _SMALL:
+            self._expanded[tag] = self._pos - at
         return tag
 
     def _wrap(self, prefixes: list[_Prefix], tag: int) -> int:
@@ -192,6 +210,7 @@ class Decoder:
                 raise DecodeError("corrupt", f"tag {what} overloads something that is no object")
             self._values[what] = target
             self._heights[what] = height
+            self._expanded[what] = self._expanded.get(tag, _SMALL) + 1
             tag = what
         return tag
 
@@ -219,6 +238,13 @@ class Decoder:
         if self._values[tag] is _UNFINISHED:
             raise DecodeError("cycle", f"tag {tag} at offset {at} stands inside itself")
         self._check_level(level + self._heights.get(tag, 0))
+        self._virtual += self._expanded.get(tag, _SMALL)
+        size = self._pos + self._virtual
+        if self._max_expanded is not None and size > self._max_expanded:
+            raise DecodeError(
+                "limit-size",
+                f"{size} bytes or more with all that is shared, limit is {self._max_expanded}",
+            )
         return tag
 
     def _check_level(self, level: int) -> None:

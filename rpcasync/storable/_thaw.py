@@ -51,6 +51,7 @@ def thaw(
     *,
     max_depth: int = 256,
     max_size: int = 16 * 1024 * 1024,
+    max_expanded: int | None = None,
     byte_strings: Literal["latin-1", "bytes", "utf-8"] = "latin-1",
 ) -> object:
     r"""Decode one Storable image, as Perl's `nfreeze` writes it, without the `pst0` of a file.
@@ -66,6 +67,9 @@ def thaw(
         max_depth: how many lists, dicts, ScalarRefs and Blesseds may stand in each other.
             A shared container counts in every place where it stands.
         max_size: largest image, in bytes.
+        max_expanded: largest image, in bytes, if everything that is shared stood in full in each
+            of its places; None for no limit. Whoever walks, prints or copies the value as a tree
+            pays for that size, which a few hundred bytes can make astronomic.
         byte_strings: what becomes of strings that Perl does not hold as Unicode. They may be
             Latin-1 text, binary data, or UTF-8 that the program never decoded; nothing in an
             image tells which. "latin-1": str, one character per byte. "bytes": bytes, but
@@ -94,7 +98,7 @@ def thaw(
         raise ValueError(f"byte_strings={byte_strings!r} is none of {', '.join(_BYTE_STRINGS)}")
     _check_header(data)
     try:
-        return Decoder(data, max_depth, byte_strings).root()
+        return Decoder(data, max_depth, byte_strings, max_expanded).root()
     except RecursionError:  # the caller stands deep in the stack, or raised max_depth
         raise DecodeError(
             "limit-depth", f"nested deeper than Python's stack allows, limit is {max_depth} levels"

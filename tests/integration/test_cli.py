@@ -180,3 +180,37 @@ def test_the_log_of_a_server_has_one_line_for_a_bad_client():
         assert line.startswith("WARNING rpcasync: client 127.0.0.1:")
         assert "packet of 1195725856 bytes, limit is 16777216" in line
         assert rpcasync("call", address, "sum").stdout == "0\n"
+
+
+def test_what_a_terminal_would_obey_is_printed_as_json():
+    result = rpcasync("call", CHILD, "echo", 'a="\\u001b[31mred"', 'b="two\\nlines"')
+    assert result.stdout == 'a="\\u001b[31mred"\nb=two\nlines\n'
+
+
+def test_an_encoding_that_cannot_show_it():
+    command = [sys.executable, "-m", "rpcasync", "call", CHILD, "echo", "a=\u263a"]
+    result = run(*command, env={"PYTHONIOENCODING": "ascii"})
+    assert told(result) == (0, "a=\\u263a\n", "")
+
+
+def test_a_full_disk():
+    shell = f"{sys.executable} -m rpcasync call {CHILD} sum > /dev/full"
+    result = run("sh", "-c", shell)
+    message = "rpcasync: cannot print the answer: [Errno 28] No space left on device\n"
+    assert told(result) == (1, "", message)
+
+
+def test_methods_of_something_else(tmp_path):
+    program = tmp_path / "odd.py"
+    source = (PROGRAMS / "calc_server.py").read_text()
+    program.write_text(source.replace("def rpc_whoami", "def rpc_methods"))
+    result = rpcasync("methods", f"python://{program}")
+    assert result.returncode == 1
+    assert result.stderr.endswith("answered something else than its procedures\n")
+
+
+def test_a_bad_url_stops_listen_before_it_listens(tmp_path):
+    path = tmp_path / "socket"
+    result = rpcasync("listen", "-u", f"unix://{path}", "-u", "foo://x", CALC)
+    assert result.returncode == 2
+    assert not path.exists()

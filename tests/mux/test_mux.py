@@ -373,7 +373,7 @@ def test_queued_output_is_sent_although_the_peer_has_finished(mux, watched):
     peer.send(b"that was all")
     peer.shutdown(socket.SHUT_WR)
     events, data = exchange(mux, fh, peer)
-    assert events == [Read(fh, b"that was all"), Closing(fh), Closed(fh, 0)]
+    assert events == [Read(fh, b"that was all"), Closing(fh), Sent(fh), Closed(fh, 0)]
     assert data == HUGE
 
 

@@ -1,12 +1,13 @@
 import gc
 import logging
 import socket
+import sys
 import weakref
 
 import pytest
 from support.peers import Peer
 
-from eventmux import EventMux, Read, URLError
+from eventmux import Error, EventMux, Read, URLError
 from rpcasync import (
     ArgumentError,
     CallTimeout,
@@ -268,6 +269,55 @@ def test_an_error_without_a_callback_waits_for_result(mux, pair):
     assert other.result(5) == ("fine",)
     with pytest.raises(RemoteError):
         call.result()
+
+
+def test_an_answer_that_does_not_fit_goes_to_the_error_parameter(mux, pair):
+    client, peer = pair
+    errors = []
+    client.x(lambda sum=None, error=None: errors.append(error))
+    turn(mux, client)
+    peer.send(0, "odd")
+    turn(mux, client)
+    assert isinstance(errors[0], ArgumentError)
+
+
+def test_a_callback_may_ask_for_the_result_of_another_lost_call(mux, pair):
+    client, peer = pair
+    seen = []
+
+    def done(error=None):
+        with pytest.raises(Disconnected):
+            second.result()
+        seen.append(type(error))
+
+    client.x(done)
+    second = client.y()
+    turn(mux, client)
+    peer.sock.close()
+    turn(mux, client)
+    assert seen == [Disconnected]
+
+
+def test_a_lost_call_is_done_although_a_callback_ends_the_program(mux, pair):
+    client, peer = pair
+    client.x(lambda error=None: sys.exit(1))
+    second = client.y()
+    turn(mux, client)
+    peer.sock.close()
+    with pytest.raises(SystemExit):
+        turn(mux, client)
+    with pytest.raises(Disconnected):
+        second.result()
+
+
+def test_garbage_after_a_failed_write_ends_the_connection(mux, pair):
+    client, peer = pair
+    call = client.x()
+    turn(mux, client)
+    assert client.io(Error(client.fh, "Broken pipe")) is None
+    peer.sock.sendall(b"\0\0\0\0")
+    with pytest.raises(Disconnected, match="packet too short"):
+        call.result(5)
 
 
 def test_a_callback_that_raises_harms_no_other(mux, pair, caplog):

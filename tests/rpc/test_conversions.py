@@ -46,6 +46,8 @@ NAN = float("nan")
         (list, [1, "2"], [1, "2"]),
         (list[int], [1, "2"], [1, 2]),
         (list[list[float]], [["1"], []], [[1.0], []]),
+        (typing.List, [1, "2"], [1, "2"]),  # noqa: UP006  # the old spelling is what is tested
+        (typing.Dict, {"a": "1"}, {"a": "1"}),  # noqa: UP006
         (dict, {"a": "1"}, {"a": "1"}),
         (dict[str, float], {"a": "1"}, {"a": 1.0}),
         (dict[int, Any], {"1": "x"}, {1: "x"}),
@@ -106,6 +108,11 @@ def test_what_does_not(annotation, value, why):
 @pytest.mark.parametrize("annotation", [Any, object, Exception, "int", typing.Callable, tuple[int]])
 def test_other_annotations_convert_nothing(annotation):
     assert conversion(annotation) is None
+
+
+def test_a_long_number_takes_no_longer_than_its_length():
+    with pytest.raises(ValueError, match="to float"):
+        conversion(float)("1" * 1_000_000 + "x")  # hours, if there were two ways to read it
 
 
 def test_nan():

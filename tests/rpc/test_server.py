@@ -161,6 +161,8 @@ def test_wrong_calls_raise_at_the_call(bench, procedures):
     assert bench.rpc.return_(procedures.parked[0], "fine") is True
     with pytest.raises(ValueError, match="max_packet is 3"):
         Server(bench.mux, max_packet=3)
+    with pytest.raises(ValueError, match="codecs is empty"):
+        Server(bench.mux, codecs=[])
 
 
 # What goes wrong in a call
@@ -381,6 +383,159 @@ def test_a_client_that_does_not_read_is_not_served(bench, procedures):
         packets += peer.read()
         bench.turn()
     assert [packet[0] for packet in packets] == list(range(100))
+
+
+def test_a_client_that_stops_reading_half_way_is_not_fed_for_ever(bench, procedures):
+    peer = bench.peer()
+    peer.send(0, "big", "size", 3_000_000)
+    bench.turn()
+    (fh,) = bench.rpc.clients
+    while bench.mux.buflen(fh) > 800_000:  # below the mark, and never empty
+        peer.sock.recv(100_000)
+        bench.turn()
+    for id in range(1, 50):
+        peer.send(id, "note", "n", id)
+        bench.turn()
+    assert procedures.ran == [3_000_000, *range(1, 50)]
+
+
+def test_a_client_that_cannot_be_written_to_is_served_to_the_end(bench, procedures):
+    peer = bench.peer()
+    peer.send(0, "big", "size", 4_000_000)
+    bench.turn()
+    peer.sock.shutdown(socket.SHUT_RD)
+    peer.sock.recv(1_000_000)  # so that the next write is tried, and fails
+    bench.turn()
+    peer.send(1, "note", "n", 1)
+    bench.turn()
+    assert procedures.ran == [4_000_000, 1]
+
+
+def test_a_client_that_shuts_down_and_does_not_read_is_served_bit_by_bit(bench, procedures):
+    peer = bench.peer()
+    peer.sock.sendall(b"".join(peer.packet(id, "big", "size", 500_000) for id in range(100)))
+    peer.sock.shutdown(socket.SHUT_WR)
+    bench.turn()
+    assert len(procedures.ran) < 10
+    packets = []
+    while not peer.ended:
+        packets += peer.read()
+        bench.turn()
+    assert [packet[0] for packet in packets] == list(range(100))
+
+
+def test_a_procedure_may_kill_its_client_and_fail(bench, procedures, caplog):
+    def rpc_bye(caller):
+        bench.mux.kill(caller.fh)
+        raise ValueError("then this")
+
+    procedures.rpc_bye = rpc_bye
+    peer, other = bench.peer(), bench.peer()
+    peer.sock.sendall(peer.packet(0, "bye") + peer.packet(1, "list"))
+    bench.turn()
+    assert peer.read() == []
+    assert bench.ask(other, 0, "list") == [[0]]
+    assert bench.foreign == []
+    assert len(bench.rpc.clients) == 1
+
+
+def test_a_procedure_may_kill_its_client_and_answer(bench, procedures):
+    def rpc_bye(caller):
+        bench.mux.kill(caller.fh)
+        assert bench.rpc.return_(caller) is False
+
+    procedures.rpc_bye = rpc_bye
+    bench.ask(bench.peer(), 0, "bye")
+    assert bench.foreign == []
+    assert not bench.rpc.has_clients()
+
+
+def test_errors_that_storable_cannot_carry_are_made_to_fit(bench, procedures):
+    procedures.rpc_long = lambda caller: bench.rpc.error(caller, "x" * 20_000_000)
+    procedures.rpc_odd = lambda caller: bench.rpc.error(caller, "caf\udce9")
+
+    def rpc_empty(caller):
+        raise Fault
+
+    procedures.rpc_empty = rpc_empty
+    peer = bench.peer()
+    assert bench.ask(peer, 0, "long")[0][2] == "x" * 4093 + "..."
+    assert bench.ask(peer, 1, "odd")[0][2] == "caf\\udce9"
+    assert bench.ask(peer, 2, "empty")[0][2] == "failed"
+
+
+def test_the_loop_does_not_end_before_ready_answers_are_sent(bench):
+    peer = bench.peer()
+    peer.sock.sendall(peer.packet(0, "list", 1) + b"\0\0\0\1")
+    while bench.rpc.has_clients():
+        bench.rpc.io(bench.mux.mux())
+    assert peer.read() == [[0, 1]]
+    assert peer.ended
+
+
+def test_a_connection_accepted_before_the_listener_closed_is_served(bench):
+    listener = bench.rpc.listen("tcp://127.0.0.1:0")
+    with url_connect(f"tcp://127.0.0.1:{listener.getsockname()[1]}") as sock:
+        while not bench.mux.has_events():
+            bench.mux.mux(0, only=listener)
+        bench.rpc.close_listeners()
+        assert bench.ask(Peer(sock), 0, "list", 1) == [[0, 1]]
+    bench.turn()
+    assert bench.foreign == []
+
+
+def test_a_listener_that_the_program_killed_is_no_obstacle(bench):
+    first, second, third = (bench.rpc.listen("tcp://127.0.0.1:0") for _ in range(3))
+    bench.mux.kill(second)
+    bench.rpc.close_listeners()
+    bench.turn()
+    assert not bench.rpc.has_clients()
+    assert [sock.fileno() for sock in (first, second, third)] == [-1, -1, -1]
+
+
+def test_a_call_dropped_between_two_turns_wakes_the_loop(bench, procedures):
+    peer = bench.peer()
+    bench.ask(peer, 0, "park")
+    procedures.parked.clear()
+    bench.rpc.io(bench.mux.mux())  # does not wait for anything else
+    bench.turn()
+    assert peer.read()[0][2] == "park: did not answer"
+
+
+def test_names_that_anybody_may_invent_leave_no_trace(caplog):
+    class Proxy:
+        def __getattr__(self, name):
+            if not name.startswith("rpc_"):
+                raise AttributeError(name)
+            return lambda caller: None
+
+    with EventMux() as mux:
+        bench = Bench(mux, Proxy())
+        peer = bench.peer()
+        for id in range(1100):
+            peer.send(id, f"evil\n{id}")
+            bench.turn()
+        assert len(bench.rpc._namespace._known) <= 1024
+        assert all("\n" not in line for line in log_of(caplog))
+        bench.close()
+
+
+def test_events_whose_fh_is_no_handle(bench):
+    event = Event([])
+    assert bench.rpc.io(event) is event
+
+
+def test_shared_structure_is_no_way_around_the_limit(bench, caplog):
+    peer = bench.peer()
+    levels = b"\x02\0\0\0\2\x04"
+    image = b"\x05\x0b\x02\0\0\0\3\x08\x80\x0a\4list\x04" + levels * 60 + b"\x02\0\0\0\0"
+    for tag in range(62, 2, -1):
+        image += b"\x04\0" + struct.pack("!I", 2 * tag)
+    peer.sock.sendall(struct.pack("!I", len(image) + 4) + image)
+    bench.turn()
+    assert peer.read() == []
+    assert peer.ended
+    assert "limit-size" in log_of(caplog)[-1]
 
 
 def test_a_limit_of_its_own():

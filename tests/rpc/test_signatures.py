@@ -83,6 +83,7 @@ def test_the_caller_is_not_a_value():
     open_ended = lambda caller, **pairs: pairs  # noqa: E731
     assert refusal(open_ended, "caller", 2, leading=1) == "caller cannot be given by name"
     assert call(lambda caller, /, **pairs: pairs, "caller", 2, leading=1) == {"caller": 2}
+    assert call(lambda caller, /, **pairs: pairs, "", 2, leading=1) == {"": 2}
     assert call(lambda *everything: everything, 1, leading=1) == ("caller", 1)
     for no_caller in (lambda: None, lambda **pairs: None, lambda *, n: None):
         with pytest.raises(ArgumentError, match="takes no caller"):
@@ -124,6 +125,11 @@ def test_annotations_as_text(caplog):
 
     assert call(unknown, "n", "3") == "3"
     assert "annotations of" in caplog.text
+
+    def nonsense(n: "int['x']"):  # noqa: F821
+        return n
+
+    assert call(nonsense, "n", "3") == "3"
 
 
 def test_functions_written_in_c():

@@ -108,7 +108,33 @@ def test_unknown_byte_strings():
 def test_the_documented_defaults():
     defaults = {name: p.default for name, p in inspect.signature(thaw).parameters.items()}
     del defaults["data"]
-    assert defaults == {"max_depth": 256, "max_size": 16 * 2**20, "byte_strings": "latin-1"}
+    assert defaults == {
+        "max_depth": 256,
+        "max_size": 16 * 2**20,
+        "max_expanded": None,
+        "byte_strings": "latin-1",
+    }
+
+
+def test_what_is_shared_may_count_in_full():
+    shared = b"\x05\x0b" + b"\x02" + u32(3)
+    shared += b"\x04\x02" + u32(1) + b"\x0a\x64" + b"x" * 100  # [0]: tags 1, 2 and 3
+    shared += (b"\x04\x00" + u32(2)) * 2
+    assert thaw(shared) == [["x" * 100]] * 3
+    full = 2 + 5 + 3 * (1 + 5 + 102)
+    assert thaw(shared, max_expanded=full + 12) == [["x" * 100]] * 3
+    with pytest.raises(DecodeError, match=r"limit-size: \d+ bytes or more with all that is shared"):
+        thaw(shared, max_expanded=full - 100)
+
+
+def test_a_laugh_is_short_when_it_counts_in_full():
+    levels = b"\x02" + u32(2) + b"\x04"
+    image = b"\x05\x0b" + levels * 60 + b"\x02" + u32(0)
+    for tag in range(60, 0, -1):  # the second item of each level is the first again
+        image += b"\x04\x00" + u32(2 * tag)
+    assert thaw(image) is not None
+    with pytest.raises(DecodeError, match="limit-size"):
+        thaw(image, max_expanded=2**24)
 
 
 # ---- strings -----------------------------------------------------------------------------
