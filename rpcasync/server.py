@@ -340,7 +340,8 @@ class Server:
             client.protocol.feed(event.data)
             self._resume(client)
         elif kind == "sent" or kind == "closing":
-            self._resume(client)
+            if client.paused:
+                self._resume(client)
         elif kind == "closed":
             log.debug("client %s closed: %s", client.name, event.reason or "end of stream")
             self._forget(client)
