@@ -35,6 +35,7 @@ Emit = Callable[[Event], None]
 _WRITE_SIZE = 128 * 1024  # small chunks are joined up to this size for one send
 _WRITES_PER_TURN = 16  # so that one fast reader does not keep the loop to itself
 _ACCEPTS_PER_TURN = 64
+_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC)
 
 
 class Channel(Protocol):
@@ -45,17 +46,13 @@ class Channel(Protocol):
     """
 
     fh: socket.socket
+    fd: int  # it stays, should the program close the handle itself
     meta: object
     armed: int
     armed_fd: int
     held: bool
     reason: str | None
     closed: Closed | None
-
-    @property
-    def fd(self) -> int:
-        """The descriptor; -1 if the program has closed the handle itself."""
-        ...
 
     @property
     def wanted(self) -> int:
@@ -177,6 +174,7 @@ class Stream(_Socket):
         "_send",
         "_takes_output",
         "_targets",
+        "_throttled",
         "unflushed",
     )
 
@@ -197,6 +195,7 @@ class Stream(_Socket):
         self._ready = ready
         self._targets = targets  # more addresses to connect to, should this one fail
         self._takes_output = True
+        self._throttled = False  # not read from until the output queue is empty
         self._out: list[bytes | memoryview] = []
         self._recv = fh.recv
         self._send = fh.send
@@ -219,10 +218,7 @@ class Stream(_Socket):
             return EVENT_WRITE if unsent else 0
         if not unsent:
             return EVENT_READ
-        high_water = self.options.high_water
-        if high_water is not None and unsent > high_water:
-            return EVENT_WRITE
-        return EVENT_READ | EVENT_WRITE
+        return EVENT_WRITE if self._throttled else EVENT_READ | EVENT_WRITE
 
     # Input
 
@@ -282,6 +278,9 @@ class Stream(_Socket):
                 if chunk:
                     self._out.append(chunk)
                     self.unsent += len(chunk)
+            high_water = self.options.high_water
+            if high_water is not None and self.unsent > high_water:
+                self._throttled = True
 
     def flush(self) -> None:
         """Send what the kernel takes, and emit `Sent` if that was all."""
@@ -292,6 +291,7 @@ class Stream(_Socket):
             if not self._send_once():
                 return
             if not self._out:
+                self._throttled = False
                 # Also behind `Closing`, if it was the peer that closed; never behind `Closed`.
                 if self._takes_output and self.closed is None:
                     self._emit(Sent(self.fh))
@@ -348,7 +348,7 @@ class Stream(_Socket):
             self._emit(Error(self.fh, self.reason, error.errno, error))
 
     def _drop_output(self) -> None:
-        self._takes_output = False
+        self._takes_output = self._throttled = False
         self._out.clear()
         self._lost, self.unsent = self._lost + self.unsent, 0
 
@@ -450,7 +450,10 @@ class Listener(_Socket):
             self._emit(Connect(sock, self.fh, address, *ids))
 
     def _fail_to_accept(self, error: OSError) -> None:
-        """Report it. The connection still waits, so trying again at once would spin."""
+        """Report it. A connection still waits, so trying again at once would spin."""
+        if error.errno not in _OUT_OF_RESOURCES:
+            self.fail(error)
+            return
         self._emit(Error(self.fh, _text(error), error.errno, error))
         self.paused = True
         self._exhausted(self)

@@ -53,7 +53,7 @@ class Poller:
                     channel.readable()
                 else:
                     self._hold(channel)
-                if channel.wanted != channel.armed:
+                if channel.wanted != channel.armed:  # as arm() asks, without the call
                     self.arm(channel)
 
     def arm(self, channel: Channel) -> None:

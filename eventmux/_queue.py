@@ -5,6 +5,8 @@ of a handle that was killed are dropped, up to its last one. The queue is not se
 when the handle is killed, so that killing thousands at once stays cheap: the last event is noted,
 and what comes before it is skipped when its turn comes.
 
+An event may be pushed at any moment, by a finalizer that runs in the middle of a method here.
+
 This file knows nothing of channels, and closes nothing.
 """
 
@@ -73,13 +75,18 @@ class EventQueue:
 
     def remove(self, event: Event) -> None:
         """Take one event out again."""
-        self._events.remove(event)
+        for index, queued in enumerate(tuple(self._events)):
+            if queued is event:  # not an equal one
+                del self._events[index]
+                return
 
     def remove_of(self, fh: Handle) -> None:
         """Take all events of a handle out."""
-        kept = [event for event in self._events if event.fh != fh]
-        self._events.clear()  # `push` belongs to this very deque
-        self._events.extend(kept)
+        events = self._events
+        for _ in range(len(events)):
+            event = events.popleft()
+            if event.fh != fh:
+                events.append(event)
 
     def clear(self) -> None:
         """Take everything out."""
@@ -92,7 +99,7 @@ class EventQueue:
             return len(self._events)
         last = dict(self._last)
         count = 0
-        for event in self._events:
+        for event in tuple(self._events):
             waiting_for = None if event.fh is None else last.get(event.fh)
             if event.fh is not None and event is waiting_for:
                 del last[event.fh]

@@ -72,7 +72,7 @@ class EventMux:
         self._channels: dict[Handle, Channel] = {}
         self._queue = EventQueue()
         self._unflushed: list[Stream] = []
-        self._is_holding = False
+        self._holding_for: Handle | None = None  # what alone is read from
 
     # The loop
 
@@ -93,8 +93,8 @@ class EventMux:
             ValueError: a timeout is negative.
         """
         timeout = _lowest(timeouts) if timeouts else None
-        if self._is_holding and only is None:
-            self._is_holding = False
+        if self._holding_for is not None and self._holding_for is not only:
+            self._holding_for = None
             self._poller.release()
         event = self._next_event(only)
         if event is not None:
@@ -127,7 +127,7 @@ class EventMux:
 
     def _wait(self, timeout: float | None, only: Handle | None) -> None:
         if only is not None and len(self._queue) >= _MOST_KEPT:
-            self._is_holding = True  # else a peer could fill the memory meanwhile
+            self._holding_for = only  # else a peer could fill the memory meanwhile
             self._poller.turn(timeout, only)
         else:
             self._poller.turn(timeout)
@@ -193,17 +193,21 @@ class EventMux:
             meta: anything; `meta(fh)` gives it back. What a listener accepts gets a shallow copy,
                 or the thing itself if it cannot be copied.
             read_size: bytes to ask for in one read; default is that of the mux.
-            high_water: bytes. While more than that is queued for output, the handle is not
-                read from: a peer that asks and does not listen is kept waiting.
+            high_water: bytes. Once more than that is queued for output, the handle is not read
+                from until all of it has left: a peer that asks and does not listen waits.
 
         Raises:
             TypeError: it is no stream socket.
-            ValueError: it is watched already, or a size is less than 1.
+            ValueError: it is watched already, a size is less than 1, or `listen` is not so.
             OSError: the kernel refuses.
         """
         options = self._options(buffered, read_size, high_water)
         self._check_new(fh)
-        if sockets.is_listening(fh) if listen is None else listen:
+        is_listening = sockets.is_listening(fh)
+        if listen is not None and listen != is_listening:
+            does = "listens" if is_listening else "does not listen"
+            raise ValueError(f"listen is {listen}, but {fh!r} {does}")
+        if is_listening:
             self._watch(
                 Listener(
                     fh,
@@ -239,6 +243,9 @@ class EventMux:
             raise TypeError(f"cannot watch {fh!r}: not a stream socket")
         if fh in self._channels:
             raise ValueError(f"{fh!r} is watched already")
+        other = self._poller.owner(fh.fileno())
+        if other is not None and other.fh.fileno() == fh.fileno():
+            raise ValueError(f"{fh!r} is watched already, as {other.fh!r}")
         self._make_room(fh)
 
     def _adopt(self, listener: Listener, sock: socket.socket) -> None:
@@ -256,13 +263,10 @@ class EventMux:
         self._channels[channel.fh] = channel
 
     def _make_room(self, fh: socket.socket) -> None:
-        """See to it that no other handle has the same descriptor."""
+        """Let go of the handle that had this descriptor before; the program closed it itself."""
         other = self._poller.owner(fh.fileno())
         if other is None:
             return
-        if other.fh.fileno() == fh.fileno():
-            raise ValueError(f"{fh!r} is watched already, as {other.fh!r}")
-        # The program closed that one itself, and the number was given to this one.
         other.fail(OSError(errno.EBADF, os.strerror(errno.EBADF)))
         self._poller.arm(other)
 
@@ -379,7 +383,9 @@ class EventMux:
         self._queue.push_last(closed)
 
     def remove(self, fh: Handle) -> None:
-        """Stop watching a handle and leave it open, as blocking as it was. No event comes.
+        """Stop watching a handle and leave it open, as it was before. No event comes.
+
+        What is queued for it in either direction is dropped.
 
         Raises:
             KeyError: the handle is not watched.

@@ -173,7 +173,10 @@ def _targets(endpoint: Endpoint) -> list[Target]:
 
 def connect_error(sock: socket.socket) -> OSError | None:
     """Return and clear the error that is pending on a socket, None if there is none."""
-    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    try:
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    except OSError as error:  # the program has closed it
+        return error
     return OSError(number, os.strerror(number)) if number else None
 
 

@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from eventmux import EventMux, URLError
 from eventmux.urls import Endpoint, parse_url
 from rpcasync.client import Client, Reply
+from rpcasync.codecs import refuse_constant
 from rpcasync.errors import RPCError
 from rpcasync.urls import FDS_VARIABLE, url_listen
 
@@ -36,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line with the given arguments, default `sys.argv`; return the status."""
     parser = _parser()
     options = parser.parse_args(argv)
-    logging.basicConfig(format="%(levelname)s %(name)s: %(message)s")
+    _log_to_stderr()
     try:
         status: int = options.run(options)
     except KeyboardInterrupt:
@@ -46,6 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"rpcasync: {failure}", file=sys.stderr)
         return failure.status
     return status
+
+
+def _log_to_stderr() -> None:
+    """Show what the package logs, unless the program that is run sets up logging itself."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.addFilter(lambda _: not logging.root.handlers)
+    logging.getLogger("rpcasync").addHandler(handler)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -101,7 +110,7 @@ def _pair(text: str) -> tuple[str, object]:
     if not separator:
         raise argparse.ArgumentTypeError(f"{text!r} is not key=value")
     try:
-        return key, json.loads(value)
+        return key, json.loads(value, parse_constant=refuse_constant)
     except (ValueError, RecursionError):
         return key, value
 

@@ -29,10 +29,10 @@ from rpcasync.errors import (
     RPCError,
 )
 from rpcasync.framing import DEFAULT_MAX_PACKET
-from rpcasync.messages import Id, Result
+from rpcasync.messages import Id, Result, as_text
 from rpcasync.protocol import ClientProtocol
 from rpcasync.signatures import signature_of
-from rpcasync.urls import url_connect, url_disconnect
+from rpcasync.urls import ChildSocket, url_connect, url_disconnect
 
 __all__ = ["Call", "Client", "Reply"]
 
@@ -59,10 +59,11 @@ class Reply(tuple[Any, ...]):
         """
         if len(self) % 2:
             raise ValueError(f"{len(self)} values are not names and values")
-        for name in self[::2]:
+        names = [as_text(name) for name in self[::2]]
+        for name in names:
             if not isinstance(name, str):
                 raise ValueError(f"{type(name).__name__} stands for a name")
-        return dict(zip(self[::2], self[1::2], strict=True))
+        return dict(zip(cast("list[str]", names), self[1::2], strict=True))
 
 
 Outcome = Sequence[object] | RPCError
@@ -120,7 +121,7 @@ class Call:
         if not self.done and not self._client._run_until(lambda: self.done, timeout):
             raise CallTimeout(f"{self.procedure}: no answer within {timeout} seconds")
         if isinstance(self._outcome, RPCError):
-            raise self._outcome
+            raise self._outcome.with_traceback(None)  # else it would grow each time
         if not isinstance(self._outcome, Reply):
             self._outcome = Reply(cast("list[object]", self._outcome))
         return self._outcome
@@ -203,6 +204,7 @@ class Client:
 
         Raises:
             EncodeError: an argument cannot be sent.
+            ArgumentError: the callback can take no answer at all.
             TypeError: the name of the procedure is no str.
         """
         if not isinstance(procedure, str):
@@ -211,6 +213,8 @@ class Client:
         callback: Any = values.pop() if values and callable(values[-1]) else None
         if named:
             values += chain.from_iterable(named.items())
+        if callback is not None:
+            signature_of(callback)  # raises now what it would raise when the answer comes
         call = Call(self, procedure, values, callback)
         call.id, packet = self._protocol.call(procedure, values, call)
         try:
@@ -342,16 +346,24 @@ class Client:
     # The end
 
     def disconnect(self) -> None:
-        """End the connection; calls that have been made leave first, if the kernel takes them.
+        """End the connection; calls that have been made leave first.
 
-        If the server is a program that was started for this client, wait for it to end. Calls
-        that are pending fail with `Disconnected` when the loop turns.
+        What the kernel does not take at once leaves as the loop turns. If the server is a program
+        that was started for this client, it is not waited for; the program's end is. Calls that
+        are pending fail with `Disconnected` when the loop turns.
         """
-        with contextlib.suppress(KeyError):  # the server was faster
-            self._mux.send(self.fh)
-            self._mux.kill(self.fh)
         self._reason = self._reason or "disconnected"
-        url_disconnect(self.fh)
+        is_child = isinstance(self.fh, ChildSocket)
+        with contextlib.suppress(KeyError):  # the server was faster
+            unsent = self._mux.send(self.fh)
+            if unsent and not is_child:
+                self._mux.close(self.fh)  # the rest leaves as the loop turns
+                return
+            if unsent:
+                log.warning("%s: %d bytes were not sent", self._name, unsent)
+            self._mux.kill(self.fh)
+        if is_child:
+            url_disconnect(self.fh)
 
     def _give_up(self, error: ProtocolError) -> None:
         """The server is beyond understanding: let go of it."""

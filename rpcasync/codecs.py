@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol
 from rpcasync.errors import DecodeError, EncodeError
 from rpcasync.storable import freeze, thaw
 
-__all__ = ["Codec", "JSONCodec", "StorableCodec", "get_codec"]
+__all__ = ["Codec", "JSONCodec", "StorableCodec", "get_codec", "refuse_constant"]
 
 
 class Codec(Protocol):
@@ -92,7 +92,8 @@ _MAX_SIZE = 2**32 - 1  # the framing has the limit that counts
 _MAX_EXPANDED = 16 * 1024 * 1024  # what is shared is a way around it, and counts as if it were not
 
 
-def _refuse_constant(text: str) -> object:
+def refuse_constant(text: str) -> object:
+    """Raise ValueError for NaN and the infinities, which `json` would read."""
     raise ValueError(f"{text} is not JSON")
 
 
@@ -112,7 +113,7 @@ class JSONCodec:
     _scan: Callable[[str, int], tuple[object, int]]
 
     def __init__(self) -> None:
-        decoder: Any = json.JSONDecoder(parse_constant=_refuse_constant)
+        decoder: Any = json.JSONDecoder(parse_constant=refuse_constant)
         self._scan = decoder.scan_once
 
     def encode(self, values: list[object]) -> bytes:

@@ -68,4 +68,7 @@ class EncodeError(RPCError, TypeError):
 
 
 class Fault(RPCError):
-    """Raise it in a procedure: its text goes to the caller as an error, the client stays."""
+    """Raise it in a procedure: its text goes to the caller as an error, the client stays.
+
+    A text of over 4096 characters is cut; without a text it is "failed".
+    """

@@ -75,7 +75,7 @@ class LengthPrefix:
         if self._frames:
             return self._frames.pop()
         if self._failure is not None:
-            raise self._failure
+            raise self._failure.with_traceback(None)  # else it would grow each time
         return None
 
     def frame(self, payload: bytes) -> bytes:

@@ -17,7 +17,17 @@ from dataclasses import dataclass
 
 from rpcasync.errors import ProtocolError
 
-__all__ = ["Failure", "Id", "Request", "Result", "failure_values", "parse_reply", "parse_request"]
+__all__ = [
+    "Failure",
+    "Id",
+    "Request",
+    "Result",
+    "as_text",
+    "failure_text",
+    "failure_values",
+    "parse_reply",
+    "parse_request",
+]
 
 Id = int | str
 
@@ -59,7 +69,7 @@ def parse_request(value: object) -> Request:
     """
     if type(value) is not list or len(value) < 2:
         raise ProtocolError(f"not a call: {_describe(value)}, expected [id, procedure, ...]")
-    procedure = value[1]
+    procedure = as_text(value[1])
     if type(procedure) is not str:
         raise ProtocolError(f"not a call: the procedure is {_describe(procedure)}, expected a name")
     return Request(_check_id(value[0]), procedure, value[2:])
@@ -76,7 +86,13 @@ def parse_reply(value: object) -> tuple[Id, list[object]]:
     return _check_id(value[0]), value[1:]
 
 
+def as_text(value: object) -> object:
+    """Return bytes as text: a codec may give all of Perl's strings as bytes, names included."""
+    return value.decode("latin-1") if type(value) is bytes else value
+
+
 def _check_id(value: object) -> Id:
+    value = as_text(value)
     if type(value) is int:
         if value.bit_length() <= _ID_BITS:
             return value
@@ -92,7 +108,8 @@ def _describe(value: object) -> str:
     return f"{kind} of length {len(value)}" if isinstance(value, (list, dict, str)) else kind
 
 
-_FAILURE_KEYS = ("error", "errors")  # a tuple: a list may stand where a name should
+# A tuple, not a set: a list may stand where a name should.
+_FAILURE_KEYS = ("error", "errors", b"error", b"errors")
 
 
 def failure_values(text: str) -> tuple[object, ...]:
@@ -112,5 +129,5 @@ def failure_text(values: list[object]) -> str | None:
     if count == 4 and values[2] not in _FAILURE_KEYS:
         return None
     found = values[1]
-    texts: Iterable[object] = found if type(found) is list else [found]
+    texts: Iterable[object] = map(as_text, found if type(found) is list else [found])
     return "; ".join(text for text in texts if type(text) is str) or None

@@ -61,14 +61,20 @@ class _Protocol:
 
     def _decode(self, codec: Codec, frame: bytes, parse: Callable[[object], T]) -> T:
         try:
-            return parse(codec.decode(frame))
+            return parse(self._decode_safely(codec, frame))
         except ProtocolError as error:
             self._failure = error
             raise
+
+    def _decode_safely(self, codec: Codec, frame: bytes) -> object:
+        try:
+            return codec.decode(frame)
+        except ProtocolError:
+            raise
         except Exception as error:
             # A codec of the program's own may raise anything, and any may run out of memory.
-            self._failure = ProtocolError(f"cannot be decoded: {type(error).__name__}")
-            raise self._failure from error
+            log.exception("codec %s failed", codec.name)
+            raise ProtocolError(f"cannot be decoded: {type(error).__name__}") from error
 
 
 class ServerProtocol(_Protocol):

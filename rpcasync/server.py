@@ -10,9 +10,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import sys
-import weakref
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any, Protocol
 
@@ -33,7 +32,12 @@ _HIGH_WATER = 1024 * 1024
 
 
 class Mux(Protocol):
-    """What a server needs of a mux: a part of `EventMux`."""
+    """What a server needs of a mux: a part of `EventMux`.
+
+    Two more of its methods are used where a mux has them: without `close`, answers that do not
+    leave at once are lost when we disconnect a client; without `push_event`, a call that the
+    program dropped is answered when the next event comes.
+    """
 
     def add(
         self, fh: socket.socket, *, listen: bool | None = ..., high_water: int | None = ...
@@ -53,27 +57,23 @@ class Mux(Protocol):
 class _Client:
     """What the server knows about one connection."""
 
-    __slots__ = ("_on_drop", "broken", "fh", "gone", "name", "paused", "protocol", "queued")
+    __slots__ = ("broken", "fh", "gone", "name", "paused", "protocol", "queued", "server")
 
     def __init__(
         self,
         fh: socket.socket,
         name: str,
         protocol: ServerProtocol,
-        on_drop: Callable[[_Client, Id, str], None],
+        server: Server,
     ) -> None:
         self.fh = fh
         self.name = name
         self.protocol = protocol
-        self._on_drop = on_drop
+        self.server = server
         self.gone = False  # no answer can reach it any more
         self.broken = ""  # why it is disconnected as soon as what was read has been served
         self.queued = 0  # bytes of answers in the mux, as of the last one
         self.paused = False  # requests may be left in the protocol: too much is queued
-
-    def drop(self, id: Id, procedure: str) -> None:  # noqa: A002
-        """A call was forgotten without an answer; called by a finalizer, from anywhere."""
-        self._on_drop(self, id, procedure)
 
 
 class Caller:
@@ -108,7 +108,7 @@ class Caller:
     def __del__(self) -> None:
         """Leave a note for the server, which answers on its next turn."""
         if not self.answered:
-            self._client.drop(self.id, self.procedure)
+            self._client.server._note_dropped(self._client, self.id, self.procedure)
 
 
 class Server:
@@ -147,6 +147,8 @@ class Server:
     ) -> None:
         LengthPrefix(max_packet)  # checks it: better here than when the first client comes
         self._mux = mux
+        self._close = getattr(mux, "close", None)
+        self._push_event = getattr(mux, "push_event", None)
         self._namespace = Namespace(sys._getframe(1).f_globals if namespace is None else namespace)
         self._max_packet = max_packet
         self._codecs = (StorableCodec(), JSONCodec()) if codecs is None else tuple(codecs)
@@ -155,8 +157,6 @@ class Server:
         self._clients: dict[socket.socket, _Client] = {}
         self._leaving: set[socket.socket] = set()  # disconnected by us, `Closed` is to come
         self._listeners: set[socket.socket] = set()
-        # Sockets that the program closed without asking: their `Closed` may still come.
-        self._gone: weakref.WeakSet[socket.socket] = weakref.WeakSet()
         self._dropped: deque[tuple[_Client, Id, str]] = deque()
         self._wake = Event()  # in the queue when a call was dropped, so that it is answered soon
 
@@ -183,14 +183,14 @@ class Server:
 
         Raises:
             TypeError: it is no stream socket.
-            ValueError: the mux watches it already.
+            ValueError: the mux watches it already, or it is a listener.
         """
-        self._mux.add(sock, high_water=_HIGH_WATER)
+        self._mux.add(sock, listen=False, high_water=_HIGH_WATER)
         self._add_client(sock, _name(sock))
 
     def _add_client(self, sock: socket.socket, name: str) -> None:
         protocol = ServerProtocol(self._codecs, self._max_packet)
-        self._clients[sock] = _Client(sock, name, protocol, self._note_dropped)
+        self._clients[sock] = _Client(sock, name, protocol, self)
         log.debug("client %s connected", name)
 
     def add_listener(self, sock: socket.socket) -> None:
@@ -198,7 +198,7 @@ class Server:
 
         Raises:
             TypeError: it is no stream socket.
-            ValueError: the mux watches it already.
+            ValueError: the mux watches it already, or it does not listen.
         """
         self._mux.add(sock, listen=True, high_water=_HIGH_WATER)
         self._listeners.add(sock)
@@ -251,7 +251,7 @@ class Server:
         return self._send(client, packet)
 
     def error(self, caller: Caller, text: str) -> bool:
-        """Answer a call with an error; the client stays.
+        """Answer a call with an error; the client stays. A text of over 4096 characters is cut.
 
         Returns:
             True; False if the client has gone, and there is nobody to answer.
@@ -273,16 +273,14 @@ class Server:
             client.queued = self._mux.send(client.fh, packet, later=True)
         except KeyError:  # the program killed or removed the socket without asking us
             self._forget(client)
-            self._gone.add(client.fh)
             return False
         return True
 
     def _note_dropped(self, client: _Client, id: Id, procedure: str) -> None:  # noqa: A002
         """Remember a call to answer on the next turn. No more: this runs in a finalizer."""
         self._dropped.append((client, id, procedure))
-        push_event = getattr(self._mux, "push_event", None)  # not asked of a mux
-        if push_event is not None:
-            push_event(self._wake)
+        if self._push_event is not None:
+            self._push_event(self._wake)
 
     def _answer_dropped(self) -> None:
         """Answer the calls whose `Caller` is gone."""
@@ -326,7 +324,7 @@ class Server:
             self._add_client(fh, _name(fh))
         elif fh in self._listeners:
             self._listener_event(fh, event)
-        elif fh is None or fh not in self._gone:
+        else:
             return event
         return None
 
@@ -439,18 +437,15 @@ class Server:
         """Close a connection from our side; the answers that are queued go out first."""
         log.warning("client %s disconnected: %s", client.name, reason)
         self._forget(client)
-        # A mux that has no close() but only what `Mux` asks for loses what does not go at once.
-        close = getattr(self._mux, "close", None)
         try:
-            if close is not None:
-                close(client.fh)
+            if self._close is not None:
+                self._close(client.fh)
             else:
                 self._mux.send(client.fh)
                 self._mux.kill(client.fh, reason)
-        except KeyError:  # the program killed or removed the socket without asking us
-            self._gone.add(client.fh)
-        else:
-            self._leaving.add(client.fh)
+        except KeyError:
+            return  # the program killed or removed the socket without asking us
+        self._leaving.add(client.fh)
 
     def _forget(self, client: _Client) -> None:
         client.gone = True

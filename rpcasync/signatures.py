@@ -24,6 +24,7 @@ from weakref import WeakKeyDictionary
 from rpcasync._log import log, shorten
 from rpcasync.conversions import Conversion, conversion
 from rpcasync.errors import ArgumentError
+from rpcasync.messages import as_text
 
 __all__ = ["Signature", "signature_of"]
 
@@ -150,7 +151,8 @@ class Signature:
         """Bind as `bind()` does, with None for an `error` parameter that has no default."""
         if "error" not in self._required:
             return self.bind(values)
-        return self.bind([*values, "error", None] if "error" not in values[::2] else values)
+        names = values[len(self._positional) :: 2]
+        return self.bind(values if "error" in names else [*values, "error", None])
 
     def bind_error(self, error: Exception) -> tuple[Sequence[object], dict[str, Any]]:
         """Return the arguments that hand an error over; None where a value is required."""
@@ -257,9 +259,10 @@ def _as_names(names: Sequence[object]) -> list[str]:
     """
     converted = []
     for name in names:
-        if type(name) not in (str, int):
+        text = as_text(name)
+        if not isinstance(text, (str, int)):
             raise ArgumentError(f"takes names and values, got {type(name).__name__} for a name")
-        converted.append(str(name))
+        converted.append(str(text))
     return converted
 
 

@@ -214,3 +214,17 @@ def test_a_bad_url_stops_listen_before_it_listens(tmp_path):
     result = rpcasync("listen", "-u", f"unix://{path}", "-u", "foo://x", CALC)
     assert result.returncode == 2
     assert not path.exists()
+
+
+def test_a_program_that_sets_up_logging_itself(tmp_path):
+    program = tmp_path / "logs.py"
+    setup = "import logging\nlogging.basicConfig(format='mine: %(message)s')\n"
+    program.write_text(setup + CALC.read_text())
+    with listening(program) as (address, server):
+        rpcasync("call", address, "forget")
+        line = server.wait_for_log("dropped call")
+        assert line == "mine: procedure forget dropped call 0 without an answer"
+
+
+def test_words_that_only_python_reads_as_json():
+    assert rpcasync("call", CHILD, "echo", "a=NaN", "--codec", "json").stdout == "a=NaN\n"

@@ -417,9 +417,13 @@ def test_high_water_stops_reading():
     assert stream.wanted == BOTH
     stream.queue((b"x",))
     assert stream.wanted == EVENT_WRITE
+    sock.takes.append(10)  # until all of it has left, not just enough
+    stream.writable()
+    assert stream.unsent == 1
+    assert stream.wanted == EVENT_WRITE
     sock.takes.append(1)
     stream.writable()
-    assert stream.wanted == BOTH
+    assert stream.wanted == EVENT_READ
 
 
 # The beginning

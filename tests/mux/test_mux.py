@@ -1882,3 +1882,29 @@ def test_what_others_send_does_not_fill_the_memory_while_one_is_waited_for(mux, 
         assert event.fh is other
         received += len(event.data)
     assert received == sent
+
+
+def test_a_handle_that_was_held_can_be_waited_for(mux, watched, pair):
+    fh, _ = watched
+    other, peer = pair()
+    mux.add(other)
+    assert mux.mux(only=other) == Ready(other)
+    mux.push_event(*[Event()] * 300)
+    peer.send(b"hello")
+    assert mux.mux(0, only=fh) == Timeout()
+    assert mux.mux(PATIENCE, only=other) == Read(other, b"hello")
+    assert mux.has_events() == 300
+
+
+def assert_listens(mux, server):
+    with pytest.raises(ValueError, match="listen is False, but .* listens"):
+        mux.add(server, listen=False)
+
+
+def test_what_listens_and_what_does_not(mux, pair):
+    fh, _ = pair()
+    with pytest.raises(ValueError, match="listen is True, but .* does not listen"):
+        mux.add(fh, listen=True)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        assert_listens(mux, server)
+    assert mux.handles() == []

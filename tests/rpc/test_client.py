@@ -535,3 +535,22 @@ def test_the_end_of_a_block_disconnects(mux, pair):
         assert repr(client).endswith("1 calls pending>")
     assert peer.read() == [[0, "note"]]
     assert peer.ended
+
+
+def test_what_does_not_leave_at_once_leaves_as_the_loop_turns(mux, pair):
+    client, peer = pair
+    client.note("x" * 5_000_000)
+    client.disconnect()
+    packets = []
+    while not peer.ended:
+        packets += peer.read()
+        turn(mux, client)
+    assert [packet[:2] for packet in packets] == [[0, "note"]]
+    assert not client.has_requests()
+
+
+def test_a_callback_that_can_take_no_answer_is_a_wrong_call(mux, pair):
+    client, _ = pair
+    with pytest.raises(ArgumentError, match="takes a list, but requires must by name"):
+        client.x(lambda *values, must: None)
+    assert not client.has_requests()

@@ -1,3 +1,4 @@
+import contextlib
 import gc
 import logging
 import socket
@@ -9,7 +10,16 @@ import pytest
 from support.peers import Bench, Peer
 
 from eventmux import Connect, Event, EventMux, Read
-from rpcasync import EncodeError, Fault, JSONCodec, Server, StorableCodec, url_connect
+from rpcasync import (
+    Client,
+    EncodeError,
+    Fault,
+    JSONCodec,
+    RemoteError,
+    Server,
+    StorableCodec,
+    url_connect,
+)
 
 
 class Procedures:
@@ -385,7 +395,7 @@ def test_a_client_that_does_not_read_is_not_served(bench, procedures):
     assert [packet[0] for packet in packets] == list(range(100))
 
 
-def test_a_client_that_stops_reading_half_way_is_not_fed_for_ever(bench, procedures):
+def test_a_client_that_stops_reading_half_way_is_not_read_from(bench, procedures):
     peer = bench.peer()
     peer.send(0, "big", "size", 3_000_000)
     bench.turn()
@@ -396,7 +406,24 @@ def test_a_client_that_stops_reading_half_way_is_not_fed_for_ever(bench, procedu
     for id in range(1, 50):
         peer.send(id, "note", "n", id)
         bench.turn()
+    assert procedures.ran == [3_000_000]
+    while len(procedures.ran) < 50:
+        peer.sock.recv(100_000)
+        bench.turn()
     assert procedures.ran == [3_000_000, *range(1, 50)]
+
+
+def test_a_slow_reader_is_given_no_more_to_wait_for(bench, procedures):
+    peer = bench.peer()
+    request = peer.packet(0, "big", "size", 300_000)
+    for _ in range(200):
+        with contextlib.suppress(BlockingIOError):
+            peer.sock.send(request * 1000)
+        bench.turn()
+        with contextlib.suppress(BlockingIOError):
+            peer.sock.recv(300_000)
+    (client,) = bench.rpc._clients.values()
+    assert len(client.protocol._framing._frames) * len(request) < 200_000
 
 
 def test_a_client_that_cannot_be_written_to_is_served_to_the_end(bench, procedures):
@@ -435,7 +462,6 @@ def test_a_procedure_may_kill_its_client_and_fail(bench, procedures, caplog):
     bench.turn()
     assert peer.read() == []
     assert bench.ask(other, 0, "list") == [[0]]
-    assert bench.foreign == []
     assert len(bench.rpc.clients) == 1
 
 
@@ -446,7 +472,7 @@ def test_a_procedure_may_kill_its_client_and_answer(bench, procedures):
 
     procedures.rpc_bye = rpc_bye
     bench.ask(bench.peer(), 0, "bye")
-    assert bench.foreign == []
+    assert [event.type for event in bench.foreign] == ["closed"]  # the program did it
     assert not bench.rpc.has_clients()
 
 
@@ -536,6 +562,31 @@ def test_shared_structure_is_no_way_around_the_limit(bench, caplog):
     assert peer.read() == []
     assert peer.ended
     assert "limit-size" in log_of(caplog)[-1]
+
+
+@pytest.mark.parametrize(
+    ("mode", "text"), [("latin-1", "caf\xc3\xa9"), ("bytes", b"caf\xc3\xa9"), ("utf-8", "caf\xe9")]
+)
+def test_each_way_to_read_byte_strings(mode, text):
+    codec = StorableCodec(byte_strings=mode)
+    seen = []
+
+    def rpc_note(caller, value, *, more: int = 0):
+        seen.append((value, more))
+        bench.rpc.return_(caller, "answer", value)
+
+    with EventMux() as mux:
+        bench = Bench(mux, {"rpc_note": rpc_note}, codecs=[codec])
+        listener = bench.rpc.listen("tcp://127.0.0.1:0")
+        client = Client(mux, f"tcp://127.0.0.1:{listener.getsockname()[1]}", codec=codec)
+        call = client.note(value="caf\xe9".encode(), more="3")
+        bad = client.nothing()
+        while client.has_requests():
+            client.io(bench.rpc.io(mux.mux()))
+        assert seen == [(text, 3)]
+        assert call.result()["answer"] == text
+        with pytest.raises(RemoteError, match="^No sub 'nothing' in package 'main'"):
+            bad.result()
 
 
 def test_a_limit_of_its_own():
