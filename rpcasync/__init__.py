@@ -3,6 +3,7 @@
 `Server` and `Client` are filters on the events of an `eventmux.EventMux`.
 """
 
+from rpcasync.callers import Caller
 from rpcasync.client import Call, Client, Reply
 from rpcasync.codecs import JSONCodec, StorableCodec
 from rpcasync.errors import (
@@ -17,7 +18,7 @@ from rpcasync.errors import (
     RemoteError,
     RPCError,
 )
-from rpcasync.server import Caller, Server
+from rpcasync.server import Server
 from rpcasync.startup import init_clients
 from rpcasync.urls import ChildSocket, url_connect, url_disconnect, url_listen
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from eventmux.events import Event
 from rpcasync._log import log, shorten
+from rpcasync.callers import Caller, Connection
 from rpcasync.codecs import Codec, JSONCodec, StorableCodec
 from rpcasync.errors import ArgumentError, EncodeError, Fault, ProtocolError
 from rpcasync.framing import DEFAULT_MAX_PACKET, LengthPrefix
@@ -25,7 +26,7 @@ from rpcasync.procedures import Namespace, Procedure
 from rpcasync.protocol import ServerProtocol
 from rpcasync.urls import url_listen
 
-__all__ = ["Caller", "Server"]
+__all__ = ["Server"]
 
 # A client that has this many bytes of answers to read is neither read from nor served.
 _HIGH_WATER = 1024 * 1024
@@ -52,63 +53,6 @@ class Mux(Protocol):
     def kill(self, fh: socket.socket, reason: str | None = None) -> None:
         """Close a socket now."""
         ...
-
-
-class _Client:
-    """What the server knows about one connection."""
-
-    __slots__ = ("broken", "fh", "gone", "name", "paused", "protocol", "queued", "server")
-
-    def __init__(
-        self,
-        fh: socket.socket,
-        name: str,
-        protocol: ServerProtocol,
-        server: Server,
-    ) -> None:
-        self.fh = fh
-        self.name = name
-        self.protocol = protocol
-        self.server = server
-        self.gone = False  # no answer can reach it any more
-        self.broken = ""  # why it is disconnected as soon as what was read has been served
-        self.queued = 0  # bytes of answers in the mux, as of the last one
-        self.paused = False  # requests may be left in the protocol: too much is queued
-
-
-class Caller:
-    """One call to be answered: a procedure gets it first and gives it to `Server.return_()`.
-
-    It may be kept, and answered at any time. One that is forgotten without an answer is
-    answered by the server, with an error.
-    """
-
-    __slots__ = ("__weakref__", "_client", "answered", "id", "procedure")
-
-    def __init__(self, client: _Client, id: Id, procedure: str) -> None:  # noqa: A002
-        self._client = client
-        self.id = id
-        self.procedure = procedure
-        self.answered = False
-
-    def __repr__(self) -> str:
-        """Show the call and where it came from."""
-        return f"<Caller {self.id} {shorten(self.procedure)} of {self._client.name}>"
-
-    @property
-    def fh(self) -> socket.socket:
-        """The client's socket."""
-        return self._client.fh
-
-    @property
-    def alive(self) -> bool:
-        """True if the client is still there to be answered."""
-        return not self._client.gone
-
-    def __del__(self) -> None:
-        """Leave a note for the server, which answers on its next turn."""
-        if not self.answered:
-            self._client.server._note_dropped(self._client, self.id, self.procedure)
 
 
 class Server:
@@ -154,10 +98,10 @@ class Server:
         self._codecs = (StorableCodec(), JSONCodec()) if codecs is None else tuple(codecs)
         if not self._codecs:
             raise ValueError("codecs is empty: clients could speak nothing")
-        self._clients: dict[socket.socket, _Client] = {}
+        self._clients: dict[socket.socket, Connection] = {}
         self._leaving: set[socket.socket] = set()  # disconnected by us, `Closed` is to come
         self._listeners: set[socket.socket] = set()
-        self._dropped: deque[tuple[_Client, Id, str]] = deque()
+        self._dropped: deque[tuple[Connection, Id, str]] = deque()
         self._wake = Event()  # in the queue when a call was dropped, so that it is answered soon
 
     def __repr__(self) -> str:
@@ -190,7 +134,7 @@ class Server:
 
     def _add_client(self, sock: socket.socket, name: str) -> None:
         protocol = ServerProtocol(self._codecs, self._max_packet)
-        self._clients[sock] = _Client(sock, name, protocol, self)
+        self._clients[sock] = Connection(sock, name, protocol, self._note_dropped)
         log.debug("client %s connected", name)
 
     def add_listener(self, sock: socket.socket) -> None:
@@ -268,7 +212,7 @@ class Server:
         caller.answered = True
         return not client.gone and self._send(client, packet)
 
-    def _send(self, client: _Client, packet: bytes) -> bool:
+    def _send(self, client: Connection, packet: bytes) -> bool:
         try:
             client.queued = self._mux.send(client.fh, packet, later=True)
         except KeyError:  # the program killed or removed the socket without asking us
@@ -276,7 +220,7 @@ class Server:
             return False
         return True
 
-    def _note_dropped(self, client: _Client, id: Id, procedure: str) -> None:  # noqa: A002
+    def _note_dropped(self, client: Connection, id: Id, procedure: str) -> None:  # noqa: A002
         """Remember a call to answer on the next turn. No more: this runs in a finalizer."""
         self._dropped.append((client, id, procedure))
         if self._push_event is not None:
@@ -291,7 +235,7 @@ class Server:
                 log.error("procedure %s dropped call %r without an answer", name, id)
                 self._send_failure(client, id, f"{name}: did not answer")
 
-    def _send_failure(self, client: _Client, id: Id, text: str) -> None:  # noqa: A002
+    def _send_failure(self, client: Connection, id: Id, text: str) -> None:  # noqa: A002
         """Answer with an error; if not even that can be sent, end the connection."""
         try:
             self._send(client, client.protocol.failure(id, text))
@@ -332,7 +276,7 @@ class Server:
         """True for a listener of this server; one that was just closed may have accepted before."""
         return listener in self._listeners or listener in self._leaving
 
-    def _client_event(self, client: _Client, event: Any) -> None:
+    def _client_event(self, client: Connection, event: Any) -> None:
         kind = event.type
         if kind == "read":
             client.protocol.feed(event.data)
@@ -352,14 +296,14 @@ class Server:
         elif event.type == "closed":
             self._listeners.discard(fh)
 
-    def _resume(self, client: _Client) -> None:
+    def _resume(self, client: Connection) -> None:
         """Serve a client that may have been paused: ask how much is still queued."""
         if client.paused:
             with contextlib.suppress(KeyError):
                 client.queued = self._mux.send(client.fh, later=True)
         self._serve(client)
 
-    def _serve(self, client: _Client) -> None:
+    def _serve(self, client: Connection) -> None:
         """Run the calls that are complete, until too much of their answers is queued."""
         protocol = client.protocol
         client.paused = False
@@ -380,7 +324,7 @@ class Server:
         if client.broken and not client.gone:
             self._disconnect(client, client.broken)
 
-    def _call(self, client: _Client, request: Request) -> None:
+    def _call(self, client: Connection, request: Request) -> None:
         """Answer one request: by the procedure, or with what is wrong with it."""
         caller = Caller(client, request.id, request.procedure)
         try:
@@ -433,7 +377,7 @@ class Server:
 
     # The end of a connection
 
-    def _disconnect(self, client: _Client, reason: str) -> None:
+    def _disconnect(self, client: Connection, reason: str) -> None:
         """Close a connection from our side; the answers that are queued go out first."""
         log.warning("client %s disconnected: %s", client.name, reason)
         self._forget(client)
@@ -447,17 +391,17 @@ class Server:
             return  # the program killed or removed the socket without asking us
         self._leaving.add(client.fh)
 
-    def _forget(self, client: _Client) -> None:
+    def _forget(self, client: Connection) -> None:
         client.gone = True
         self._clients.pop(client.fh, None)
 
 
-def _check_open(caller: Caller) -> _Client:
+def _check_open(caller: Caller) -> Connection:
     if not isinstance(caller, Caller):
         raise TypeError(f"caller is {caller!r}, must be what the procedure was given")
     if caller.answered:
         raise ValueError(f"{caller!r} is answered already")
-    return caller._client
+    return caller.connection
 
 
 def _name(sock: socket.socket) -> str:

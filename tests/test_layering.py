@@ -25,7 +25,7 @@ FLOORS = {
         ["signatures"],
         ["procedures", "codecs", "framing"],
         ["protocol"],
-        ["urls"],
+        ["callers", "urls"],
         ["client", "server"],
         ["startup"],
         ["cli"],
