@@ -349,8 +349,8 @@ class Client:
         """End the connection; calls that have been made leave first.
 
         What the kernel does not take at once leaves as the loop turns. If the server is a program
-        that was started for this client, it is not waited for; the program's end is. Calls that
-        are pending fail with `Disconnected` when the loop turns.
+        that was started for this client, its end is waited for instead, and what it has not
+        taken is dropped. Calls that are pending fail with `Disconnected` when the loop turns.
         """
         self._reason = self._reason or "disconnected"
         is_child = isinstance(self.fh, ChildSocket)

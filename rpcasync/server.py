@@ -297,8 +297,8 @@ class Server:
             self._listeners.discard(fh)
 
     def _resume(self, client: Connection) -> None:
-        """Serve a client that may have been paused: ask how much is still queued."""
-        if client.paused:
+        """Serve a client; if much was queued for it, ask how much still is."""
+        if client.queued > _HIGH_WATER:
             with contextlib.suppress(KeyError):
                 client.queued = self._mux.send(client.fh, later=True)
         self._serve(client)

@@ -413,6 +413,18 @@ def test_a_client_that_stops_reading_half_way_is_not_read_from(bench, procedures
     assert procedures.ran == [3_000_000, *range(1, 50)]
 
 
+def test_a_large_answer_that_came_late_does_not_stop_what_follows(bench, procedures):
+    peer = bench.peer()
+    bench.ask(peer, 0, "park")
+    bench.rpc.return_(procedures.parked[0], "x" * 3_000_000)
+    packets = []
+    while not packets:
+        bench.turn()
+        packets += peer.read()
+    bench.turn()
+    assert bench.ask(peer, 1, "list", "next") == [[1, "next"]]
+
+
 def test_a_slow_reader_is_given_no_more_to_wait_for(bench, procedures):
     peer = bench.peer()
     request = peer.packet(0, "big", "size", 300_000)
