@@ -1,0 +1,20 @@
+"""Buffering disciplines: bytes of a stream in, whole records out.
+
+A buffer belongs to one stream. `write()` takes what arrived, however it was cut, and `read()`
+gives the records that are complete, in order. The records do not depend on how the stream was
+cut into writes, and the time is linear in its length, be it in pieces of one byte or of 100 MB.
+(A pattern that can be satisfied too early is the exception, see `Split` and `Regexp`.)
+
+`max_size` limits one record, not one write: a burst of small records passes whatever its size,
+and the good records in front of one over the limit are still given out. Once a buffer has
+raised, the stream has no record boundaries any more: each further `write()` raises again.
+"""
+
+from __future__ import annotations
+
+from eventmux.buffers._http import HTTP
+from eventmux.buffers._records import Buffer
+from eventmux.buffers._size import FixedSize, Last, Size
+from eventmux.buffers._split import Regexp, Split
+
+__all__ = ["HTTP", "Buffer", "FixedSize", "Last", "Regexp", "Size", "Split"]

@@ -1,0 +1,98 @@
+"""What a buffer is, and what the disciplines have in common.
+
+The one rule: a failure stays. What is left when a buffer raises is no start of a record, so
+nothing is cut from it any more, and every further write raises again.
+
+This file does not know how a record ends.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from eventmux.errors import EventMuxError
+
+__all__ = ["Buffer", "Records", "check_limit", "check_positive"]
+
+
+class Buffer(Protocol):
+    """What a mux needs of a buffer, and what a discipline of your own has to have."""
+
+    @property
+    def returns_last(self) -> bool:
+        """Whether what is left at the end of the stream is an incomplete record.
+
+        True: it is one (`ReadLast`). False: it is a record like the others (`Read`).
+        """
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Add bytes; raise BufferOverflow or MalformedRecord when they cannot be cut."""
+        ...
+
+    def read(self) -> list[bytes]:
+        """Return the complete records that were not returned before."""
+        ...
+
+    def read_last(self) -> list[bytes]:
+        """Return what is left at the end of the stream, and empty the buffer."""
+        ...
+
+    def fresh(self) -> Buffer:
+        """Return an empty buffer with the same settings, for another stream."""
+        ...
+
+    @property
+    def pending(self) -> int:
+        """The number of bytes of the record that is not complete yet."""
+        ...
+
+
+class Records:
+    """What the disciplines have in common: finished records, the rest, and the failure."""
+
+    __slots__ = ("_failure", "_records", "_rest")
+
+    def __init__(self) -> None:
+        self._records: list[bytes] = []
+        self._rest = bytearray()
+        self._failure: EventMuxError | None = None
+
+    def read(self) -> list[bytes]:
+        """Return the complete records that were not returned before."""
+        records = self._records
+        if records:
+            self._records = []
+        return records
+
+    def read_last(self) -> list[bytes]:
+        """Return what is left at the end of the stream, and empty the buffer."""
+        rest = bytes(self._rest)
+        self._restart()
+        return [*self.read(), rest] if rest else self.read()
+
+    def _restart(self) -> None:
+        """Forget the incomplete record and how far it was looked at."""
+        self._rest = bytearray()
+
+    @property
+    def pending(self) -> int:
+        """The number of bytes of the record that is not complete yet."""
+        return len(self._rest)
+
+    def _fail(self, failure: EventMuxError, rest: bytes = b"") -> EventMuxError:
+        self._failure = failure
+        self._rest += rest
+        return failure
+
+
+def check_positive(name: str, value: int) -> None:
+    """Raise ValueError if the value of an option is not an int of 1 or more."""
+    if type(value) is not int or value < 1:
+        raise ValueError(f"{name} is {value!r}, must be a positive int")
+
+
+def check_limit(name: str, value: int | None) -> None:
+    """Raise ValueError if the value of an option is neither a positive int nor None."""
+    if value is not None and (type(value) is not int or value < 1):
+        raise ValueError(f"{name} is {value!r}, must be a positive int or None")
