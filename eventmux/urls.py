@@ -1,8 +1,11 @@
 """The text of a URL to an `Endpoint`, and back.
 
-    tcp://host:port       a name, an IPv4 address, or an IPv6 address in brackets
-    unix://path           the path is all that follows, so unix:///run/x and unix://x.sock
-    unix://@name          a name in Linux's abstract namespace
+    tcp://host:port         a name, an IPv4 address, or an IPv6 address in brackets
+    udp://host:port         datagrams; udp://:port and udp:// are sockets without a peer
+    unix://path             the path is all that follows, so unix:///run/x and unix://x.sock
+    unix://@name            a name in Linux's abstract namespace
+    unix_dgram://path       datagrams
+    unix_seqpacket://path   a connection that keeps the bounds of what is sent
 
 Parsing only: nothing is looked up or opened here.
 """
@@ -16,15 +19,22 @@ from eventmux.errors import URLError
 
 __all__ = ["Endpoint", "parse_url"]
 
-_TCP = re.compile(
-    r"tcp://(?:\[(?P<ipv6>[0-9a-f:.]+(?:%\w+)?)\]|(?P<host>[^\s\[\]:/?#@]*)):(?P<port>[0-9]{1,5})",
+_EXPECTED = {
+    "tcp": "tcp://host:port",
+    "udp": "udp://host:port, udp://:port or udp://",
+    "unix": "unix://path",
+    "unix_dgram": "unix_dgram://path",
+    "unix_seqpacket": "unix_seqpacket://path",
+}
+_HOST_PORT = re.compile(
+    r"(?:\[(?P<ipv6>[0-9a-f:.]+(?:%\w+)?)\]|(?P<host>[^\s\0\[\]:/?#@]*)):(?P<port>[0-9]{1,5})",
     re.ASCII | re.IGNORECASE,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where a stream socket listens or connects to."""
+    """Where a socket listens or connects to, or receives datagrams."""
 
     scheme: str
     host: str = ""
@@ -33,16 +43,19 @@ class Endpoint:
 
     def __str__(self) -> str:
         """Return the URL that this was parsed from."""
-        if self.scheme == "unix":
-            return f"unix://{self.path}"
+        if self.scheme.startswith("unix"):
+            return f"{self.scheme}://{self.path}"
+        if self == Endpoint("udp"):
+            return "udp://"
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"tcp://{host}:{self.port}"
+        return f"{self.scheme}://{host}:{self.port}"
 
 
 def parse_url(url: str) -> Endpoint:
-    """Parse a `tcp://` or `unix://` URL.
+    """Parse a `tcp`, `udp`, `unix`, `unix_dgram` or `unix_seqpacket` URL.
 
-    The host of a TCP URL may be empty, which means every address when listening.
+    The host of a TCP or UDP URL may be empty, which means every address when listening. The
+    port of `udp://` is 0.
 
     Raises:
         URLError: the URL is not understood; the message says what is wrong with it.
@@ -50,13 +63,19 @@ def parse_url(url: str) -> Endpoint:
     scheme, separator, rest = url.partition("://")
     if not separator:
         raise URLError(f"cannot parse {url!r}: expected scheme://...")
-    if scheme == "unix":
-        if not rest or "\0" in rest or not _is_path(rest):
-            raise URLError(f"cannot parse {url!r}: expected unix://path")
-        return Endpoint("unix", path=rest)
-    if scheme == "tcp":
-        return _parse_tcp(url)
-    raise URLError(f"cannot parse {url!r}: the scheme {scheme!r} is not tcp or unix")
+    if scheme not in _EXPECTED:
+        *most, last = _EXPECTED
+        known = f"{', '.join(most)} or {last}"
+        raise URLError(f"cannot parse {url!r}: the scheme {scheme!r} is not {known}")
+    if scheme.startswith("unix"):
+        return _parse_path(url, scheme, rest)
+    return Endpoint("udp") if url == "udp://" else _parse_host(url, scheme, rest)
+
+
+def _parse_path(url: str, scheme: str, path: str) -> Endpoint:
+    if not path or "\0" in path or not _is_path(path):
+        raise URLError(f"cannot parse {url!r}: expected {_EXPECTED[scheme]}")
+    return Endpoint(scheme, path=path)
 
 
 def _is_path(text: str) -> bool:
@@ -67,10 +86,10 @@ def _is_path(text: str) -> bool:
     return True
 
 
-def _parse_tcp(url: str) -> Endpoint:
-    match = _TCP.fullmatch(url)
+def _parse_host(url: str, scheme: str, rest: str) -> Endpoint:
+    match = _HOST_PORT.fullmatch(rest)
     if match is None:
-        raise URLError(f"cannot parse {url!r}: expected tcp://host:port")
+        raise URLError(f"cannot parse {url!r}: expected {_EXPECTED[scheme]}")
     host, port = match["ipv6"] or match["host"], int(match["port"])
     if port > 65535:
         raise URLError(f"cannot parse {url!r}: the port is {port}, must be at most 65535")
@@ -78,4 +97,4 @@ def _parse_tcp(url: str) -> Endpoint:
         host.encode("idna")  # else looking it up fails in an odd way
     except UnicodeError as error:
         raise URLError(f"cannot parse {url!r}: {error}") from None
-    return Endpoint("tcp", host=host, port=port)
+    return Endpoint(scheme, host=host, port=port)

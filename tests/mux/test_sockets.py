@@ -1,4 +1,4 @@
-"""Real sockets: listening, connecting without waiting, credentials."""
+"""Real sockets: listening, connecting without waiting, datagrams and their errors."""
 
 import contextlib
 import errno
@@ -13,7 +13,7 @@ import uuid
 import pytest
 
 from eventmux import sockets
-from eventmux.urls import parse_url
+from eventmux.urls import Endpoint, parse_url
 
 linux_only = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has it")
 
@@ -60,11 +60,14 @@ def url_of(listener):
     return f"tcp://[{host}]:{port}" if ":" in host else f"tcp://{host}:{port}"
 
 
+def begin(closing, url):
+    """Start to connect to the first address of a URL."""
+    return closing(sockets.start(sockets.look_up(parse_url(url))[0]))
+
+
 def meet(closing, listener, url):
     """Connect to a listener and return both ends."""
-    sock, _, error = sockets.connect(parse_url(url))
-    closing(sock)
-    assert error is None
+    sock = begin(closing, url)
     assert is_ready(sock, "w")
     assert sockets.connect_error(sock) is None
     assert is_ready(listener)
@@ -72,10 +75,25 @@ def meet(closing, listener, url):
     return sock, closing(other), address
 
 
-def unused_port():
+def unused_port(kind=socket.SOCK_STREAM, host="127.0.0.1"):
     """Return a port that nobody listens on: it was just given back."""
-    with socket.create_server(("127.0.0.1", 0)) as sock:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, kind) as sock:
+        sock.bind((host, 0))
         return sock.getsockname()[1]
+
+
+def descriptors():
+    """Return how many descriptors the process has open."""
+    return len(os.listdir("/dev/fd"))
+
+
+@pytest.fixture
+def no_leak():
+    """Check that the test leaves no descriptor open."""
+    before = descriptors()
+    yield
+    assert descriptors() == before
 
 
 # Listening
@@ -132,7 +150,7 @@ def test_listen_refuses_an_unknown_name():
         sockets.listen(parse_url("tcp://no-such-host.invalid:0"))
 
 
-def test_a_backlog_that_is_no_number_leaks_no_socket():
+def test_a_backlog_that_is_no_number_leaks_no_socket(no_leak):
     with pytest.raises(TypeError):
         sockets.listen(parse_url("tcp://127.0.0.1:0"), backlog="many")
 
@@ -168,7 +186,7 @@ def test_a_live_server_is_left_alone(closing, path):
 
 def test_a_live_server_with_a_full_queue_is_left_alone(closing, path):
     first = closing(sockets.listen(parse_url(f"unix://{path}"), backlog=0))
-    closing(sockets.connect(parse_url(f"unix://{path}"))[0])
+    begin(closing, f"unix://{path}")
     with pytest.raises(OSError, match="in use"):
         sockets.listen(parse_url(f"unix://{path}"))
     sockets.accept(first)[0].close()
@@ -227,103 +245,286 @@ def test_an_abstract_name_in_use_is_refused(closing, abstract):
         sockets.listen(parse_url(f"unix://{abstract}"))
 
 
-# Connecting
+# Datagrams and packets
 
 
-@pytest.mark.parametrize("name", ["nobody.sock", "x" * 200])
-def test_unix_connect_reports_the_error(closing, path, name):
-    sock, _, error = sockets.connect(parse_url(f"unix://{name}"))
-    closing(sock)
-    assert isinstance(error, OSError)
-    assert "No such file" in str(error) or "too long" in str(error)
+def test_listen_over_udp(closing):
+    receiver = closing(sockets.listen(parse_url("udp://127.0.0.1:0")))
+    assert (receiver.family, receiver.type) == (socket.AF_INET, socket.SOCK_DGRAM)
+    assert not receiver.getblocking()
+    assert not receiver.get_inheritable()
+    sock = begin(closing, f"udp://127.0.0.1:{receiver.getsockname()[1]}")
+    assert not sock.getblocking()
+    assert not sock.get_inheritable()
+    sock.send(b"hello")
+    assert is_ready(receiver)
+    assert receiver.recvfrom(10) == (b"hello", sock.getsockname())
 
 
-def test_unix_connect_to_a_stale_file(closing, path):
-    sockets.listen(parse_url(f"unix://{path}")).close()
-    sock, _, error = sockets.connect(parse_url(f"unix://{path}"))
-    closing(sock)
-    assert error.errno == errno.ECONNREFUSED
+@pytest.mark.parametrize("url", ["udp://", "udp://:0"])
+def test_udp_without_a_host_takes_ipv4_addresses(closing, url):
+    receiver = closing(sockets.listen(parse_url(url)))
+    host, port = receiver.getsockname()
+    assert host == "0.0.0.0"
+    assert port != 0
+    receiver.sendto(b"hello", ("127.0.0.1", port))
+    assert is_ready(receiver)
+    assert receiver.recvfrom(10) == (b"hello", ("127.0.0.1", port))
+
+
+def test_a_udp_port_belongs_to_one_socket(closing):
+    port = closing(sockets.listen(parse_url("udp://"))).getsockname()[1]
+    with pytest.raises(OSError, match="in use"):
+        sockets.listen(parse_url(f"udp://:{port}"))
+
+
+@needs_ipv6
+def test_listen_over_udp_with_ipv6(closing):
+    receiver = closing(sockets.listen(parse_url("udp://[::]:0")))
+    port = receiver.getsockname()[1]
+    assert receiver.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+    begin(closing, f"udp://[::1]:{port}").send(b"hello")
+    assert is_ready(receiver)
+    assert receiver.recvfrom(10)[1][0] == "::1"
+
+
+def test_listen_over_udp_refuses_an_unknown_name():
+    with pytest.raises(OSError, match=r"."):
+        sockets.listen(parse_url("udp://no-such-host.invalid:0"))
+
+
+def test_listen_over_unix_datagrams(closing, path):
+    receiver = closing(sockets.listen(parse_url(f"unix_dgram://{path}")))
+    assert receiver.type == socket.SOCK_DGRAM
+    assert not receiver.getblocking()
+    begin(closing, f"unix_dgram://{path}").send(b"hello")
+    assert receiver.recv(10) == b"hello"
 
 
 @linux_only
-def test_unix_connect_to_a_full_queue_is_an_error(closing, path):
+def test_a_unix_datagram_client_can_be_answered(closing, path):
+    receiver = closing(sockets.listen(parse_url(f"unix_dgram://{path}")))
+    sock = begin(closing, f"unix_dgram://{path}")
+    sock.send(b"hello")
+    _, sender = receiver.recvfrom(10)
+    assert sender[:1] == b"\0"
+    receiver.sendto(b"welcome", sender)
+    assert sock.recv(10) == b"welcome"
+
+
+@linux_only
+def test_packets_keep_their_bounds(closing, path):
+    listener = closing(sockets.listen(parse_url(f"unix_seqpacket://{path}")))
+    assert sockets.is_listening(listener)
+    sock, other, _ = meet(closing, listener, f"unix_seqpacket://{path}")
+    assert sock.type == other.type == socket.SOCK_SEQPACKET
+    sock.send(b"one")
+    sock.send(b"two")
+    assert [other.recv(10), other.recv(10)] == [b"one", b"two"]
+
+
+SCHEMES = ["unix", "unix_dgram", pytest.param("unix_seqpacket", marks=linux_only)]
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("before", SCHEMES)
+def test_a_stale_file_of_any_kind_is_replaced(closing, path, before, scheme):
+    sockets.listen(parse_url(f"{before}://{path}")).close()
+    assert os.path.exists(path)
+    closing(sockets.listen(parse_url(f"{scheme}://{path}")))
+    begin(closing, f"{scheme}://{path}")
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("before", SCHEMES)
+def test_a_live_socket_of_any_kind_is_left_alone(closing, path, before, scheme):
+    closing(sockets.listen(parse_url(f"{before}://{path}")))
+    with pytest.raises(OSError, match="in use") as caught:
+        sockets.listen(parse_url(f"{scheme}://{path}"))
+    assert (caught.value.errno, caught.value.filename) == (errno.EADDRINUSE, path)
+    begin(closing, f"{before}://{path}")
+
+
+# What to connect to
+
+STREAM, DGRAM = socket.SOCK_STREAM, socket.SOCK_DGRAM
+
+
+@pytest.mark.parametrize(
+    ("url", "targets"),
+    [
+        ("tcp://127.0.0.1:80", [(socket.AF_INET, STREAM, ("127.0.0.1", 80))]),
+        ("udp://127.0.0.1:80", [(socket.AF_INET, DGRAM, ("127.0.0.1", 80))]),
+        ("udp://", []),
+        ("udp://:80", []),
+        ("unix://x", [(socket.AF_UNIX, STREAM, "x")]),
+        ("unix://@x", [(socket.AF_UNIX, STREAM, "\0x")]),
+        ("unix_dgram://x", [(socket.AF_UNIX, DGRAM, "x")]),
+        ("unix_seqpacket://x", [(socket.AF_UNIX, socket.SOCK_SEQPACKET, "x")]),
+    ],
+)
+def test_what_need_not_be_looked_up(url, targets):
+    assert sockets.known_targets(parse_url(url)) == targets
+    assert sockets.look_up(parse_url(url)) == targets
+
+
+@needs_ipv6
+@pytest.mark.parametrize(("scheme", "kind"), [("tcp", STREAM), ("udp", DGRAM)])
+def test_an_ipv6_address_need_not_be_looked_up(scheme, kind):
+    targets = sockets.known_targets(parse_url(f"{scheme}://[::1]:80"))
+    assert targets == [(socket.AF_INET6, kind, ("::1", 80, 0, 0))]
+
+
+@pytest.mark.parametrize("url", ["tcp://localhost:80", "udp://localhost:80", "tcp://:80"])
+def test_what_has_to_be_looked_up(url):
+    assert sockets.known_targets(parse_url(url)) is None
+
+
+def test_look_up_a_name():
+    targets = sockets.look_up(parse_url("udp://localhost:80"))
+    assert {kind for _, kind, _ in targets} == {DGRAM}
+    assert {address[0] for _, _, address in targets} <= {"127.0.0.1", "::1"}
+
+
+@pytest.mark.parametrize("host", ["no-such-host.invalid", ""])
+def test_look_up_an_unknown_name(host):
+    with pytest.raises(socket.gaierror):
+        sockets.look_up(parse_url(f"tcp://{host}:1"))
+
+
+def test_a_name_that_does_not_fit_into_dns():
+    endpoint = Endpoint("tcp", "x" * 64 + "\u00e9", 1)  # parse_url() refuses it
+    assert sockets.known_targets(endpoint) is None
+    with pytest.raises(OSError, match="cannot look up 'xxx"):
+        sockets.look_up(endpoint)
+
+
+def resolve_to(monkeypatch, *found):
+    """Let every name have these addresses, pairs of family and socket address."""
+    entries = [(family, STREAM, 6, "", address) for family, address in found]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+
+
+FOUR, SIX = socket.AF_INET, socket.AF_INET6
+
+
+@pytest.mark.parametrize(
+    ("found", "order"),
+    [
+        ([(SIX, 1), (SIX, 2), (SIX, 3), (FOUR, 4), (FOUR, 5)], [1, 4, 2, 5, 3]),
+        ([(FOUR, 1), (SIX, 2), (SIX, 3)], [1, 2, 3]),
+        ([(FOUR, 1), (FOUR, 2), (FOUR, 3), (SIX, 4)], [1, 4, 2, 3]),
+        ([(FOUR, 1), (FOUR, 2), (FOUR, 1), (SIX, 4), (SIX, 4)], [1, 4, 2]),
+        ([(FOUR, 1)] * 3, [1]),
+        ([], []),
+    ],
+)
+def test_the_families_take_turns(monkeypatch, found, order):
+    resolve_to(monkeypatch, *[(family, ("host", port)) for family, port in found])
+    targets = sockets.look_up(parse_url("tcp://name:1"))
+    assert [address[1] for _, _, address in targets] == order
+
+
+# Connecting
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+@pytest.mark.parametrize("name", ["nobody.sock", "x" * 200])
+def test_unix_connect_reports_the_error(no_leak, path, scheme, name):
+    with pytest.raises(OSError, match="No such file|too long"):
+        sockets.start(sockets.look_up(parse_url(f"{scheme}://{name}"))[0])
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_unix_connect_to_a_stale_file(no_leak, path, scheme):
+    sockets.listen(parse_url(f"{scheme}://{path}")).close()
+    with pytest.raises(ConnectionRefusedError):
+        sockets.start(sockets.look_up(parse_url(f"{scheme}://{path}"))[0])
+
+
+@linux_only
+@pytest.mark.parametrize("scheme", ["unix", "unix_seqpacket"])
+def test_unix_connect_to_a_full_queue_is_an_error(closing, path, scheme):
     # EAGAIN does not mean that it goes on: nothing would ever come of it.
-    closing(sockets.listen(parse_url(f"unix://{path}"), backlog=0))
-    closing(sockets.connect(parse_url(f"unix://{path}"))[0])
-    sock, _, error = sockets.connect(parse_url(f"unix://{path}"))
-    closing(sock)
-    assert error.errno == errno.EAGAIN
+    closing(sockets.listen(parse_url(f"{scheme}://{path}"), backlog=0))
+    begin(closing, f"{scheme}://{path}")
+    with pytest.raises(BlockingIOError):
+        begin(closing, f"{scheme}://{path}")
 
 
 def test_tcp_connect_refused(closing):
-    sock, _, error = sockets.connect(parse_url(f"tcp://127.0.0.1:{unused_port()}"))
-    closing(sock)
-    if error is None:  # it goes on
+    try:
+        sock = begin(closing, f"tcp://127.0.0.1:{unused_port()}")
+    except OSError as refused:
+        error = refused
+    else:  # it goes on
         assert is_ready(sock, "w")
         error = sockets.connect_error(sock)
     assert error.errno == errno.ECONNREFUSED
     assert error.strerror
 
 
-@pytest.mark.parametrize("host", ["no-such-host.invalid", ""])
-def test_connect_to_an_unknown_name(closing, host):
-    sock, _, error = sockets.connect(parse_url(f"tcp://{host}:1"))
-    closing(sock)
-    assert isinstance(error, OSError)
+@pytest.mark.parametrize(
+    "target",
+    [
+        (socket.AF_INET, STREAM, ("255.255.255.255", 1)),  # ENETUNREACH or EACCES at once
+        (getattr(socket, "AF_APPLETALK", 5), STREAM, ("::1", 1)),  # the kernel lacks it
+    ],
+)
+def test_an_address_that_fails_at_once_leaks_no_socket(no_leak, target):
+    with pytest.raises(OSError, match=r"."):
+        sockets.start(target)
 
 
-def resolve_to(monkeypatch, *found):
-    """Let every name have these addresses, pairs of family and socket address."""
-    entries = [(family, socket.SOCK_STREAM, 6, "", address) for family, address in found]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+def test_an_address_that_is_none_leaks_no_socket(no_leak):
+    with pytest.raises(TypeError):
+        sockets.start((socket.AF_INET, STREAM, "host"))
 
 
-def test_the_next_address_is_tried(closing, monkeypatch):
+def test_a_socket_without_a_peer(closing):
+    sock = closing(sockets.unconnected(parse_url("udp://")))
+    assert (sock.family, sock.type) == (socket.AF_INET, DGRAM)
+    assert sock.getsockname() == ("0.0.0.0", 0)
+    assert not sock.getblocking()
+    assert not sock.get_inheritable()
+    with pytest.raises(OSError, match="not connected"):
+        sock.getpeername()
+
+
+def test_a_socket_without_a_peer_but_with_a_port(closing):
+    port = unused_port(DGRAM)
+    sock = closing(sockets.unconnected(parse_url(f"udp://:{port}")))
+    assert sock.getsockname() == ("0.0.0.0", port)
+    with pytest.raises(OSError, match="in use"):
+        sockets.unconnected(parse_url(f"udp://:{port}"))
+
+
+@pytest.mark.parametrize(
+    ("url", "family", "kind"),
+    [
+        ("tcp://name:1", socket.AF_INET, STREAM),
+        ("udp://name:1", socket.AF_INET, DGRAM),
+        ("unix://x", socket.AF_UNIX, STREAM),
+        ("unix_dgram://x", socket.AF_UNIX, DGRAM),
+        pytest.param("unix_seqpacket://x", socket.AF_UNIX, socket.SOCK_SEQPACKET, marks=linux_only),
+    ],
+)
+def test_a_placeholder(closing, url, family, kind):
+    sock = closing(sockets.placeholder(parse_url(url)))
+    assert (sock.family, sock.type) == (family, kind)
+    assert not sock.getblocking()
+    assert not sock.get_inheritable()
+
+
+def test_a_transplant_keeps_the_socket_object(closing):
     listener = closing(sockets.listen(parse_url("tcp://127.0.0.1:0")))
-    broadcast = (socket.AF_INET, ("255.255.255.255", 1))  # ENETUNREACH or EACCES at once
-    resolve_to(monkeypatch, broadcast, (socket.AF_INET, listener.getsockname()))
-    meet(closing, listener, "tcp://name:1")
-
-
-def test_the_last_error_is_reported(closing, monkeypatch):
-    resolve_to(monkeypatch, *[(socket.AF_INET, ("255.255.255.255", port)) for port in (1, 2, 3)])
-    sock, _, error = sockets.connect(parse_url("tcp://name:1"))
-    closing(sock)
-    assert isinstance(error, OSError)
-    assert error.errno
-
-
-def test_the_same_address_twice_leaks_no_socket(closing, monkeypatch):
-    resolve_to(monkeypatch, *[(socket.AF_INET, ("255.255.255.255", 1))] * 3)
-    sock, _, error = sockets.connect(parse_url("tcp://name:1"))
-    closing(sock)
-    assert error is not None
-
-
-def test_an_address_of_a_family_that_the_kernel_lacks_is_passed_over(closing, monkeypatch):
-    # ::1 comes first for "localhost" even where IPv6 is switched off in the kernel.
-    listener = closing(sockets.listen(parse_url("tcp://127.0.0.1:0")))
-    lacking = (socket.AF_APPLETALK if hasattr(socket, "AF_APPLETALK") else 5, ("::1", 1))
-    resolve_to(monkeypatch, lacking, (socket.AF_INET, listener.getsockname()))
-    meet(closing, listener, "tcp://name:1")
-
-
-def test_the_next_address_keeps_the_socket_object(closing, monkeypatch):
-    listener = closing(sockets.listen(parse_url("tcp://127.0.0.1:0")))
-    refused = (socket.AF_INET, ("127.0.0.1", unused_port()))
-    resolve_to(monkeypatch, refused, (socket.AF_INET, listener.getsockname()))
-    sock, targets, error = sockets.connect(parse_url("tcp://name:1"))
-    closing(sock)
-    assert error is None
-    if targets:  # the refusal was not told at once
-        assert is_ready(sock, "w")
-        assert sockets.connect_error(sock).errno == errno.ECONNREFUSED
-        before = sock.fileno()
-        assert sockets.connect_next(sock, targets) is None
-        assert sock.fileno() != before
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            os.fstat(before)
-    assert targets == []
+    sock = closing(sockets.placeholder(parse_url(url_of(listener))))
+    attempt = begin(closing, url_of(listener))
+    before, after = sock.fileno(), attempt.fileno()
+    sockets.transplant(sock, attempt)
+    assert (sock.fileno(), attempt.fileno()) == (after, -1)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(before)
     assert not sock.getblocking()
     assert not sock.get_inheritable()
     assert is_ready(listener)
@@ -333,17 +534,24 @@ def test_the_next_address_keeps_the_socket_object(closing, monkeypatch):
     assert sock.recv(10) == b"hello"
 
 
-def test_there_may_be_no_next_address(closing):
-    sock = closing(socket.socket())
-    assert sockets.connect_next(sock, []) is None
-    bad = [(socket.AF_INET, ("255.255.255.255", 1))]
-    number = sock.fileno()
-    assert isinstance(sockets.connect_next(sock, bad), OSError)
-    assert bad == []
-    assert sock.fileno() == number
+def test_a_transplant_changes_the_family(closing, path):
+    receiver = closing(sockets.listen(parse_url(f"unix_dgram://{path}")))
+    sock = closing(sockets.placeholder(parse_url("tcp://name:1")))
+    sockets.transplant(sock, begin(closing, f"unix_dgram://{path}"))
+    assert (sock.family, sock.type) == (socket.AF_UNIX, DGRAM)
+    sock.send(b"hello")
+    assert receiver.recv(10) == b"hello"
 
 
-# The rest
+def test_a_transplant_does_not_revive_a_closed_socket(no_leak):
+    sock, other = socket.socket(), socket.socket()
+    sock.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        sockets.transplant(sock, other)
+    assert (sock.fileno(), other.fileno()) == (-1, -1)
+
+
+# Connections
 
 
 def test_connect_error_is_given_once(closing):
@@ -356,6 +564,12 @@ def test_connect_error_is_given_once(closing):
     assert sockets.connect_error(sock) is None
 
 
+def test_the_error_of_a_closed_socket():
+    sock = socket.socket()
+    sock.close()
+    assert sockets.connect_error(sock).errno == errno.EBADF
+
+
 def test_accept_with_nobody_there(closing):
     listener = closing(sockets.listen(parse_url("tcp://127.0.0.1:0")))
     assert sockets.accept(listener) is None
@@ -366,6 +580,30 @@ def test_is_listening(closing):
     assert sockets.is_listening(sock) is False
     sock.listen()
     assert sockets.is_listening(sock) is True
+
+
+def test_a_datagram_socket_is_not_listening(closing):
+    assert sockets.is_listening(closing(socket.socket(type=socket.SOCK_DGRAM))) is False
+
+
+def test_nobody_is_listening_where_the_system_does_not_tell(closing, monkeypatch):
+    listener = closing(sockets.listen(parse_url("tcp://127.0.0.1:0")))
+    monkeypatch.setattr(sockets, "_SO_ACCEPTCONN", 9999)  # ENOPROTOOPT
+    assert sockets.is_listening(listener) is False
+    monkeypatch.setattr(sockets, "_SO_ACCEPTCONN", None)
+    assert sockets.is_listening(listener) is False
+
+
+def test_a_closed_socket_is_an_error():
+    sock = socket.socket()
+    sock.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        sockets.is_listening(sock)
+
+
+def test_errors_of_one_connection():
+    assert sockets.is_of_one_connection(OSError(errno.ECONNABORTED, ""))
+    assert not sockets.is_of_one_connection(OSError(errno.EMFILE, ""))
 
 
 def test_nodelay(closing):
@@ -405,3 +643,232 @@ def test_no_credentials_where_the_kernel_has_none(closing, monkeypatch):
     one, two = socket.socketpair()
     closing(two)
     assert sockets.credentials(closing(one)) == (None, None, None)
+
+
+# Addresses of datagrams
+
+
+class Family:
+    """Stands for a socket of a family that may not be here."""
+
+    def __init__(self, family):
+        self.family = family
+
+
+@pytest.mark.parametrize(
+    ("family", "address"),
+    [
+        (FOUR, ("127.0.0.1", 0)),
+        (FOUR, ("255.255.255.255", 65535)),
+        (FOUR, ("<broadcast>", 9)),
+        (SIX, ("::1", 80)),
+        (SIX, ("::1", 80, 0)),
+        (SIX, ("::ffff:127.0.0.1", 80, 0xFFFFF, 0xFFFFFFFF)),
+        (SIX, ("fe80::1%eth0.100", 80, 0, 2)),
+        (socket.AF_UNIX, "x.sock"),
+        (socket.AF_UNIX, b"\0abc"),
+        (socket.AF_UNIX, "x" * 107),
+        (5, "anything"),
+    ],
+)
+def test_addresses_that_can_be_sent_to(family, address):
+    sockets.check_address(Family(family), address)
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "error", "text"),
+    [
+        (FOUR, "127.0.0.1", TypeError, "expected (host, port)"),
+        (FOUR, None, TypeError, "expected (host, port)"),
+        (FOUR, ["127.0.0.1", 1], TypeError, "expected (host, port)"),
+        (FOUR, ("127.0.0.1",), TypeError, "expected (host, port)"),
+        (FOUR, ("127.0.0.1", 1, 0), TypeError, "expected (host, port)"),
+        (FOUR, (b"127.0.0.1", 1), TypeError, "a str and then ints"),
+        (FOUR, ("127.0.0.1", "1"), TypeError, "a str and then ints"),
+        (FOUR, ("127.0.0.1", None), TypeError, "a str and then ints"),
+        (FOUR, ("127.0.0.1", -1), ValueError, "the port is not in 0..65535"),
+        (FOUR, ("127.0.0.1", 65536), ValueError, "the port is not in 0..65535"),
+        (FOUR, ("localhost", 1), ValueError, "'localhost' is not a numeric IPv4 address"),
+        (FOUR, ("", 1), ValueError, "'' is not a numeric IPv4 address"),
+        (FOUR, ("127.1", 1), ValueError, "'127.1' is not a numeric IPv4 address"),
+        (FOUR, ("::1", 1), ValueError, "'::1' is not a numeric IPv4 address"),
+        (FOUR, ("127.0.0.1\0x", 1), ValueError, "is not a numeric IPv4 address"),
+        (FOUR, ("\ud800", 1), ValueError, "is not a numeric IPv4 address"),
+        (SIX, ("::1",), TypeError, "expected (host, port[, flow[, scope]])"),
+        (SIX, ("::1", 1, 0, 0, 0), TypeError, "expected (host, port[, flow[, scope]])"),
+        (SIX, ("::1", 1, "0"), TypeError, "a str and then ints"),
+        (SIX, ("<broadcast>", 1), ValueError, "'<broadcast>' is not a numeric IPv6 address"),
+        (SIX, ("127.0.0.1", 1), ValueError, "'127.0.0.1' is not a numeric IPv6 address"),
+        (SIX, ("host%eth0", 1), ValueError, "'host%eth0' is not a numeric IPv6 address"),
+        (SIX, ("fe80::1%\0", 1), ValueError, "is not a numeric IPv6 address"),
+        (SIX, ("::1", 65536), ValueError, "the port is not in 0..65535"),
+        (SIX, ("::1", 1, 0x100000), ValueError, "the flow is not in 0..1048575"),
+        (SIX, ("::1", 1, 0, -1), ValueError, "the scope is not in 0..4294967295"),
+        (socket.AF_UNIX, ("x", 1), TypeError, "expected a path, str or bytes"),
+        (socket.AF_UNIX, "", ValueError, "path of 0 bytes, must be 1 to 107"),
+        (socket.AF_UNIX, b"x" * 108, ValueError, "path of 108 bytes, must be 1 to 107"),
+        (socket.AF_UNIX, "\u00e9" * 54, ValueError, "path of 108 bytes, must be 1 to 107"),
+        (socket.AF_UNIX, "\ud800", ValueError, "surrogates not allowed"),
+    ],
+)
+def test_addresses_that_cannot_be_sent_to(family, address, error, text):
+    with pytest.raises(error) as caught:
+        sockets.check_address(Family(family), address)
+    assert str(caught.value).startswith(f"cannot send to {address!r}: ")
+    assert text in str(caught.value)
+
+
+def test_an_address_that_passes_can_be_sent_to(closing):
+    receiver = closing(sockets.listen(parse_url("udp://")))
+    address = ("127.0.0.1", receiver.getsockname()[1])
+    sockets.check_address(receiver, address)
+    assert receiver.sendto(b"hello", address) == 5
+
+
+# Errors of datagrams
+
+
+@linux_only
+def test_a_refused_datagram_is_reported(closing):
+    sock = closing(sockets.unconnected(parse_url("udp://")))
+    sockets.report_errors(sock)
+    assert sockets.read_error(sock) is None
+    address = ("127.0.0.1", unused_port(DGRAM))
+    sock.sendto(b"hello", address)
+    assert is_ready(sock)
+    assert sockets.read_error(sock) == sockets.SendError(
+        errno.ECONNREFUSED, receiver=address, data=b"hello", offender=("127.0.0.1", 0), mtu=None
+    )
+    assert sockets.read_error(sock) is None
+
+
+@linux_only
+def test_each_datagram_has_its_report(closing):
+    sock = closing(sockets.unconnected(parse_url("udp://")))
+    sockets.report_errors(sock)
+    addresses = [("127.0.0.1", unused_port(DGRAM)) for _ in range(2)]
+    for address in addresses:
+        sock.sendto(b"", address)
+        assert is_ready(sock)
+        # The error is pending, too: the next call would raise it, and send nothing.
+        assert sockets.connect_error(sock).errno == errno.ECONNREFUSED
+    reports = list(iter(lambda: sockets.read_error(sock), None))
+    assert [report.receiver for report in reports] == addresses
+
+
+@linux_only
+@needs_ipv6
+def test_a_refused_datagram_over_ipv6_is_reported(closing):
+    sock = closing(socket.socket(SIX, DGRAM))
+    sockets.report_errors(sock)
+    address = ("::1", unused_port(DGRAM, "::1"), 0, 0)
+    sock.sendto(b"hello", address)
+    assert is_ready(sock)
+    report = sockets.read_error(sock)
+    assert (report.errno, report.receiver, report.data) == (errno.ECONNREFUSED, address, b"hello")
+    assert report.offender == ("::1", 0, 0, 0)
+
+
+@linux_only
+@needs_ipv6
+def test_a_dual_stack_socket_reports_ipv4_too(closing):
+    sock = closing(socket.socket(SIX, DGRAM))
+    sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    sockets.report_errors(sock)
+    address = ("::ffff:127.0.0.1", unused_port(DGRAM), 0, 0)
+    sock.sendto(b"hello", address)
+    assert is_ready(sock)
+    report = sockets.read_error(sock)
+    assert (report.errno, report.receiver) == (errno.ECONNREFUSED, address)
+    assert report.offender == ("::ffff:127.0.0.1", 0, 0, 0)
+
+
+@linux_only
+def test_a_datagram_that_is_too_long_is_reported_with_the_limit(closing):
+    address = ("127.0.0.1", unused_port(DGRAM))
+    sock = closing(sockets.start((FOUR, DGRAM, address)))
+    sockets.report_errors(sock)
+    sock.setsockopt(socket.IPPROTO_IP, 10, 2)  # IP_MTU_DISCOVER, IP_PMTUDISC_DO
+    with pytest.raises(OSError, match="too long"):
+        sock.send(b"x" * 65508)  # one byte more than IPv4 can carry
+    report = sockets.read_error(sock)
+    assert (report.errno, report.receiver, report.offender) == (errno.EMSGSIZE, address, None)
+    assert 0 < report.mtu <= 65535
+
+
+@linux_only
+def test_a_datagram_that_is_too_long_for_anybody_has_no_port(closing):
+    sock = closing(sockets.unconnected(parse_url("udp://")))
+    sockets.report_errors(sock)
+    with pytest.raises(OSError, match="too long"):
+        sock.sendto(b"x" * 65508, ("127.0.0.1", 9))
+    assert sockets.read_error(sock).receiver == ("127.0.0.1", 0)
+
+
+class Queue:
+    """Stands for a socket: its error queue has these messages."""
+
+    family = socket.AF_INET
+
+    def __init__(self, *messages):
+        self.messages = list(messages)
+
+    def recvmsg(self, *_):
+        if not self.messages:
+            raise BlockingIOError
+        return b"data", self.messages.pop(0), 0x2000, ("192.0.2.1", 9)
+
+
+@linux_only
+def test_the_mtu_of_a_router():
+    head = struct.pack("=I4BII", errno.EMSGSIZE, 2, 3, 4, 0, 1400, 0)
+    router = struct.pack("=HH4s8x", socket.AF_INET, 0, socket.inet_aton("192.0.2.7"))
+    report = sockets.read_error(Queue([(socket.IPPROTO_IP, 11, head + router)]))
+    assert (report.mtu, report.offender) == (1400, ("192.0.2.7", 0))
+    assert (report.receiver, report.data) == (("192.0.2.1", 9), b"data")
+
+
+@linux_only
+def test_an_ipv6_router_has_a_scope():
+    head = struct.pack("=I4BII", errno.EHOSTUNREACH, 3, 1, 3, 0, 1400, 0)
+    host = socket.inet_pton(SIX, "fe80::1")
+    router = struct.pack("=HHI16sI", SIX, 0, 0, host, 2)
+    report = sockets.read_error(Queue([(socket.IPPROTO_IPV6, 25, head + router)]))
+    assert (report.mtu, report.offender) == (None, ("fe80::1", 0, 0, 2))
+
+
+@linux_only
+def test_what_is_no_error_of_a_datagram_is_passed_over():
+    stamp = struct.pack("=I4BII16x", errno.ENOMSG, 4, 0, 0, 0, 0, 0)
+    refused = struct.pack("=I4BII16x", errno.ECONNREFUSED, 2, 3, 3, 0, 0, 0)
+    other = (socket.SOL_SOCKET, 37, b"")
+    queue = Queue([(0, 11, stamp)], [other], [other, (0, 11, refused)])
+    assert sockets.read_error(queue).errno == errno.ECONNREFUSED
+    assert sockets.read_error(queue) is None
+
+
+def test_a_unix_socket_has_no_error_queue(closing):
+    one, two = map(closing, socket.socketpair(socket.AF_UNIX, DGRAM))
+    one.send(b"hello")
+    assert sockets.read_error(two) is None
+    assert two.recv(10) == b"hello"
+    with pytest.raises(OSError, match="only by Linux, for IPv4 and IPv6"):
+        sockets.report_errors(one)
+
+
+def test_errors_are_not_reported_by_other_systems(closing, monkeypatch):
+    monkeypatch.setattr(sockets, "_IS_LINUX", False)
+    monkeypatch.setattr(sockets, "_MSG_ERRQUEUE", 0)
+    sock = closing(sockets.unconnected(parse_url("udp://")))
+    with pytest.raises(OSError, match="only by Linux") as caught:
+        sockets.report_errors(sock)
+    assert caught.value.errno == errno.ENOPROTOOPT
+    assert sockets.read_error(sock) is None
+
+
+@linux_only
+def test_an_error_of_the_queue_itself_is_raised():
+    sock = socket.socket(type=DGRAM)
+    sock.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        sockets.read_error(sock)

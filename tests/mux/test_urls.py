@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventmux import URLError
+from eventmux.errors import URLError
 from eventmux.urls import Endpoint, parse_url
 
 
@@ -23,11 +23,23 @@ from eventmux.urls import Endpoint, parse_url
         ("unix://relative.sock", Endpoint("unix", path="relative.sock")),
         ("unix://@abstract", Endpoint("unix", path="@abstract")),
         ("unix:///a?b#c%20://d", Endpoint("unix", path="/a?b#c%20://d")),
+        ("udp://127.0.0.1:7007", Endpoint("udp", "127.0.0.1", 7007)),
+        ("udp://localhost:0", Endpoint("udp", "localhost", 0)),
+        ("udp://[::]:53", Endpoint("udp", "::", 53)),
+        ("udp://:53", Endpoint("udp", "", 53)),
+        ("udp://", Endpoint("udp")),
+        ("unix_dgram:///run/x.sock", Endpoint("unix_dgram", path="/run/x.sock")),
+        ("unix_dgram://@abstract", Endpoint("unix_dgram", path="@abstract")),
+        ("unix_seqpacket://x.sock", Endpoint("unix_seqpacket", path="x.sock")),
     ],
 )
 def test_urls_are_understood_and_given_back(url, endpoint):
     assert parse_url(url) == endpoint
     assert str(endpoint) == url
+
+
+def test_udp_with_port_0_is_udp_without_a_port():
+    assert parse_url("udp://:0") == parse_url("udp://")
 
 
 @pytest.mark.parametrize(
@@ -39,7 +51,18 @@ def test_urls_are_understood_and_given_back(url, endpoint):
         "tcp:/host:80",
         "//host:80",
         "://host:80",
-        "udp://host:80",
+        "udp:",
+        "udp:/host:80",
+        "udp://host",
+        "udp://host:",
+        "udp://:",
+        "udp:// ",
+        "udp://host:65536",
+        "udp://host:80/",
+        "udp://[host]:80",
+        "udp://::1:80",
+        "UDP://host:80",
+        "tcp://a\0b:80",
         "TCP//host:80",
         "tcp://",
         "tcp://host",
@@ -61,6 +84,11 @@ def test_urls_are_understood_and_given_back(url, endpoint):
         "tcp://[host]:80",
         "unix://",
         "unix://a\0b",
+        "unix://\ud800",
+        "unix_dgram://",
+        "unix_dgram://a\0b",
+        "unix_seqpacket://",
+        "unix_stream://x",
     ],
 )
 def test_what_is_wrong_is_refused_and_named(url):
@@ -88,24 +116,46 @@ def test_what_is_not_the_text_of_an_endpoint_is_refused(url):
 
 
 def test_the_error_is_a_value_error():
-    with pytest.raises(ValueError, match="the scheme 'http' is not tcp or unix"):
+    with pytest.raises(ValueError, match="the scheme 'http'"):
         parse_url("http://host:80")
 
 
-@given(st.text(min_size=1).filter(lambda path: "\0" not in path))
-def test_any_path_comes_back(path):
-    assert parse_url(f"unix://{path}") == Endpoint("unix", path=path)
-    assert str(parse_url(f"unix://{path}")) == f"unix://{path}"
+@pytest.mark.parametrize(
+    ("url", "accepted"),
+    [
+        ("http://host:80", "tcp, udp, unix, unix_dgram or unix_seqpacket"),
+        ("host:80", "scheme://..."),
+        ("tcp://host", "tcp://host:port"),
+        ("udp://host", "udp://host:port, udp://:port or udp://"),
+        ("unix://", "unix://path"),
+        ("unix_dgram://", "unix_dgram://path"),
+        ("unix_seqpacket://", "unix_seqpacket://path"),
+    ],
+)
+def test_the_error_says_what_is_accepted(url, accepted):
+    with pytest.raises(URLError) as caught:
+        parse_url(url)
+    assert str(caught.value).endswith(accepted)
 
 
-@given(st.ip_addresses(), st.integers(0, 65535))
-def test_any_ip_address_comes_back(address, port):
-    endpoint = Endpoint("tcp", str(address), port)
+@given(
+    st.sampled_from(["unix", "unix_dgram", "unix_seqpacket"]),
+    st.text(min_size=1).filter(lambda path: "\0" not in path),
+)
+def test_any_path_comes_back(scheme, path):
+    assert parse_url(f"{scheme}://{path}") == Endpoint(scheme, path=path)
+    assert str(parse_url(f"{scheme}://{path}")) == f"{scheme}://{path}"
+
+
+@given(st.sampled_from(["tcp", "udp"]), st.ip_addresses(), st.integers(0, 65535))
+def test_any_ip_address_comes_back(scheme, address, port):
+    endpoint = Endpoint(scheme, str(address), port)
     assert parse_url(str(endpoint)) == endpoint
 
 
 @given(st.text())
 def test_any_text_is_parsed_or_refused(text):
-    for url in (text, f"tcp://{text}", f"tcp://{text}:80", f"tcp://[{text}]:80"):
-        with suppress(URLError):
-            assert isinstance(parse_url(url), Endpoint)
+    for scheme in ("tcp", "udp"):
+        for url in (text, f"{scheme}://{text}", f"{scheme}://{text}:80", f"{scheme}://[{text}]:80"):
+            with suppress(URLError):
+                assert parse_url(str(parse_url(url))) == parse_url(url)
