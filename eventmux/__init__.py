@@ -4,8 +4,19 @@
 `eventmux.buffers` cuts streams into records.
 """
 
-from eventmux.errors import BufferOverflow, EventMuxError, MalformedRecord, URLError
+from eventmux._watches import Watch
+from eventmux.errors import (
+    BufferOverflow,
+    EventMuxError,
+    MalformedRecord,
+    OutputOverflow,
+    URLError,
+)
 from eventmux.events import (
+    Accepting,
+    CanRead,
+    CanWrite,
+    Child,
     Closed,
     Closing,
     Connect,
@@ -15,12 +26,18 @@ from eventmux.events import (
     ReadLast,
     Ready,
     Sent,
+    Signal,
     Timeout,
+    Timer,
 )
 from eventmux.mux import EventMux
 
 __all__ = [
+    "Accepting",
     "BufferOverflow",
+    "CanRead",
+    "CanWrite",
+    "Child",
     "Closed",
     "Closing",
     "Connect",
@@ -29,10 +46,14 @@ __all__ = [
     "EventMux",
     "EventMuxError",
     "MalformedRecord",
+    "OutputOverflow",
     "Read",
     "ReadLast",
     "Ready",
     "Sent",
+    "Signal",
     "Timeout",
+    "Timer",
     "URLError",
+    "Watch",
 ]

@@ -1,127 +1,258 @@
 """The selector, and what it is asked to wait for: the only place that knows it.
 
-A channel computes what it wants; `arm()` passes on what has changed. Channels can be set aside
-for a while: listeners that ran out of descriptors, which would be ready without end, and handles
-that nobody wants to hear from now.
+What is polled computes what it wants; `arm()` passes on what has changed. Handles that nobody
+wants to hear from now can be set aside for a while. Files are always ready, which not every
+selector knows: those that it refuses are served here at each turn.
 
-This file knows nothing of events, and of what a channel does when it is ready.
+This file knows nothing of events, and of what happens when something is ready.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import io
+import os
+import select
 import selectors
-from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE
+from typing import Protocol, cast
 
-from eventmux._channels import Channel, Listener
+from eventmux._channels import HELD, Channel
 from eventmux.events import Handle
 
-__all__ = ["Poller"]
+__all__ = ["Pollable", "Poller"]
 
-_RETRY_ACCEPT = 1.0  # seconds until a listener that could not accept tries again
 _LONGEST_WAIT = 86400.0  # seconds; epoll and poll refuse more than some weeks at once
 
 
+class Pollable(Protocol):
+    """What can be polled: a channel, or what the mux itself waits for, which has no handle.
+
+    `armed` and `armed_fd` are the poller's own notes of what it asked the selector for.
+    """
+
+    armed: int
+    armed_fd: int
+    muted: int
+
+    @property
+    def fd(self) -> int:
+        """The descriptor."""
+        ...
+
+    @property
+    def fh(self) -> Handle | None:
+        """The handle that the program knows; None for the mux's own."""
+        ...
+
+    @property
+    def wanted(self) -> int:
+        """The readiness to wait for, as a mask of the selectors module."""
+        ...
+
+    def readable(self) -> None:
+        """It is ready to be read from."""
+        ...
+
+    def writable(self) -> None:
+        """It is ready to be written to."""
+        ...
+
+    def fail(self, error: OSError) -> None:
+        """It cannot be waited for."""
+        ...
+
+
 class Poller:
-    """Waits for channels to become ready, and has them read and write."""
+    """Waits for pollables to become ready, and has them read and write."""
 
-    __slots__ = ("_clock", "_held", "_paused", "_resume_at", "_selector")
+    __slots__ = ("_always", "_has_ghosts", "_held", "_is_shown", "_kind", "_selector")
 
-    def __init__(self, selector: selectors.BaseSelector, clock: Callable[[], float]) -> None:
+    def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
-        self._clock = clock
-        self._paused: list[Listener] = []
-        self._resume_at = 0.0
-        self._held: list[Channel] = []
+        self._kind = type(selector)
+        self._held: list[Pollable] = []
+        self._always: dict[int, Pollable] = {}  # by descriptor, what the selector refuses
+        self._has_ghosts = False  # see _drive_out_ghosts()
+        self._is_shown = False  # its descriptor is known to others
+
+    def fileno(self) -> int:
+        """Return the descriptor of the selector.
+
+        Raises:
+            io.UnsupportedOperation: this kind of selector has none.
+        """
+        fileno = getattr(self._selector, "fileno", None)
+        if fileno is None:
+            raise io.UnsupportedOperation(f"{type(self._selector).__name__} has no descriptor")
+        self._is_shown = True
+        return int(fileno())
 
     def turn(self, timeout: float | None, only: Handle | None = None) -> None:
-        """Wait once; let what is ready write, then read. With `only`, nothing else may read."""
-        if self._paused:
-            timeout = self._until_resume(timeout)
-        if timeout is not None and timeout > _LONGEST_WAIT:
+        """Wait once; let what is ready write, then read. With `only`, no other handle may read."""
+        if self._always:
+            timeout = 0
+        elif timeout is not None and timeout > _LONGEST_WAIT:
             timeout = _LONGEST_WAIT
-        ready = self._selector.select(timeout)
+        try:
+            ready = self._selector.select(timeout)
+        except (OSError, ValueError):
+            if not self._fail_broken():
+                raise
+            return
+        if self._has_ghosts and not ready and timeout != 0:
+            self._drive_out_ghosts()
         for key, mask in ready:
             if mask & EVENT_WRITE:
-                channel: Channel = key.data
-                channel.writable()
-                self.arm(channel)
+                pollable: Pollable = key.data
+                pollable.writable()
+                self.arm(pollable)
         for key, mask in ready:
             if mask & EVENT_READ:
-                channel = key.data
-                if only is None or channel.fh == only:
-                    channel.readable()
-                else:
-                    self._hold(channel)
-                if channel.wanted != channel.armed:  # as arm() asks, without the call
-                    self.arm(channel)
+                self._let_read(key.data, only)
+        if self._always:
+            self._serve_always(only)
 
-    def arm(self, channel: Channel) -> None:
-        """Tell the selector what the channel wants."""
-        wanted, fd = channel.wanted, channel.fd
-        if wanted == channel.armed and fd == channel.armed_fd:
+    def _let_read(self, pollable: Pollable, only: Handle | None) -> None:
+        if only is None or pollable.fh is None or pollable.fh == only:
+            try:
+                pollable.readable()
+            finally:  # the program's meta_handler may raise
+                if pollable.wanted != pollable.armed:  # as arm() asks, without the call
+                    self.arm(pollable)
+        else:
+            pollable.muted |= HELD
+            self._held.append(pollable)
+            self.arm(pollable)
+
+    def _serve_always(self, only: Handle | None) -> None:
+        ready = list(self._always.values())
+        for pollable in ready:
+            if pollable.armed & EVENT_WRITE:
+                pollable.writable()
+                self.arm(pollable)
+        for pollable in ready:
+            if pollable.armed & EVENT_READ:
+                self._let_read(pollable, only)
+
+    def _fail_broken(self) -> bool:
+        """Fail what select() cannot wait for: a closed descriptor, or one over 1023."""
+        found = False
+        for key in list(self._selector.get_map().values()):
+            probe = selectors.SelectSelector()
+            probe.register(key.fd, key.events)
+            try:
+                probe.select(0)
+            except (OSError, ValueError) as error:
+                found = True
+                number = error.errno if isinstance(error, OSError) else None
+                key.data.fail(OSError(number, getattr(error, "strerror", None) or str(error)))
+                self.arm(key.data)
+        return found
+
+    def arm(self, pollable: Pollable) -> None:
+        """Tell the selector what something wants; if it cannot be waited for, it fails."""
+        if pollable.wanted == pollable.armed and pollable.fd == pollable.armed_fd:
             return
-        if channel.armed and (not wanted or fd != channel.armed_fd):
-            self._selector.unregister(channel.armed_fd)
-            channel.armed = 0
-        if wanted and channel.armed:
-            self._selector.modify(fd, wanted, channel)
+        try:
+            self.watch(pollable)
+        except OSError as error:  # the program has closed it without telling, most likely
+            pollable.armed = 0  # a selector that refuses a change has forgotten the whole thing
+            self._has_ghosts = True
+            pollable.fail(error)
+
+    def watch(self, pollable: Pollable) -> None:
+        """Do what `arm()` does for something new.
+
+        Raises:
+            OSError: the selector does not take it.
+        """
+        wanted, fd = pollable.wanted, pollable.fd
+        if pollable.armed and (not wanted or fd != pollable.armed_fd):
+            self._unregister(pollable)
+        if wanted and pollable.armed:
+            if fd not in self._always:
+                self._selector.modify(fd, wanted, pollable)
         elif wanted:
-            self._selector.register(fd, wanted, channel)
-        channel.armed, channel.armed_fd = wanted, fd
+            self._register(pollable, fd, wanted)
+        pollable.armed, pollable.armed_fd = wanted, fd
 
-    def disarm(self, channel: Channel) -> None:
-        """Forget a channel. If its descriptor is closed, listeners may be able to accept again."""
-        if channel.armed:
-            self._selector.unregister(channel.armed_fd)
-            channel.armed = 0
-        if channel.held:
-            self._held.remove(channel)
-        if isinstance(channel, Listener) and channel.paused:
-            self._paused.remove(channel)
-        if self._paused:
-            self._resume()
+    def _register(self, pollable: Pollable, fd: int, wanted: int) -> None:
+        """Register it, unless the program has closed it, and the number is another's by now."""
+        if isinstance(pollable, Channel) and pollable.is_lost():
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        other = self.owner(fd)
+        if other is not None:  # so it is that one which is closed
+            other.fail(OSError(errno.EBADF, os.strerror(errno.EBADF)))
+            self.arm(other)
+        try:
+            self._selector.register(fd, wanted, pollable)
+        except PermissionError:  # epoll says so of files, and of /dev/null
+            self._always[fd] = pollable
 
-    def owner(self, fd: int) -> Channel | None:
-        """Return the channel that is armed with a descriptor."""
+    def _unregister(self, pollable: Pollable) -> None:
+        pollable.armed = 0
+        if self._always.get(pollable.armed_fd) is pollable:
+            del self._always[pollable.armed_fd]
+        else:
+            self._selector.unregister(pollable.armed_fd)
+            if isinstance(pollable, Channel) and pollable.is_lost():
+                self._has_ghosts = True
+
+    def _drive_out_ghosts(self) -> None:
+        """Stop epoll from reporting what the program closed: it does while a duplicate is open.
+
+        By number it cannot be removed any more, so epoll starts over, with the same descriptor.
+        Who watches that one would not notice, and hear nothing any more: then it stays as it is.
+        """
+        self._has_ghosts = False
+        if self._is_shown or type(self._selector) is not getattr(selectors, "EpollSelector", None):
+            return
+        with contextlib.suppress(OSError), select.epoll() as fresh:
+            for key in self._selector.get_map().values():
+                read = select.EPOLLIN if key.events & EVENT_READ else 0
+                write = select.EPOLLOUT if key.events & EVENT_WRITE else 0
+                with contextlib.suppress(OSError):  # one that is closed: it will be looked after
+                    fresh.register(key.fd, read | write)
+            old = cast("selectors.EpollSelector", self._selector)
+            os.dup2(fresh.fileno(), old.fileno(), inheritable=False)
+
+    def disarm(self, pollable: Pollable) -> None:
+        """Forget something."""
+        if pollable.armed:
+            self._unregister(pollable)
+        if pollable.muted & HELD:
+            self._held.remove(pollable)
+            pollable.muted &= ~HELD
+
+    def owner(self, fd: int) -> Pollable | None:
+        """Return what is armed with a descriptor."""
+        if fd in self._always:
+            return self._always[fd]
         key = self._selector.get_map().get(fd)
         return None if key is None else key.data
 
-    def close(self) -> None:
-        """Close the selector."""
+    @property
+    def has_files(self) -> bool:
+        """True if something is always ready."""
+        return bool(self._always)
+
+    def close(self, refusal: selectors.BaseSelector) -> None:
+        """Close the selector; what stands for it from now on refuses."""
         self._selector.close()
+        self._selector = refusal
+        self._always.clear()
 
-    # Listeners that cannot accept, for example because the process is out of descriptors
-
-    def pause(self, listener: Listener) -> None:
-        """Let a listener try again in a while, or when a descriptor is given back."""
-        if not self._paused:
-            self._resume_at = self._clock() + _RETRY_ACCEPT
-        self._paused.append(listener)
-
-    def _until_resume(self, timeout: float | None) -> float | None:
-        """Return how long to wait at most, and resume if it is time to."""
-        pause = self._resume_at - self._clock()
-        if pause <= 0:
-            self._resume()
-            return timeout
-        return pause if timeout is None else min(pause, timeout)
-
-    def _resume(self) -> None:
-        listeners, self._paused = self._paused, []
-        for listener in listeners:
-            listener.paused = False
-            self.arm(listener)
+    def new_selector(self) -> selectors.BaseSelector:
+        """Return another selector like the one that was abandoned."""
+        return self._kind()
 
     # Handles that are not to be read from, while one alone is waited for
 
-    def _hold(self, channel: Channel) -> None:
-        channel.held = True
-        self._held.append(channel)
-
     def release(self) -> None:
         """Read again from the handles that were held."""
-        channels, self._held = self._held, []
-        for channel in channels:
-            channel.held = False
-            self.arm(channel)
+        held, self._held = self._held, []
+        for pollable in held:
+            pollable.muted &= ~HELD
+            self.arm(pollable)

@@ -1,9 +1,9 @@
 """The events that wait to be handed out.
 
-First in, first out, with two exceptions: the events of one handle can be taken alone, and those
-of a handle that was killed are dropped, up to its last one. The queue is not searched for them
-when the handle is killed, so that killing thousands at once stays cheap: the last event is noted,
-and what comes before it is skipped when its turn comes.
+First in, first out, with three exceptions: what is urgent comes first, the events of one handle
+can be taken alone, and those of a handle that was killed are dropped, up to its last one. The
+queue is not searched for them when the handle is killed, so that killing thousands at once stays
+cheap: the last event is noted, and what comes before it is skipped when its turn comes.
 
 An event may be pushed at any moment, by a finalizer that runs in the middle of a method here.
 
@@ -13,6 +13,7 @@ This file knows nothing of channels, and closes nothing.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 
 from eventmux.events import Event, Handle
 
@@ -22,19 +23,28 @@ __all__ = ["EventQueue"]
 class EventQueue:
     """A queue of events."""
 
-    __slots__ = ("_events", "_last", "push")
+    __slots__ = ("_events", "_last", "_urgent", "push", "push_urgent")
 
     def __init__(self) -> None:
         self._events: deque[Event] = deque()
-        self._last: dict[Handle, Event] = {}  # by handle that was killed
+        # By handle that was killed; more than one if a number was killed, used again, and killed.
+        self._last: dict[Handle, deque[Event]] = {}
+        self._urgent: deque[Event] = deque()  # due timers: traffic must not put them off
         self.push = self._events.append
+        self.push_urgent = self._urgent.append
 
     def __len__(self) -> int:
         """Return how many events are in the queue, those that will be dropped included."""
-        return len(self._events)
+        return len(self._urgent) + len(self._events)
+
+    def __iter__(self) -> Iterator[Event]:
+        """Iterate over what is in the queue now, without what is urgent."""
+        return iter(tuple(self._events))
 
     def take(self) -> Event | None:
         """Take the next event; None if there is none."""
+        if self._urgent:
+            return self._urgent.popleft()
         events = self._events
         while events:
             event = events.popleft()
@@ -60,48 +70,65 @@ class EventQueue:
         """True for an event of a handle that was killed, unless it is its last."""
         fh = event.fh
         last = None if fh is None else self._last.get(fh)
-        if fh is None or last is None:
+        if fh is None or not last:
             return False
-        if event is last:
+        if event is not last[0]:
+            return True
+        last.popleft()
+        if not last:
             del self._last[fh]
-            return False
-        return True
+        return False
 
     def push_last(self, event: Event) -> None:
         """Put the last event of a handle at the end; all that is there of it before is dropped."""
-        if self._events and event.fh is not None:
-            self._last[event.fh] = event
+        if event.fh is not None:
+            self._last.setdefault(event.fh, deque()).append(event)
         self._events.append(event)
+
+    def has_urgent(self, event: Event) -> bool:
+        """True if an urgent event was not taken yet."""
+        return any(queued is event for queued in self._urgent)
+
+    def holds(self, event: Event) -> bool:
+        """True if an event that is not urgent was not taken yet."""
+        return any(queued is event for queued in self)
 
     def remove(self, event: Event) -> None:
         """Take one event out again."""
-        for index, queued in enumerate(tuple(self._events)):
-            if queued is event:  # not an equal one
-                del self._events[index]
-                return
+        for events in (self._urgent, self._events):
+            for index, queued in enumerate(tuple(events)):
+                if queued is event:  # not an equal one
+                    del events[index]
+                    return
 
     def remove_of(self, fh: Handle) -> None:
-        """Take all events of a handle out."""
+        """Take all events of a handle out, but not the end of another one with the same number."""
         events = self._events
+        last = deque(self._last.get(fh, ()))
         for _ in range(len(events)):
             event = events.popleft()
-            if event.fh != fh:
+            if event.fh != fh or last:
                 events.append(event)
+            if last and event is last[0]:
+                last.popleft()
 
     def clear(self) -> None:
         """Take everything out."""
+        self._urgent.clear()
         self._events.clear()
         self._last.clear()
 
     def count(self) -> int:
         """Return how many events can be taken."""
         if not self._last:
-            return len(self._events)
-        last = dict(self._last)
-        count = 0
-        for event in tuple(self._events):
-            waiting_for = None if event.fh is None else last.get(event.fh)
-            if event.fh is not None and event is waiting_for:
-                del last[event.fh]
-            count += waiting_for is None or event is waiting_for
+            return len(self)
+        lasts = {fh: deque(last) for fh, last in self._last.items()}
+        count = len(self._urgent)
+        for event in self:
+            last = None if event.fh is None else lasts.get(event.fh)
+            if last and event is last[0]:
+                last.popleft()
+                count += 1
+            else:
+                count += not last
         return count

@@ -7,27 +7,47 @@ mux turns them into an event when the buffer belongs to one of its handles.
 
 from __future__ import annotations
 
-__all__ = ["BufferOverflow", "EventMuxError", "MalformedRecord", "URLError"]
+from typing import ClassVar
+
+__all__ = ["BufferOverflow", "EventMuxError", "MalformedRecord", "OutputOverflow", "URLError"]
 
 
 class EventMuxError(Exception):
     """Whatever is wrong that eventmux itself found out."""
 
 
-class BufferOverflow(EventMuxError):
+class _OverLimit(EventMuxError):
+    """Something is larger than it may be."""
+
+    text: ClassVar[str]
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(self.text.format(size, limit))
+        self.size = size
+        self.limit = limit
+
+    def __reduce__(self) -> tuple[type[_OverLimit], tuple[int, int]]:
+        """Pickle by the two numbers, not by the text."""
+        return type(self), (self.size, self.limit)
+
+
+class BufferOverflow(_OverLimit):
     """A record, complete or announced, is longer than the buffer's limit.
 
     `size` is its length as far as it is known, and `limit` what is allowed, in bytes.
     """
 
-    def __init__(self, size: int, limit: int) -> None:
-        super().__init__(f"record of {size} bytes, limit is {limit}")
-        self.size = size
-        self.limit = limit
+    text = "record of {} bytes, limit is {}"
 
-    def __reduce__(self) -> tuple[type[BufferOverflow], tuple[int, int]]:
-        """Pickle by the two numbers, not by the text."""
-        return type(self), (self.size, self.limit)
+
+class OutputOverflow(_OverLimit):
+    """A peer does not read: the output queue of its handle is over `max_outbuffer`.
+
+    `size` is what was queued and `limit` what is allowed, in bytes, or in packets where the
+    handle sends packets.
+    """
+
+    text = "output queue of {}, limit is {}"
 
 
 class MalformedRecord(EventMuxError, ValueError):

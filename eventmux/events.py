@@ -11,10 +11,14 @@ This file knows nothing of how the events come about.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 __all__ = [
+    "Accepting",
     "Address",
+    "CanRead",
+    "CanWrite",
+    "Child",
     "Closed",
     "Closing",
     "Connect",
@@ -25,17 +29,22 @@ __all__ = [
     "ReadLast",
     "Ready",
     "Sent",
+    "Signal",
     "Timeout",
+    "Timer",
 ]
 
 
-class Handle(Protocol):
-    """What can be watched: anything that has a file descriptor, such as a socket."""
+class HasFileno(Protocol):
+    """An object with a file descriptor, such as a socket or a pipe of a child process."""
 
     def fileno(self) -> int:
         """Return the file descriptor."""
         ...
 
+
+Handle = HasFileno | int
+"""What can be watched: an object that has a file descriptor, or the descriptor itself."""
 
 Address = tuple[str, int] | tuple[str, int, int, int] | str | bytes
 """A socket address as the `socket` module gives it: IPv4, IPv6, or the path of a UNIX socket."""
@@ -73,18 +82,37 @@ class Connect(Event):
 
 
 @dataclass(slots=True)
+class Accepting(Event):
+    """A connection waits on a listener with `manual_accept`.
+
+    It comes again at each turn until the program has accepted.
+    """
+
+    type: ClassVar[str] = "accepting"
+
+
+@dataclass(slots=True)
 class Ready(Event):
-    """A stream that was added became writable for the first time: a connection is up."""
+    """A stream that was added became writable for the first time: a connection is up.
+
+    What can only be read from has none, and nor has a datagram socket.
+    """
 
     type: ClassVar[str] = "ready"
 
 
 @dataclass(slots=True)
 class Read(Event):
-    """Data arrived: what there was, or one whole record where the handle has a buffer."""
+    """Data arrived: what there was, one record where the handle has a buffer, or one packet.
+
+    `sender` is the address a datagram came from, None for a stream. `id` is what the handle's
+    `meta_handler` returned, None without one.
+    """
 
     type: ClassVar[str] = "read"
     data: bytes = b""
+    sender: Address | None = None
+    id: Any = None
 
 
 @dataclass(slots=True)
@@ -118,7 +146,8 @@ class Closing(Event):
 class Closed(Event):
     """The handle is closed and forgotten; nothing more is reported about it.
 
-    `missing` is the number of bytes that were queued and never sent.
+    `missing` is the number of bytes, or of packets where the handle sends packets, that were
+    queued and never sent.
     """
 
     type: ClassVar[str] = "closed"
@@ -130,8 +159,11 @@ class Closed(Event):
 class Error(Event):
     """What the kernel or the peer did to a handle.
 
-    `error` is the text, `errno` the number (None where there is none), `exception` what was
-    caught, and `data` what could not be cut into records, from the one over the limit on.
+    `error` is the text, `errno` the number (None where there is none) and `exception` what was
+    caught. `data` is what could not be cut into records, from the one over the limit on, or the
+    packet that could not be delivered; `receiver` is where that packet was to go, `sender` who
+    sent a packet that was too long to be read, or who reported that one was not delivered, and
+    `mtu` the most bytes that the way to the receiver takes.
     """
 
     type: ClassVar[str] = "error"
@@ -139,3 +171,50 @@ class Error(Event):
     errno: int | None = None
     exception: Exception | None = None
     data: bytes = b""
+    receiver: Address | None = None
+    sender: Address | None = None
+    mtu: int | None = None
+
+
+@dataclass(slots=True)
+class CanRead(Event):
+    """A handle with `manual_read` can be read from. It comes again at each turn while it can."""
+
+    type: ClassVar[str] = "can_read"
+
+
+@dataclass(slots=True)
+class CanWrite(Event):
+    """A handle with `manual_write` can be written to. It comes again at each turn while it can."""
+
+    type: ClassVar[str] = "can_write"
+
+
+@dataclass(slots=True)
+class Timer(Event):
+    """A timer is due; `data` is what it was made with."""
+
+    type: ClassVar[str] = "timer"
+    data: Any = None
+
+
+@dataclass(slots=True)
+class Signal(Event):
+    """A signal that is watched arrived, `count` times since it was last reported."""
+
+    type: ClassVar[str] = "signal"
+    signum: int = 0
+    count: int = 1
+
+
+@dataclass(slots=True)
+class Child(Event):
+    """A child process that is watched ended.
+
+    `returncode` is its exit status, negative if a signal ended it; None if something else in
+    this program has waited for the process, and the status is lost.
+    """
+
+    type: ClassVar[str] = "child"
+    pid: int = 0
+    returncode: int | None = None

@@ -1,36 +1,44 @@
 """`EventMux`: waits on all handles at once and returns one event at a time.
 
-The mux holds one channel for each handle, the poller, and the queue of events. A turn is: send
-what was put off, wait once, let all writable channels write, then all readable ones read. What
-they emit is queued; no turn begins while the queue holds anything. The channels do the reading
-and writing; the mux knows nothing of bytes.
+A turn is: send what was put off, wait once, let all that is writable write, then all that is
+readable read, then see what is due and what was posted. What comes of it is queued; no turn
+begins while the queue holds anything. The channels do the reading and writing, and the table
+knows the channels; the mux knows nothing of bytes.
 """
 
 from __future__ import annotations
 
-import copy
-import errno
+import logging
 import os
 import selectors
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import fields, replace
 from selectors import EVENT_WRITE
-from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from eventmux import sockets
-from eventmux._channels import Channel, Listener, Stream, StreamOptions
+from eventmux._channels import PAUSED, Channel, ChannelOptions
+from eventmux._forking import Refusal, tell_of_forks
+from eventmux._mailbox import Mailbox
 from eventmux._poller import Poller
 from eventmux._queue import EventQueue
+from eventmux._streams import Stream
+from eventmux._table import ChannelTable
+from eventmux._trace import Trace
+from eventmux._watches import Watch, Watches
 from eventmux.buffers import Buffer
-from eventmux.events import Closed, Event, Handle, Timeout
+from eventmux.errors import OutputOverflow
+from eventmux.events import Address, CanRead, Closed, Event, Handle, Timeout
 from eventmux.urls import parse_url
 
 __all__ = ["EventMux"]
 
 _MOST_KEPT = 256  # events queued for others, with mux(only=...), until those are not read from
-_UNSET = object()
+_IDLE = 0.1  # seconds without an event, after which all handles are looked after
+_UNSET: Any = object()
+_OPTIONS = {field.name for field in fields(ChannelOptions)}
 
 
 class EventMux:
@@ -42,13 +50,14 @@ class EventMux:
             if event.type == "read":
                 mux.send(event.fh, event.data)
 
-    It belongs to one thread. As a context manager it closes all that it watches at the end.
+    It belongs to one thread, and to one process. As a context manager it closes all that it
+    watches at the end.
 
     Args:
         selector: what to wait with; default is the best one of the platform.
         read_size: bytes to ask for in one read.
         reads_per_turn: how often a handle with a buffer may read in one turn, while no record
-            is complete.
+            is complete, and how many packets a handle may read.
         clock: seconds that never go back, as `time.monotonic`.
 
     Raises:
@@ -63,16 +72,26 @@ class EventMux:
         reads_per_turn: int = 10,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        _check_positive("read_size", read_size)
-        _check_positive("reads_per_turn", reads_per_turn)
-        self._poller = Poller(selectors.DefaultSelector() if selector is None else selector, clock)
-        self._read_size = read_size
-        self._reads_per_turn = reads_per_turn
+        self._defaults = _checked(ChannelOptions(read_size, reads_per_turn))
         self._clock = clock
-        self._channels: dict[Handle, Channel] = {}
+        self._trace: Trace | None = None
+        self._begin(selectors.DefaultSelector() if selector is None else selector)
+        tell_of_forks(self, EventMux._abandon)
+
+    def _begin(self, selector: selectors.BaseSelector) -> None:
+        self._poller = Poller(selector)
         self._queue = EventQueue()
-        self._unflushed: list[Stream] = []
+        self._mailbox = Mailbox()
+        self._watches = Watches(self._queue, self._poller, self._mailbox, self._clock)
+        self._table = ChannelTable(self._poller, self._queue, self._watches)
+        self._channels = self._table.channels
+        self._timers = self._watches.timers
+        self._unflushed: list[Channel] = []
+        self._nested: list[EventMux] = []
+        self._sessions: dict[object, object] = {}
         self._holding_for: Handle | None = None  # what alone is read from
+        self._inherited: dict[Handle, Channel] | None = None  # in a forked child
+        self._is_closed = False
 
     # The loop
 
@@ -86,20 +105,25 @@ class EventMux:
                 order. When many are, nothing more is read from the other handles meanwhile.
 
         Returns:
-            The event; None if there is nothing to wait for: no handle is watched, nothing is
-            queued, and no timeout is given; or `only` is given and is not watched.
+            The event; None if there is nothing to wait for: no handle, timer, signal or child
+            is watched, nothing is queued, and no timeout is given; or `only` is given and is
+            not watched.
 
         Raises:
             ValueError: a timeout is negative.
+            RuntimeError: the process has forked, and this is the child: see `after_fork()`.
         """
         timeout = _lowest(timeouts) if timeouts else None
         if self._holding_for is not None and self._holding_for is not only:
             self._holding_for = None
             self._poller.release()
+        if self._timers:  # at each call, so that traffic cannot put a deadline off
+            self._watches.run_due()
         event = self._next_event(only)
         if event is not None:
             return event
         deadline = None if timeout is None else self._clock() + timeout
+        looked_after = False
         while True:
             if self._unflushed:
                 self._flush()
@@ -109,9 +133,9 @@ class EventMux:
             if only is not None:
                 if only not in self._channels:
                     return None
-            elif timeout is None and not self._channels:
+            elif timeout is None and not self._has_anything():
                 return None
-            self._wait(timeout, only)
+            looked_after = self._turn(timeout, only, looked_after)
             event = self._next_event(only)
             if event is not None:
                 return event
@@ -125,26 +149,92 @@ class EventMux:
         while (event := self.mux()) is not None:
             yield event
 
-    def _wait(self, timeout: float | None, only: Handle | None) -> None:
+    def _has_anything(self) -> bool:
+        return bool(self._channels or self._watches.alive or self._mailbox)
+
+    def _turn(self, timeout: float | None, only: Handle | None, looked_after: bool) -> bool:
+        """Wait once. Return whether all handles were looked after since mux() was called."""
+        if not looked_after:
+            queued = len(self._queue)
+            looked_after = self._table.look_after_some()
+            if len(self._queue) > queued:  # one was closed behind our back
+                return looked_after
+        limit = self._watches.until_due(timeout) if self._timers else timeout
+        if not looked_after:
+            limit = _IDLE if limit is None else min(limit, _IDLE)
+        if self._nested and only is None:
+            limit = _sooner(limit, self._until_nested())
         if only is not None and len(self._queue) >= _MOST_KEPT:
             self._holding_for = only  # else a peer could fill the memory meanwhile
-            self._poller.turn(timeout, only)
+            self._poller.turn(limit, only)
         else:
-            self._poller.turn(timeout)
+            self._poller.turn(limit)
+        if self._mailbox.is_rung:
+            self._watches.answer_bell()
+        if self._timers:
+            self._watches.run_due()
+        if self._nested and only is None:
+            self._report_nested()
+        if not looked_after and not self._queue and timeout != 0:
+            self._table.look_after_all()
+            looked_after = True
+        return looked_after
 
     def _flush(self) -> None:
         """Send what send(later=True) put off."""
-        streams, self._unflushed = self._unflushed, []
-        for stream in streams:
-            if stream.unflushed:
-                stream.flush()
-                self._poller.arm(stream)
+        channels, self._unflushed = self._unflushed, []
+        for channel in channels:
+            if channel.unflushed:
+                channel.flush()
+                self._poller.arm(channel)
+
+    def timeout(self) -> float | None:
+        """Return for how long `mux()` need not be called, in seconds; None if a peer decides.
+
+        For another loop that waits for `fileno()`: that tells of handles, but not of what is in
+        the queue, nor of timers. It changes nothing.
+        """
+        if self._queue or self._mailbox or self._unflushed or self._poller.has_files:
+            return 0.0
+        return _sooner(self._watches.until_due(None), self._until_nested())
+
+    def fileno(self) -> int:
+        """Return the selector's descriptor, which is readable when `mux()` has something to do.
+
+        So that a mux can be watched by another loop, or be added to another mux; see
+        `timeout()`.
+
+        Raises:
+            io.UnsupportedOperation: the selector has none; those of epoll and kqueue have.
+        """
+        return self._poller.fileno()
+
+    def _heard(self) -> list[EventMux]:
+        """Return the muxes in this one that the program wants to hear of."""
+        return [inner for inner in self._nested if not self._channels[inner].muted]
+
+    def _until_nested(self) -> float | None:
+        """Return when the first of the muxes in this one has something, besides its handles."""
+        until: float | None = None
+        for inner in self._heard():
+            until = _sooner(until, inner.timeout())
+        return until
+
+    def _report_nested(self) -> None:
+        """Report the muxes in this one that have something, once in a turn."""
+        reported = {id(event.fh) for event in self._queue if type(event) is CanRead}
+        for inner in self._heard():
+            if inner.timeout() == 0 and id(inner) not in reported:
+                self._queue.push(CanRead(inner))
 
     # The queue
 
     def _next_event(self, only: Handle | None) -> Event | None:
         """Take the next event off the queue; with `Closed`, the handle is closed."""
         event = self._queue.take() if only is None else self._queue.take_of(only)
+        if self._trace is not None and event is not None:
+            channel = None if event.fh is None else self._channels.get(event.fh)
+            self._trace.event(event, None if channel is None else channel.fd)
         if type(event) is Closed:
             self._dispose(event)
         return event
@@ -153,7 +243,7 @@ class EventMux:
         channel = None if event.fh is None else self._channels.get(event.fh)
         if channel is not None and channel.closed is event:
             self._forget(channel)
-            channel.fh.close()
+            self._shut(channel)
 
     def push_event(self, *events: Event) -> None:
         """Put events at the end of the queue; they may be of classes of your own.
@@ -161,152 +251,150 @@ class EventMux:
         Raises:
             TypeError: one of them is no `Event`.
         """
-        for event in events:
-            if not isinstance(event, Event):
-                raise TypeError(f"cannot queue {type(event).__name__}, only events")
+        _check_events(events)
         for event in events:
             self._queue.push(event)
 
+    def post(self, *events: Event) -> None:
+        """Do what `push_event()` does, from any thread, and wake a waiting `mux()`.
+
+        It is the one method that other threads may call. When the mux has ended, nothing
+        happens. That something may be posted is no reason for `mux()` to wait: give it a
+        timeout if nothing else is watched.
+
+        Raises:
+            TypeError: one of them is no `Event`.
+        """
+        _check_events(events)
+        self._mailbox.post(*events)
+
     def has_events(self) -> int:
         """Return how many events `mux()` could hand out without waiting."""
-        return self._queue.count()
+        return self._queue.count() + len(self._mailbox)
 
     # Handles
 
     def add(
         self,
-        fh: socket.socket,
+        fh: Handle,
         *,
         listen: bool | None = None,
+        type: str | None = None,  # noqa: A002  # as the method that asks for it
         buffered: Buffer | None = None,
         meta: object = None,
+        meta_handler: Callable[[Any, bytes, Address | None], object] | None = None,
         read_size: int | None = None,
         high_water: int | None = None,
+        max_outbuffer: int | None = None,
+        errors: bool = False,
+        manual_accept: bool = False,
+        manual_read: bool = False,
+        manual_write: bool = False,
     ) -> None:
-        """Watch a stream socket, or a socket that listens. It becomes non-blocking.
+        """Watch a handle: a socket, any object with `fileno()`, a descriptor as a number.
+
+        It becomes non-blocking until it is removed or closed, unless both `manual_read` and
+        `manual_write` are set. What Python has buffered of a file is not seen: the descriptor
+        is read from. Another `EventMux` can be added; it reports `CanRead` when it has events.
 
         Args:
-            fh: the socket. If it is connecting, `Ready` or `Error` tells how that ended.
+            fh: the handle. If it is a socket that is connecting, `Ready` or `Error` tells how
+                that ended.
             listen: whether it is a listener; default is to ask the kernel.
+            type: "stream", "dgram" or "seqpacket"; default is to ask the kernel. What is no
+                socket is a stream unless told otherwise: a tun device is "dgram".
             buffered: cut what arrives into records. It serves as a pattern: each stream, and
                 each connection that a listener accepts, gets an empty buffer of this kind.
             meta: anything; `meta(fh)` gives it back. What a listener accepts gets a shallow copy,
                 or the thing itself if it cannot be copied.
-            read_size: bytes to ask for in one read; default is that of the mux.
-            high_water: bytes. Once more than that is queued for output, the handle is not read
-                from until all of it has left: a peer that asks and does not listen waits.
+            meta_handler: is called with the handle, the data and the sender of each `Read`, and
+                returns its `id`, for example of a session; see `meta()`. What it raises comes
+                out of `mux()`.
+            read_size: bytes to ask for in one read; default is that of the mux. A packet that
+                is longer is an `Error`.
+            high_water: bytes, or packets. Once more than that is queued for output, the handle
+                is not read from until all of it has left: a peer that asks and does not listen
+                waits.
+            max_outbuffer: bytes, or packets. Once more than that is queued for output, the
+                handle gets an `Error` and is closed.
+            errors: have datagrams that were not delivered reported by `Error` events with
+                `receiver` and `data` (Linux, IP_RECVERR).
+            manual_accept: report `Accepting`, and let the program accept.
+            manual_read: report `CanRead`, and let the program read.
+            manual_write: report `CanWrite`, and let the program write.
 
         Raises:
-            TypeError: it is no stream socket.
-            ValueError: it is watched already, a size is less than 1, or `listen` is not so.
-            OSError: the kernel refuses.
+            TypeError: it is no handle, or `buffered` is no buffer.
+            ValueError: it is watched already, a size is less than 1, or an option does not fit
+                the handle.
+            OSError: it is closed, or the kernel refuses.
         """
-        options = self._options(buffered, read_size, high_water)
-        self._check_new(fh)
-        is_listening = sockets.is_listening(fh)
-        if listen is not None and listen != is_listening:
-            does = "listens" if is_listening else "does not listen"
-            raise ValueError(f"listen is {listen}, but {fh!r} {does}")
-        if is_listening:
-            self._watch(
-                Listener(
-                    fh,
-                    self._queue.push,
-                    options,
-                    meta,
-                    adopt=self._adopt,
-                    exhausted=self._poller.pause,
-                )
-            )
-        else:
-            self._watch(Stream(fh, self._queue.push, options, meta, ready=False))
+        options = self._options(
+            buffered=buffered,
+            meta_handler=meta_handler,
+            read_size=read_size,
+            high_water=high_water,
+            max_outbuffer=max_outbuffer,
+            errors=errors,
+            manual_accept=manual_accept,
+            manual_read=manual_read,
+            manual_write=manual_write,
+        )
+        if isinstance(fh, EventMux):
+            fh.fileno()  # raises if its selector has none
+            options = replace(options, manual_read=True, manual_write=True)
+        channel = self._table.make(fh, options, meta, listen=listen, kind=type)
+        if isinstance(fh, EventMux):
+            channel.write_off = True
+        self._table.watch(channel)
+        if isinstance(fh, EventMux):
+            self._nested.append(fh)
 
-    def _options(
-        self,
-        buffered: Buffer | None = None,
-        read_size: int | None = None,
-        high_water: int | None = None,
-    ) -> StreamOptions:
-        if buffered is not None and (
-            isinstance(buffered, type) or not callable(getattr(buffered, "fresh", None))
-        ):
-            raise TypeError(f"buffered is {buffered!r}, must be a buffer such as Split()")
-        if read_size is None:
-            read_size = self._read_size
-        _check_positive("read_size", read_size)
-        if high_water is not None:
-            _check_positive("high_water", high_water)
-        return StreamOptions(read_size, self._reads_per_turn, buffered, high_water)
+    def _options(self, *, read_size: int | None = None, **options: Any) -> ChannelOptions:
+        unknown = options.keys() - _OPTIONS
+        if unknown:
+            raise TypeError(f"{min(unknown)!r} is no option here")
+        if read_size is not None:
+            options["read_size"] = read_size
+        return _checked(replace(self._defaults, **options))
 
-    def _check_new(self, fh: object) -> None:
-        if not isinstance(fh, socket.socket) or fh.type != socket.SOCK_STREAM:
-            raise TypeError(f"cannot watch {fh!r}: not a stream socket")
-        if fh in self._channels:
-            raise ValueError(f"{fh!r} is watched already")
-        other = self._poller.owner(fh.fileno())
-        if other is not None and other.fh.fileno() == fh.fileno():
-            raise ValueError(f"{fh!r} is watched already, as {other.fh!r}")
-        self._make_room(fh)
+    def connect(self, url: str, *, timeout: float | None = None, **options: Any) -> socket.socket:
+        """Start to connect to a URL and watch the socket.
 
-    def _adopt(self, listener: Listener, sock: socket.socket) -> None:
-        """Watch a connection that a listener accepted."""
-        self._make_room(sock)
-        meta = _copy(listener.meta)
-        self._watch(Stream(sock, self._queue.push, listener.options, meta, ready=True))
-
-    def _watch(self, channel: Channel) -> None:
-        try:
-            self._poller.arm(channel)
-        except BaseException:
-            channel.restore()
-            raise
-        self._channels[channel.fh] = channel
-
-    def _make_room(self, fh: socket.socket) -> None:
-        """Let go of the handle that had this descriptor before; the program closed it itself."""
-        other = self._poller.owner(fh.fileno())
-        if other is None:
-            return
-        other.fail(OSError(errno.EBADF, os.strerror(errno.EBADF)))
-        self._poller.arm(other)
-
-    def connect(self, url: str, **options: Any) -> socket.socket:
-        """Start to connect to a `tcp://` or `unix://` URL and watch the socket.
-
-        It returns at once, but for the time that looking up a name takes. How the connection
-        went is told by an event: `Ready`, or `Error`, `Closing` and `Closed`.
+        It returns at once: a name is looked up by a thread, and its addresses are tried as
+        RFC 8305 says. How it went is told by an event: `Ready`, or `Error`, `Closing` and
+        `Closed`; what is sent before waits. Datagram sockets have no `Ready`.
 
         Args:
-            url: where to connect to.
+            url: `tcp://host:port`, `udp://host:port`, `unix://path`, `unix_dgram://path` or
+                `unix_seqpacket://path`; `udp://` is a socket to use with `sendto()`.
+            timeout: seconds until a connection that is not up fails; None leaves it to the
+                system, which may take minutes.
             options: as for `add()`.
 
         Raises:
             URLError: the URL is not understood.
+            ValueError: an option is wrong, or the timeout is negative.
             OSError: the process is out of descriptors.
         """
         meta = options.pop("meta", None)
-        stream_options = self._options(**options)
-        sock, targets, error = sockets.connect(parse_url(url))
-        self._make_room(sock)
-        stream = Stream(sock, self._queue.push, stream_options, meta, ready=False, targets=targets)
-        try:
-            self._watch(stream)
-        except BaseException:
-            sock.close()
-            raise
-        if error is not None:
-            stream.fail(error)
-            self._poller.arm(stream)
-        return sock
+        channel_options = self._options(**options)
+        if timeout is not None:
+            _lowest((timeout,))
+        channel = self._table.connect(parse_url(url), channel_options, meta)
+        if timeout is not None:
+            seconds = timeout
+            self._watches.later(seconds, lambda: self._table.give_up(channel, seconds))
+        return cast("socket.socket", channel.fh)
 
     def listen(self, url: str, *, backlog: int = 1024, **options: Any) -> socket.socket:
-        """Listen at a `tcp://` or `unix://` URL and watch the socket.
+        """Listen at a URL and watch the socket; a datagram socket is bound to the address.
 
         Port 0 lets the system choose one, which `getsockname()` tells. A file left at a UNIX
         path by a server that has gone is replaced.
 
         Args:
-            url: where to listen.
+            url: where to listen; as for `connect()`.
             backlog: how many connections may wait to be accepted.
             options: as for `add()`; what is accepted inherits them.
 
@@ -316,47 +404,147 @@ class EventMux:
         """
         sock = sockets.listen(parse_url(url), backlog)
         try:
-            self.add(sock, listen=True, **options)
+            self.add(sock, **options)
         except BaseException:
             sock.close()
             raise
         return sock
 
+    def set(self, fh: Handle, *, buffered: Buffer | None) -> None:
+        """Cut what arrives on a stream in another way, or not at all.
+
+        It applies to what is incomplete already, but not to records that were in the same read
+        as the last one and are complete: those are in the queue.
+
+        Raises:
+            KeyError: the handle is not watched.
+            TypeError: it is no stream, or `buffered` is no buffer.
+        """
+        stream = self._stream(fh)
+        _check_buffer(buffered)
+        if not stream.closing:
+            stream.set_buffer(buffered)
+            self._poller.arm(stream)
+
+    def recvdata(self, fh: Handle, size: int) -> None:
+        """Let the next `Read` be the body behind a head that `HTTP(header_only=True)` gave.
+
+        Until it is called for a head, nothing is read from the handle; size 0 says that there
+        is no body.
+
+        Raises:
+            KeyError: the handle is not watched.
+            TypeError: it has no buffer that waits for a size.
+            ValueError: no head waits for its body, or the size is not an int of 0 or more.
+        """
+        stream = self._stream(fh)
+        stream.expect(size)
+        self._poller.arm(stream)
+
+    def want_read(self, fh: Handle, wanted: bool) -> None:
+        """Read from a handle, or report `CanRead` and `Accepting`, or stop it for a while.
+
+        Raises:
+            KeyError: the handle is not watched.
+        """
+        channel = self._channel(fh)
+        channel.muted = channel.muted & ~PAUSED if wanted else channel.muted | PAUSED
+        self._poller.arm(channel)
+
+    def want_write(self, fh: Handle, wanted: bool) -> None:
+        """Report `CanWrite` for a handle with `manual_write`, or stop it for a while.
+
+        Raises:
+            KeyError: the handle is not watched.
+            ValueError: it has no `manual_write`: `send()` does the writing.
+        """
+        channel = self._channel(fh)
+        if not channel.options.manual_write:
+            raise ValueError(f"{fh!r} has no manual_write")
+        channel.write_off = not wanted
+        self._poller.arm(channel)
+
+    # Output
+
     def send(self, fh: Handle, *data: bytes, later: bool = False) -> int:
-        """Queue bytes for a stream and send at once what the kernel takes.
+        """Queue bytes for a stream, or packets, and send at once what the kernel takes.
 
         Args:
-            fh: the stream.
-            data: one after the other, as one stream of bytes.
+            fh: the handle.
+            data: one after the other, as one stream of bytes; or each one packet.
             later: do not send yet, but when `mux()` is about to wait: many small pieces then
                 cost one system call. A plain `send()` to the same handle sends them too.
 
         Returns:
-            How many bytes are in the queue now. After `close()` the data is ignored.
+            How many bytes, or packets, are in the queue now. After `close()` the data is
+            ignored.
 
         Raises:
             KeyError: the handle is not watched.
-            TypeError: something is not bytes, or the handle is a listener.
+            TypeError: something is not bytes, or the handle takes none.
+            ValueError: an empty packet for a connection of packets.
         """
-        stream = self._stream(fh)
-        stream.queue(data)
-        if stream.closing:
-            self._send_behind_closing(stream)
-        elif not later:
-            stream.flush()
-            self._poller.arm(stream)
-        elif not stream.unflushed and not stream.armed & EVENT_WRITE:
-            stream.unflushed = True
-            self._unflushed.append(stream)
-        return stream.unsent
+        channel = self._channel(fh)
+        channel.queue(data)
+        return self._send_queued(channel, data, later)
 
-    def _send_behind_closing(self, stream: Stream) -> None:
-        """Send to a peer that has finished its side. What does not go at once puts `Closed` off."""
-        stream.flush()
-        if stream.unsent and stream.closed is not None:
-            self._queue.remove(stream.closed)
-            stream.closed = None
-        self._poller.arm(stream)
+    def sendto(self, fh: Handle, address: Address, *data: bytes) -> int:
+        """Queue packets for an address, and send at once what the kernel takes.
+
+        Args:
+            fh: a datagram socket.
+            address: as the `socket` module has it; a host must be numeric, since looking up a
+                name could block.
+            data: each one packet, which may be empty.
+
+        Returns:
+            How many packets are in the queue now. After `close()` the data is ignored.
+
+        Raises:
+            KeyError: the handle is not watched.
+            TypeError: something is not bytes, the handle has no addresses, or the address is of
+                the wrong kind.
+            ValueError: the address is out of range, or has a name.
+        """
+        channel = self._channel(fh)
+        if channel.kind != "dgram" or not isinstance(channel.port, socket.socket):
+            raise TypeError(f"cannot send on {fh!r} to an address: it is no datagram socket")
+        sockets.check_address(channel.port, address)
+        channel.queue(data, address)
+        return self._send_queued(channel, data, later=False)
+
+    def _send_queued(self, channel: Channel, data: tuple[bytes, ...], later: bool) -> int:
+        if self._trace is not None:
+            self._trace.sent(channel.fd, data)
+        limit = channel.options.max_outbuffer
+        is_over = limit is not None and channel.unsent > limit
+        if channel.closing or is_over or not later:
+            channel.flush()
+            if limit is not None and channel.unsent > limit:
+                channel.fail(OutputOverflow(channel.unsent, limit))
+            elif channel.closing:
+                self._put_off_closed(channel)
+            self._poller.arm(channel)
+        elif not channel.unflushed and not channel.armed & EVENT_WRITE:
+            channel.unflushed = True
+            self._unflushed.append(channel)
+        return channel.unsent
+
+    def _put_off_closed(self, channel: Channel) -> None:
+        """What is sent to a peer that has finished, and does not go at once, comes before that."""
+        if channel.unsent and channel.closed is not None:
+            self._queue.remove(channel.closed)
+            channel.closed = None
+
+    def buflen(self, fh: Handle) -> int:
+        """Return how many bytes, or packets, are queued for output.
+
+        Raises:
+            KeyError: the handle is not watched.
+        """
+        return self._channel(fh).unsent
+
+    # Letting go of handles
 
     def close(self, fh: Handle) -> None:
         """Close a handle in order: `Closing` comes, the output queue is sent, `Closed` comes.
@@ -378,7 +566,7 @@ class EventMux:
         """
         channel = self._channel(fh)
         self._forget(channel)
-        channel.fh.close()
+        self._shut(channel)
         closed = Closed(fh, channel.missing, channel.reason if reason is None else reason)
         self._queue.push_last(closed)
 
@@ -392,37 +580,67 @@ class EventMux:
         """
         channel = self._channel(fh)
         self._forget(channel)
-        channel.restore()
+        channel.release()
         self._queue.remove_of(fh)
 
     def _forget(self, channel: Channel) -> None:
-        if isinstance(channel, Stream):
-            channel.unflushed = False
-        del self._channels[channel.fh]
-        self._poller.disarm(channel)
+        self._table.forget(channel)
+        if isinstance(channel.fh, EventMux):
+            self._nested.remove(channel.fh)
 
-    def buflen(self, fh: Handle) -> int:
-        """Return how many bytes are queued for output.
+    def _shut(self, channel: Channel) -> None:
+        if isinstance(channel.fh, EventMux):
+            channel.release()  # what it watches is the program's affair
+        else:
+            channel.shut()
 
-        Raises:
-            KeyError: the handle is not watched.
-        """
-        return self._channel(fh).unsent
+    # What is known about handles
 
-    def meta(self, fh: Handle, value: object = _UNSET) -> Any:
+    def meta(self, fh: Any, value: Any = _UNSET) -> Any:
         """Return what the program has stored for a handle, after storing `value` if given.
 
+        Instead of a handle it may be the `id` of a `Read`, that is, anything that can be a key
+        and is neither an int nor has `fileno()`: then nothing stored is None, storing None
+        forgets it, and it is the program that decides when.
+
         Raises:
             KeyError: the handle is not watched.
         """
-        channel = self._channel(fh)
+        channel = self._channels.get(fh)
+        if channel is None:
+            if isinstance(fh, int) or hasattr(fh, "fileno"):
+                raise KeyError(f"{fh!r} is not watched")
+            return self._session(fh, value)
         if value is not _UNSET:
             channel.meta = value
         return channel.meta
 
+    def _session(self, key: object, value: object) -> object:
+        if value is None:
+            self._sessions.pop(key, None)
+        elif value is not _UNSET:
+            self._sessions[key] = value
+        return self._sessions.get(key)
+
     def handles(self) -> list[Handle]:
         """Return the handles that are watched."""
         return list(self._channels)
+
+    def type(self, fh: Handle) -> str:
+        """Return "stream", "dgram" or "seqpacket".
+
+        Raises:
+            KeyError: the handle is not watched.
+        """
+        return self._channel(fh).kind
+
+    def class_(self, fh: Handle) -> str:
+        """Return "socket", or "other" for pipes, terminals, files and devices.
+
+        Raises:
+            KeyError: the handle is not watched.
+        """
+        return "socket" if self._channel(fh).is_socket else "other"
 
     def _channel(self, fh: Handle) -> Channel:
         try:
@@ -432,9 +650,106 @@ class EventMux:
 
     def _stream(self, fh: Handle) -> Stream:
         channel = self._channel(fh)
-        if not isinstance(channel, Stream):
-            raise TypeError(f"cannot send on {fh!r}: it is a listener")
+        if not isinstance(channel, Stream) or channel.kind != "stream":
+            raise TypeError(f"{fh!r} is no stream of bytes")
         return channel
+
+    # What else can be watched
+
+    def timer(self, seconds: float, data: object = None, *, repeat: bool = False) -> Watch:
+        """Have a `Timer` event with `data` after so many seconds, or every so many.
+
+        A timer that repeats keeps its beat; what the program was too busy for is left out.
+
+        Returns:
+            What can be cancelled.
+
+        Raises:
+            ValueError: `seconds` is negative, or 0 with `repeat`.
+        """
+        if not 0 <= seconds < float("inf") or (repeat and not seconds):
+            least = "more than 0" if repeat else "0 or more"
+            raise ValueError(f"seconds is {seconds!r}, must be {least}")
+        return self._watches.timer(seconds, data, repeat)
+
+    def signal(self, *signums: int) -> Watch:
+        """Have a `Signal` event when one of the signals arrives, instead of what it did before.
+
+        Signals that arrive before the last is handed out count in one event. A handler of the
+        program's own is still called, other than Python's own for Ctrl-C; the handlers of
+        before are back when the watch is cancelled, or the mux ends.
+
+        Returns:
+            What can be cancelled.
+
+        Raises:
+            ValueError: there is no such signal, none is given, or this is not the main thread.
+            OSError: the signal cannot be caught.
+        """
+        if not signums:
+            raise ValueError("no signal is given")
+        return self._watches.signal(signums)
+
+    def child(self, process: Any) -> Watch:
+        """Have a `Child` event when a child process ends. It is waited for, and leaves no zombie.
+
+        Args:
+            process: a `subprocess.Popen`, whose `returncode` is then set, or a pid.
+
+        Returns:
+            What can be cancelled.
+
+        Raises:
+            TypeError: it is neither.
+            ChildProcessError: the pid is of no child of this process.
+        """
+        return self._watches.child(process)
+
+    # Looking on
+
+    def trace(self, logger: logging.Logger | None) -> None:
+        """Log each event that is handed out and all that is sent, at level DEBUG; None stops it."""
+        self._trace = None if logger is None else Trace(logger)
+
+    # A forked process
+
+    def _abandon(self) -> None:
+        """Refuse everything until `after_fork()`: this is a forked child."""
+        if self._inherited is not None:
+            return
+        self._inherited = self._channels
+        if self._is_closed:
+            return
+        self._unflushed = []
+        refusal: Any = Refusal(
+            f"this mux belongs to the parent, process {os.getppid()}: call after_fork() first"
+        )
+        self._channels = self._table.channels = refusal
+        self._queue.clear()
+        self._timers.clear()
+        self._poller.close(refusal)
+        self._watches.abandon()
+
+    def after_fork(self, *, keep: Iterable[Handle] = ()) -> None:
+        """Start with nothing watched, in a child process that was forked.
+
+        Until it is called there, all methods refuse. The child's copies of the handles are
+        closed, which the parent does not notice; those in `keep` are left open. A selector of
+        the program's own is replaced by a new one of its class.
+
+        Raises:
+            RuntimeError: this is not a forked child.
+        """
+        if self._inherited is None:
+            raise RuntimeError("after_fork() is for the child of a fork")
+        self._close_inherited(tuple(keep))
+        self._begin(self._poller.new_selector())
+
+    def _close_inherited(self, keep: Collection[Handle]) -> None:
+        for fh, channel in (self._inherited or {}).items():
+            if fh not in keep and not isinstance(fh, EventMux):
+                channel.port.close()  # as it is: O_NONBLOCK is the parent's, too
+        self._inherited = {}
 
     # The end
 
@@ -442,20 +757,24 @@ class EventMux:
         """Return the mux itself."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """Send what can be sent without waiting, close all handles and the selector."""
+    def __exit__(self, *exception: object) -> None:
+        """Send what can be sent without waiting, close all handles and the selector.
+
+        After that the mux refuses to wait and to watch: RuntimeError.
+        """
+        if self._inherited is not None:
+            self._close_inherited(())
+        if self._is_closed or self._inherited is not None:
+            return
         for channel in list(self._channels.values()):
-            if isinstance(channel, Stream):
-                channel.flush()
+            channel.flush()
             self._forget(channel)
-            channel.fh.close()
+            self._shut(channel)
+        self._watches.close()
         self._queue.clear()
-        self._poller.close()
+        refusal: Any = Refusal("this mux is closed")
+        self._poller.close(refusal)
+        self._is_closed = True
 
 
 def _lowest(timeouts: tuple[float | None, ...]) -> float | None:
@@ -468,14 +787,32 @@ def _lowest(timeouts: tuple[float | None, ...]) -> float | None:
     return min(given)
 
 
-def _copy(meta: object) -> object:
-    """Return a shallow copy; of what cannot be copied, such as a lock, the thing itself."""
-    try:
-        return copy.copy(meta)
-    except Exception:  # noqa: BLE001  # a copy method of the program's may raise anything
-        return meta
+def _sooner(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return min(one, other)
 
 
-def _check_positive(name: str, value: int) -> None:
-    if type(value) is not int or value < 1:
-        raise ValueError(f"{name} is {value!r}, must be a positive int")
+def _check_events(events: tuple[Event, ...]) -> None:
+    for event in events:
+        if not isinstance(event, Event):
+            raise TypeError(f"cannot queue {type(event).__name__}, only events")
+
+
+def _checked(options: ChannelOptions) -> ChannelOptions:
+    for name in ("read_size", "reads_per_turn", "high_water", "max_outbuffer"):
+        value = getattr(options, name)
+        optional = name in ("high_water", "max_outbuffer")
+        if not (optional and value is None) and (type(value) is not int or value < 1):
+            raise ValueError(f"{name} is {value!r}, must be a positive int")
+    _check_buffer(options.buffered)
+    if options.meta_handler is not None and not callable(options.meta_handler):
+        raise TypeError(f"meta_handler is {options.meta_handler!r}, must be callable")
+    return options
+
+
+def _check_buffer(buffered: object) -> None:
+    if buffered is not None and (
+        isinstance(buffered, type) or not callable(getattr(buffered, "fresh", None))
+    ):
+        raise TypeError(f"buffered is {buffered!r}, must be a buffer such as Split()")

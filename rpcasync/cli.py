@@ -135,9 +135,11 @@ def _listen(options: argparse.Namespace) -> int:
 
 def _check_url(url: str) -> None:
     try:
-        parse_url(url)
+        scheme = parse_url(url).scheme
     except URLError as error:
         raise _Failure(error, 2) from None
+    if scheme not in ("tcp", "unix"):
+        raise _Failure(f"cannot listen on {url}: expected tcp:// or unix://", 2)
 
 
 def _listen_on(url: str) -> socket.socket:

@@ -32,7 +32,7 @@ from rpcasync.framing import DEFAULT_MAX_PACKET
 from rpcasync.messages import Id, Result, as_text
 from rpcasync.protocol import ClientProtocol
 from rpcasync.signatures import signature_of
-from rpcasync.urls import ChildSocket, url_connect, url_disconnect
+from rpcasync.urls import ChildSocket, check_stream, url_connect, url_disconnect
 
 __all__ = ["Call", "Client", "Reply"]
 
@@ -392,6 +392,7 @@ def _open(mux: EventMux, server: str | socket.socket, args: tuple[str, ...]) -> 
         sock = url_connect(server, *args)
     else:
         sock = server
+        check_stream(sock)
     try:
         mux.add(sock)
     except BaseException:

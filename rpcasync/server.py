@@ -24,7 +24,7 @@ from rpcasync.framing import DEFAULT_MAX_PACKET, LengthPrefix
 from rpcasync.messages import Id, Request
 from rpcasync.procedures import Namespace, Procedure
 from rpcasync.protocol import ServerProtocol
-from rpcasync.urls import url_listen
+from rpcasync.urls import check_stream, url_listen
 
 __all__ = ["Server"]
 
@@ -129,6 +129,7 @@ class Server:
             TypeError: it is no stream socket.
             ValueError: the mux watches it already, or it is a listener.
         """
+        check_stream(sock)
         self._mux.add(sock, listen=False, high_water=_HIGH_WATER)
         self._add_client(sock, _name(sock))
 
@@ -144,6 +145,7 @@ class Server:
             TypeError: it is no stream socket.
             ValueError: the mux watches it already, or it does not listen.
         """
+        check_stream(sock)
         self._mux.add(sock, listen=True, high_water=_HIGH_WATER)
         self._listeners.add(sock)
 

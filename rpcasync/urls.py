@@ -21,7 +21,14 @@ from eventmux import sockets
 from eventmux.errors import URLError
 from eventmux.urls import Endpoint, parse_url
 
-__all__ = ["FDS_VARIABLE", "ChildSocket", "url_connect", "url_disconnect", "url_listen"]
+__all__ = [
+    "FDS_VARIABLE",
+    "ChildSocket",
+    "check_stream",
+    "url_connect",
+    "url_disconnect",
+    "url_listen",
+]
 
 FDS_VARIABLE = "RPCASYNC_FDS"
 
@@ -129,7 +136,15 @@ def url_listen(url: str) -> socket.socket:
         URLError: the URL is not understood.
         OSError: the address is in use, the name is unknown, permission is missing...
     """
+    if url.partition("://")[0] not in ("tcp", "unix"):  # the only ones with streams of bytes
+        raise URLError(f"cannot parse {url!r}: expected tcp:// or unix://")
     return sockets.listen(parse_url(url))
+
+
+def check_stream(sock: object) -> None:
+    """Raise TypeError for what is no stream socket: packets of RPC need one."""
+    if not isinstance(sock, socket.socket) or sock.type != socket.SOCK_STREAM:
+        raise TypeError(f"cannot watch {sock!r}: not a stream socket")
 
 
 def url_disconnect(sock: socket.socket, grace: float = 5.0) -> int | None:

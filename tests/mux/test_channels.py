@@ -3,13 +3,16 @@
 import errno
 import os
 import socket
+from selectors import EVENT_READ, EVENT_WRITE
 
 import pytest
 from support.fakes import ScriptedSocket
 from support.pump import kinds
 
 from eventmux import BufferOverflow, MalformedRecord
-from eventmux._channels import EVENT_READ, EVENT_WRITE, Listener, Stream, StreamOptions
+from eventmux._channels import ChannelOptions
+from eventmux._listeners import Listener
+from eventmux._streams import Stream
 from eventmux.buffers import Size, Split
 
 BOTH = EVENT_READ | EVENT_WRITE
@@ -26,8 +29,8 @@ def broken_pipe():
 def make(sock, *, ready=True, read_size=100, reads_per_turn=10, **options):
     """Return a stream over the socket, and the list that its events go to."""
     events = []
-    options = StreamOptions(read_size, reads_per_turn, **options)
-    return Stream(sock, events.append, options, None, ready=ready), events
+    options = ChannelOptions(read_size, reads_per_turn, **options)
+    return Stream(sock, sock, events.append, options, None, ready=ready), events
 
 
 def data_of(events, kind="read"):
@@ -576,12 +579,12 @@ def test_a_connection_that_is_refused_after_close():
     assert stream.wanted == 0
 
 
-def test_restore_gives_back_the_timeout():
+def test_release_gives_back_the_timeout():
     sock = ScriptedSocket()
     sock.settimeout(2.5)
     stream, _ = make(sock)
     assert sock.gettimeout() == 0.0
-    stream.restore()
+    stream.release()
     assert sock.gettimeout() == 2.5
 
 
@@ -600,28 +603,25 @@ def test_each_stream_has_a_buffer_of_its_own():
 
 
 def listening(*accept):
-    """Return a listener, its events, what it handed over and how often it gave up."""
-    events, adopted, exhausted = [], [], []
+    """Return a listener, its events, what it handed over and the pauses it asked for."""
+    events, adopted, pauses = [], [], []
     sock = ScriptedSocket(accept=accept, fd=5)
     listener = Listener(
-        sock,
-        events.append,
-        StreamOptions(100, 10),
-        "meta",
+        *(sock, sock, events.append, ChannelOptions(100, 10), "meta"),
         adopt=lambda which, sock: adopted.append((which, sock)),
-        exhausted=exhausted.append,
+        defer=lambda which, seconds: pauses.append((which, seconds)),
     )
-    return listener, events, adopted, exhausted
+    return listener, events, adopted, pauses
 
 
 def test_a_listener_accepts_all_that_wait():
     ones = [ScriptedSocket(fd=number, family=socket.AF_INET) for number in range(10, 13)]
-    listener, events, adopted, exhausted = listening(
+    listener, events, adopted, pauses = listening(
         *[(one, ("127.0.0.1", one.fileno())) for one in ones]
     )
     listener.readable()
     assert adopted == [(listener, one) for one in ones]
-    assert exhausted == []
+    assert pauses == []
     assert kinds(events) == ["connect"] * 3
     assert [event.fh for event in events] == ones
     assert [event.address for event in events] == [("127.0.0.1", port) for port in (10, 11, 12)]
@@ -637,10 +637,10 @@ def test_a_listener_does_not_keep_the_turn():
 
 def test_a_connection_that_was_given_up_is_passed_over():
     sock = ScriptedSocket()
-    listener, events, _, exhausted = listening(OSError(errno.ECONNABORTED, "gone"), (sock, ""))
+    listener, events, _, pauses = listening(OSError(errno.ECONNABORTED, "gone"), (sock, ""))
     listener.readable()
     assert [event.fh for event in events] == [sock]
-    assert exhausted == []
+    assert pauses == []
 
 
 @pytest.mark.parametrize(
@@ -650,10 +650,10 @@ def test_a_connection_that_was_given_up_is_passed_over():
 def test_the_network_error_of_one_connection_does_not_stop_the_others(name):
     # accept(2): Linux hands out errors that are pending on the new socket, to be treated as EAGAIN.
     sock = ScriptedSocket()
-    listener, events, _, exhausted = listening(OSError(getattr(errno, name), name), (sock, ""))
+    listener, events, _, pauses = listening(OSError(getattr(errno, name), name), (sock, ""))
     listener.readable()
-    assert exhausted == []
-    assert not listener.paused
+    assert pauses == []
+    assert listener.wanted == EVENT_READ
     listener.readable()
     assert sock in [event.fh for event in events]
 
@@ -669,14 +669,13 @@ def test_a_network_error_that_stays_does_not_hang(number):
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])
 def test_a_listener_without_descriptors_pauses(number):
     failure = OSError(number, os.strerror(number))
-    listener, events, adopted, exhausted = listening(failure)
+    listener, events, adopted, pauses = listening(failure)
     listener.readable()
     assert kinds(events) == ["error"]
     assert events[0].fh is listener.fh
     assert (events[0].errno, events[0].error) == (number, os.strerror(number))
     assert events[0].exception is failure
-    assert exhausted == [listener]
-    assert listener.paused
+    assert [which for which, _ in pauses] == [listener]
     assert listener.wanted == 0
     assert adopted == []
 

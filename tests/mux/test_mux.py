@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import pytest
-from support.fakes import ClockedSelector, FakeClock, RefusingSelector, WouldWaitForEver
-from support.pump import PATIENCE, drain, kinds, take, until
+from support.fakes import RefusingSelector, WouldWaitForEver
+from support.pump import PATIENCE, SELECTORS, drain, kinds, receive, take, until
 
 from eventmux import (
     BufferOverflow,
@@ -38,58 +38,7 @@ from eventmux import (
 )
 from eventmux.buffers import Size, Split
 
-SELECTORS = [
-    getattr(selectors, name)
-    for name in ("DefaultSelector", "PollSelector", "SelectSelector")
-    if hasattr(selectors, name)
-]
 HUGE = b"x" * 3_000_000  # more than a kernel buffers
-
-
-@pytest.fixture(params=SELECTORS, ids=lambda kind: kind.__name__)
-def mux(request):
-    with EventMux(selector=request.param()) as mux:
-        yield mux
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture
-def selector(clock):
-    return ClockedSelector(clock)
-
-
-@pytest.fixture
-def timed(clock, selector):
-    """A mux on a fake clock: it never waits, and waiting for ever is an error."""
-    with EventMux(selector=selector, clock=clock) as mux:
-        yield mux
-
-
-@pytest.fixture
-def pair():
-    """Make socketpairs; the test owns both ends."""
-    with contextlib.ExitStack() as stack:
-
-        def make():
-            one, two = socket.socketpair()
-            stack.enter_context(one)
-            stack.enter_context(two)
-            return one, two
-
-        yield make
-
-
-@pytest.fixture
-def watched(mux, pair):
-    """A handle that is up, and the peer's end."""
-    fh, peer = pair()
-    mux.add(fh)
-    assert mux.mux(PATIENCE) == Ready(fh)
-    return fh, peer
 
 
 def url_of(listener):
@@ -109,16 +58,6 @@ def reset(sock):
     """Close a TCP socket so that the peer gets a reset."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
-
-
-def receive(sock):
-    """Read all that is there now, or until the end."""
-    sock.setblocking(False)
-    data = b""
-    with contextlib.suppress(BlockingIOError):
-        while chunk := sock.recv(1_000_000):
-            data += chunk
-    return data
 
 
 def exchange(mux, fh, peer):
@@ -286,7 +225,13 @@ def test_a_path_that_cannot_be_one(mux):
 
 def resolve_to(monkeypatch, *addresses):
     entries = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address) for address in addresses]
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: entries)
+
+    def getaddrinfo(host, *_, flags=0, **__):
+        if flags & socket.AI_NUMERICHOST:
+            raise socket.gaierror(socket.EAI_NONAME, f"{host} is a name")
+        return entries
+
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
 
 
 @pytest.mark.parametrize("refused", [1, 3])
@@ -1229,7 +1174,7 @@ def test_waiting_is_not_a_busy_loop(timed, clock, selector, pair):
     del selector.timeouts[:]
     assert timed.mux(60) == Timeout()
     assert clock.now == 1060
-    assert len(selector.timeouts) == 1
+    assert len(selector.timeouts) == 2  # once it looks after handles that were closed meanwhile
 
 
 # Listeners without descriptors
@@ -1307,7 +1252,7 @@ def test_a_paused_listener_can_go(timed, clock, selector, method):
         getattr(timed, method)(listener)
         drain(timed)
         assert timed.mux() is None
-        assert not selector.get_map()
+        assert len(selector.get_map()) == 1  # the mux's own bell
     listener.close()
     assert clock.now == 1000
 
@@ -1544,19 +1489,11 @@ def test_adding_a_descriptor_twice_is_refused(mux, watched):
     assert mux.mux() == Read(fh, b"hello")
 
 
-@pytest.mark.parametrize("wrong", [None, "socket", 5, object(), b""])
-def test_only_stream_sockets_can_be_added(mux, wrong):
-    with pytest.raises(TypeError, match="cannot watch .*: not a stream socket"):
+@pytest.mark.parametrize("wrong", [None, "socket", True, 5.0, object(), b""])
+def test_only_handles_can_be_added(mux, wrong):
+    with pytest.raises(TypeError, match="cannot watch"):
         mux.add(wrong)
     assert mux.handles() == []
-
-
-def test_a_datagram_socket_is_not_one(mux):
-    with (
-        socket.socket(type=socket.SOCK_DGRAM) as sock,
-        pytest.raises(TypeError, match="not a stream socket"),
-    ):
-        mux.add(sock)
 
 
 def test_a_closed_socket_is_not_one(mux):
@@ -1585,7 +1522,7 @@ def assert_untouched(mux, fh):
     assert mux.mux(PATIENCE) == Ready(fh)
 
 
-@pytest.mark.parametrize("option", ["buffer", "timeout", "typ"])
+@pytest.mark.parametrize("option", ["buffer", "time", "typ"])
 def test_an_unknown_option_is_refused(mux, pair, option):
     fh, _ = pair()
     with pytest.raises(TypeError, match=option):
@@ -1618,8 +1555,8 @@ def test_what_is_no_buffer_is_refused_before_anybody_connects(mux, wrong):
 
 def test_what_the_selector_refuses_is_not_added(pair):
     selector = RefusingSelector()
-    selector.refuse = OSError(errno.ENOSPC, "No space left on device")
     with EventMux(selector=selector) as mux:
+        selector.refuse = OSError(errno.ENOSPC, "No space left on device")
         fh, _ = pair()
         with pytest.raises(OSError, match="No space left"):
             mux.add(fh)

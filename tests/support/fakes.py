@@ -13,22 +13,30 @@ from collections import deque
 
 
 class ScriptedSocket:
-    """A stream socket that follows scripts instead of a network.
+    """A socket that follows scripts instead of a network.
 
     Args:
-        recv: what `recv()` meets in turn: bytes, `b""` for the end of the stream, or an
-            exception to raise. Afterwards there is nothing to read.
+        recv: what `recv()` and `recvmsg()` meet in turn: bytes, `b""` for the end of the stream,
+            or an exception to raise. Afterwards there is nothing to read.
         send: how many bytes each `send()` takes, or an exception to raise. Afterwards all is
-            taken, or nothing if `full` is true.
+            taken, or nothing if `full` is true. A socket of packets takes each one whole.
         accept: what `accept()` meets in turn: a pair of socket and address, or an exception.
         error: what `SO_ERROR` says, once.
     """
 
-    type = socket.SOCK_STREAM
-
     def __init__(
-        self, *, recv=(), send=(), accept=(), error=0, full=False, family=socket.AF_UNIX, fd=99
+        self,
+        *,
+        recv=(),
+        send=(),
+        accept=(),
+        error=0,
+        full=False,
+        kind=socket.SOCK_STREAM,
+        family=socket.AF_UNIX,
+        fd=99,
     ):
+        self.type = kind
         self.family = family
         self.incoming = deque(recv)
         self.takes = deque(send)
@@ -36,6 +44,7 @@ class ScriptedSocket:
         self.error = error
         self.full = full
         self.sent = bytearray()
+        self.packets = []  # what was sent, one by one
         self.calls = []  # the names of the system calls that were made
         self.closed = False
         self._fd = fd
@@ -64,17 +73,26 @@ class ScriptedSocket:
 
     def recv(self, size):
         self.calls.append("recv")
+        step = self._next()
+        if len(step) > size and self.type == socket.SOCK_STREAM:
+            self.incoming.appendleft(step[size:])
+        return step[:size]
+
+    def recvmsg(self, size):
+        self.calls.append("recvmsg")
+        step = self._next()
+        return step[:size], [], socket.MSG_TRUNC if len(step) > size else 0, None
+
+    def _next(self):
         if not self.incoming:
             raise BlockingIOError
         step = self.incoming[0]
-        if step == b"":
-            return b""
+        if step == b"" and self.type != socket.SOCK_DGRAM:
+            return b""  # for ever
         self.incoming.popleft()
         if isinstance(step, BaseException):
             raise step
-        if len(step) > size:
-            self.incoming.appendleft(step[size:])
-        return step[:size]
+        return step
 
     def send(self, data):
         self.calls.append("send")
@@ -87,6 +105,7 @@ class ScriptedSocket:
         if isinstance(step, BaseException):
             raise step
         self.sent += bytes(data[:step])
+        self.packets.append(bytes(data[:step]))
         return min(step, len(data))
 
     def accept(self):

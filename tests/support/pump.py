@@ -4,9 +4,17 @@
 are on their way already.
 """
 
+import contextlib
+import selectors
+
 from eventmux import Timeout
 
 PATIENCE = 10
+SELECTORS = [
+    getattr(selectors, name)
+    for name in ("DefaultSelector", "PollSelector", "SelectSelector")
+    if hasattr(selectors, name)
+]
 
 
 def kinds(events):
@@ -51,3 +59,13 @@ def take(mux, count):
         assert not isinstance(event, Timeout), f"only {kinds(events)}"
         events.append(event)
     return events
+
+
+def receive(sock):
+    """Read all that is there now, or until the end."""
+    sock.setblocking(False)
+    data = b""
+    with contextlib.suppress(BlockingIOError):
+        while chunk := sock.recv(1_000_000):
+            data += chunk
+    return data

@@ -1,0 +1,107 @@
+"""What comes from outside the mux's own thread: events, and a bell that wakes a waiting mux.
+
+A thread that posts, and a signal handler, put a note into a deque and ring; the poller waits for
+the bell, and the mux deals with the notes in a turn of its own.
+
+This file knows nothing of what is posted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections import deque
+from collections.abc import Callable
+from selectors import EVENT_READ
+
+from eventmux.events import Event
+
+__all__ = ["Internal", "Mailbox"]
+
+
+class Internal:
+    """What the poller needs of something of the mux's own, which only ever becomes readable."""
+
+    __slots__ = ("armed", "armed_fd", "fd", "muted")
+    fh = None
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.armed = 0
+        self.armed_fd = -1
+        self.muted = 0
+
+    @property
+    def wanted(self) -> int:
+        """The readiness to wait for."""
+        return EVENT_READ if self.fd >= 0 else 0
+
+    def writable(self) -> None:
+        """Do nothing: it never wants to write."""
+
+    def fail(self, error: OSError) -> None:
+        """Raise: without it the mux does not work."""
+        raise error
+
+
+class Mailbox(Internal):
+    """Events from other threads, and a bell that wakes the mux."""
+
+    __slots__ = ("_bell", "_is_closed", "_lock", "_posted", "_rope", "is_rung")
+
+    def __init__(self) -> None:
+        self._bell, self._rope = socket.socketpair()
+        for end in (self._bell, self._rope):
+            end.setblocking(False)
+        # A signal handler may ring while its own thread is ringing.
+        self._lock = threading.RLock()
+        self._posted: deque[Event | Callable[[], None]] = deque()
+        self._is_closed = False
+        self.is_rung = False
+        super().__init__(self._bell.fileno())
+
+    def __len__(self) -> int:
+        """Return how much was posted and not taken."""
+        return len(self._posted)
+
+    def post(self, *posted: Event | Callable[[], None]) -> None:
+        """Leave events, or what the mux is to do, and wake the mux; from any thread."""
+        with self._lock:
+            if not self._is_closed:  # else it would stay in memory
+                self._posted.extend(posted)
+                self.ring()
+
+    def ring(self) -> None:
+        """Wake the mux."""
+        with self._lock, contextlib.suppress(OSError):  # it rings already, or the mux is closed
+            self._rope.send(b"\0")
+
+    def readable(self) -> None:
+        """Silence the bell."""
+        self.is_rung = True
+        with contextlib.suppress(BlockingIOError):
+            self._bell.recv(4096)  # once: others may ring faster than this one reads
+
+    def take(self) -> list[Event | Callable[[], None]]:
+        """Return what was posted. What comes meanwhile is left, and rings for itself."""
+        self.is_rung = False
+        return [self._posted.popleft() for _ in range(len(self._posted))]
+
+    def close(self) -> None:
+        """Close the bell; ringing does nothing any more."""
+        with self._lock:
+            self._is_closed = True
+            self._posted.clear()
+            self._bell.close()
+            self._rope.close()
+
+    def __del__(self) -> None:
+        """Close the bell of a mux that was let go without its end: it is no leak of the program."""
+        self._bell.close()
+        self._rope.close()
+
+    def abandon(self) -> None:
+        """Let go of a bell that a forked child shares with its parent."""
+        self._lock = threading.RLock()  # a thread that is not here any more may have had it
+        self.close()

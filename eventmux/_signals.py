@@ -1,0 +1,97 @@
+"""Signals: handlers that make a note, and the handlers of before.
+
+This file queues no events and waits for nothing: it is told how to wake whoever does.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections import Counter, deque
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+__all__ = ["Signals"]
+
+
+class _Hook:
+    """A signal handler that makes a note, and calls the program's own handler if there is one.
+
+    Python's own answer to SIGINT, and the system's to any signal, are replaced while the signal
+    is watched: to be told instead is the point. A hook that another handler was put over cannot
+    be taken out; it stays, and only passes on.
+    """
+
+    def __init__(self, note: Callable[[int], None]) -> None:
+        self.note: Callable[[int], None] | None = note
+        self.previous: Any = None
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        previous = self.handler_before()
+        if self.note is not None:
+            self.note(signum)
+            if previous is signal.default_int_handler:
+                return
+        if callable(previous):
+            previous(signum, frame)
+
+    def handler_before(self) -> Any:
+        """Return what was there before, without the hooks that only pass on."""
+        previous = self.previous
+        while isinstance(previous, _Hook) and previous.note is None:
+            previous = previous.previous
+        return previous
+
+
+class Signals:
+    """The signals that are watched."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
+        self._arrived: deque[int] = deque()
+        self._hooks: dict[int, _Hook] = {}
+        self._users: Counter[int] = Counter()
+
+    def add(self, signum: int) -> None:
+        """Watch a signal; once more if it is watched already.
+
+        Raises:
+            ValueError: there is no such signal, or this is not the main thread.
+            OSError: the signal cannot be caught.
+        """
+        if not self._users[signum]:
+            hook = _Hook(self._note)
+            hook.previous = signal.getsignal(signum)
+            signal.signal(signum, hook)
+            self._hooks[signum] = hook
+        self._users[signum] += 1
+
+    def _note(self, signum: int) -> None:
+        self._arrived.append(signum)
+        self._ring()
+
+    def remove(self, signum: int) -> None:
+        """Watch a signal once less; with the last, the handler of before comes back."""
+        self._users[signum] -= 1
+        if self._users[signum]:
+            return
+        hook = self._hooks.pop(signum)
+        hook.note = None
+        for _ in range(len(self._arrived)):  # a handler may append meanwhile
+            arrived = self._arrived.popleft()
+            if arrived != signum:
+                self._arrived.append(arrived)
+        previous = hook.handler_before()
+        if signal.getsignal(signum) is hook:
+            # None is a handler that was not installed by Python, which cannot put it back.
+            signal.signal(signum, signal.SIG_DFL if previous is None else previous)
+
+    def take(self) -> Counter[int]:
+        """Return how often each signal has arrived since the last time."""
+        return Counter(self._arrived.popleft() for _ in range(len(self._arrived)))
+
+    def clear(self) -> None:
+        """Watch nothing any more."""
+        for signum in list(self._hooks):
+            self._users[signum] = 1
+            self.remove(signum)

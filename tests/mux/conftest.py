@@ -1,0 +1,56 @@
+"""What most tests of the mux begin with."""
+
+import contextlib
+import socket
+
+import pytest
+from support.fakes import ClockedSelector, FakeClock
+from support.pump import PATIENCE, SELECTORS
+
+from eventmux import EventMux, Ready
+
+
+@pytest.fixture(params=SELECTORS, ids=lambda kind: kind.__name__)
+def mux(request):
+    with EventMux(selector=request.param()) as mux:
+        yield mux
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def selector(clock):
+    return ClockedSelector(clock)
+
+
+@pytest.fixture
+def timed(clock, selector):
+    """A mux on a fake clock: it never waits, and waiting for ever is an error."""
+    with EventMux(selector=selector, clock=clock) as mux:
+        yield mux
+
+
+@pytest.fixture
+def pair():
+    """Make socketpairs; the test owns both ends."""
+    with contextlib.ExitStack() as stack:
+
+        def make():
+            one, two = socket.socketpair()
+            stack.enter_context(one)
+            stack.enter_context(two)
+            return one, two
+
+        yield make
+
+
+@pytest.fixture
+def watched(mux, pair):
+    """A handle that is up, and the peer's end."""
+    fh, peer = pair()
+    mux.add(fh)
+    assert mux.mux(PATIENCE) == Ready(fh)
+    return fh, peer

@@ -1,0 +1,55 @@
+"""Child processes and descriptors, as tests count them."""
+
+import contextlib
+import gc
+import os
+import signal
+import subprocess
+import sys
+import traceback
+import warnings
+
+from support.pump import PATIENCE
+
+
+def open_descriptors():
+    """Return the descriptors that this process has, and what each one is."""
+    gc.collect()  # what tests before this one left
+    found = {}
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # that of the directory itself
+            found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
+    return found
+
+
+def waiting_child(code="0"):
+    """Start a Python that ends with an exit status once its stdin is closed."""
+    program = f"import sys, os; sys.stdin.read(); os._exit({code})"
+    return subprocess.Popen([sys.executable, "-S", "-E", "-c", program], stdin=subprocess.PIPE)
+
+
+def forked(action):
+    """Run something in a forked child; return what it returned as text, or how it failed.
+
+    The child ends without the clean-up of the parent's tests.
+    """
+    reader, writer = os.pipe()
+    with warnings.catch_warnings():  # newer Pythons warn of forks while there are threads
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if not pid:
+        try:
+            os.close(reader)
+            signal.alarm(PATIENCE)  # ends it should it hang, with no report
+            try:
+                report = repr(action())
+            except BaseException:  # noqa: BLE001
+                report = traceback.format_exc()
+            os.write(writer, report.encode())
+        finally:
+            os._exit(0)
+    os.close(writer)
+    with open(reader, "rb") as pipe:
+        report = pipe.read().decode()
+    os.waitpid(pid, 0)
+    return report
