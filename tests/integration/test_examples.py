@@ -1,27 +1,36 @@
 """The documents tell the truth: their programs are the files, and their commands print that.
 
-In README.md and docs/: a block of Python is an example file, word for word, or a doctest; a block
-of console is run command by command, and what it prints is compared. Ports are replaced by one
-that is free. The line that sets up and tests is left to .ci/run, which runs it.
+In README.md and below docs/: a block of Python is an example file, word for word, or a doctest. A
+block of console is run command by command, and what it prints is compared, where "..." stands
+for anything. A command with " &" behind it runs beside the others; it prints one line when it is
+ready. Ports are replaced by one that is free. The line that sets up and tests is left to .ci/run,
+which runs it.
 """
 
+import dataclasses
 import doctest
+import inspect
+import os
 import re
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+import threading
+from contextlib import ExitStack, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from support.programs import LIMIT, PERL, ROOT, Program, listening, run
+from test_layering import FLOORS
 
 import eventmux.buffers
 import rpcasync.storable
 
 EXAMPLES = {path.relative_to(ROOT): path.read_text() for path in (ROOT / "examples").glob("*.py")}
-DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
 
@@ -55,8 +64,12 @@ def test_commands_print_what_is_shown(path):
                     server = Program(argv(command), cwd=ROOT)
                     stack.callback(server.stop)
                     assert server.wait_for_log("listening on") == shown
+                elif command.endswith(" &"):
+                    server = Program(argv(command[:-2]), cwd=ROOT)
+                    stack.callback(server.stop)
+                    assert server.process.stdout.readline().strip() == shown
                 else:
-                    assert output(command) == shown, command
+                    assert agree(output(command), shown), command
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
@@ -89,6 +102,25 @@ def output(command):
     return (result.stdout + result.stderr).strip("\n")
 
 
+def agree(printed, shown):
+    return doctest.OutputChecker().check_output(shown, printed, doctest.ELLIPSIS)
+
+
+@contextmanager
+def example(name, *arguments, **options):
+    """Run an example beside the test; give the program."""
+    program = Program([sys.executable, "-u", ROOT / "examples" / name, *arguments], **options)
+    try:
+        yield program
+    finally:
+        program.stop()
+
+
+def port_of(program):
+    """Return the port that a program says it listens on."""
+    return int(re.search(r", (\d+)\)", program.process.stdout.readline())[1])
+
+
 def test_every_example_is_named_in_a_document_or_explains_itself():
     texts = "".join(path.read_text() for path in DOCUMENTS)
     for name, text in EXAMPLES.items():
@@ -96,16 +128,252 @@ def test_every_example_is_named_in_a_document_or_explains_itself():
 
 
 def test_the_echo_server():
-    server = Program([sys.executable, ROOT / "examples" / "echo_server.py", "tcp://127.0.0.1:0"])
-    try:
-        port = int(re.search(r", (\d+)\)", server.process.stdout.readline())[1])
+    with example("echo_server.py", "tcp://127.0.0.1:0") as server:
+        port = port_of(server)
         with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as sock:
             sock.sendall(b"hello")
             assert sock.recv(5, socket.MSG_WAITALL) == b"hello"
             assert server.process.stdout.readline().startswith("hello ('127.0.0.1', ")
         assert server.process.stdout.readline() == "goodbye, reason: None\n"
-    finally:
-        server.stop()
+
+
+class Person:
+    """Somebody in the chat."""
+
+    def __init__(self, port, name):
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=LIMIT)
+        self.lines = self.sock.makefile("r")
+        assert self.lines.readline() == "What is your name?\n"
+        self.write(name)
+        assert self.lines.readline() == f"* {name} has come\n"
+
+    def write(self, line):
+        self.sock.sendall(line.encode() + b"\r\n")
+
+    def leave(self):
+        self.lines.close()
+        self.sock.close()
+
+
+def test_the_chat():
+    with example("line_chat.py", "tcp://127.0.0.1:0") as server:
+        port = port_of(server)
+        ann = Person(port, "Ann")
+        bob = Person(port, "Bob")
+        assert ann.lines.readline() == "* Bob has come\n"
+        bob.write("hello")
+        assert ann.lines.readline() == "Bob: hello\n"
+        bob.leave()
+        assert ann.lines.readline() == "* Bob has left\n"
+        eve = Person(port, "Eve")
+        assert ann.lines.readline() == "* Eve has come\n"
+        eve.write("x" * 1000)  # and the "\r" in front of the newline
+        text = "* Eve has left: record of 1001 bytes, limit is 1000\n"
+        assert ann.lines.readline() == text
+        eve.leave()
+        ann.leave()
+
+
+def test_the_chat_drops_who_does_not_read():
+    with example("line_chat.py", "tcp://127.0.0.1:0") as server:
+        port = port_of(server)
+        deaf = Person(port, "Deaf")
+        ann = Person(port, "Ann")
+        writer = threading.Thread(target=write_without_end, args=(ann.sock,))
+        writer.start()
+        said = iter(server.process.stdout.readline, "")
+        left = next(line for line in said if line.startswith("* Deaf has left"))
+        assert left.startswith("* Deaf has left: output queue of ")
+        ann.sock.shutdown(socket.SHUT_RDWR)
+        writer.join()
+        for line in said:  # or the server could not go on
+            if line.startswith("* Ann has left"):
+                break
+        deaf.leave()
+        ann.leave()
+
+
+def write_without_end(sock):
+    try:
+        while True:
+            sock.sendall((b"y" * 999 + b"\n") * 100)
+    except OSError:
+        pass
+
+
+class Pages(BaseHTTPRequestHandler):
+    """Serves /page, /slow (never), and /N, which redirects to /N-1 and at last to /page."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        if self.path == "/slow":
+            self.server.stopped.wait(LIMIT)
+            return
+        number = self.path[1:]
+        if number.isdigit():
+            target = f"/{int(number) - 1}" if int(number) > 1 else "page"
+            self.answer(302, b"elsewhere\n", location=target)
+        elif self.path == "/page?x=1" or self.path == "/page":
+            self.answer(200, b"a page\n")
+        else:
+            self.answer(404, b"no such page\n")
+
+    def answer(self, status, body, **fields):
+        self.send_response(status)
+        for name, value in fields.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def pages():
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Pages)
+    server.stopped = threading.Event()
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://localhost:{server.server_port}"
+    server.stopped.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def http_get(*arguments):
+    result = run(sys.executable, "examples/http_get.py", *arguments)
+    return result.stdout, result.stderr, result.returncode
+
+
+def test_http_get(pages):
+    assert http_get(f"{pages}/page?x=1") == ("a page\n", "", 0)
+    assert http_get(f"{pages}/5") == ("a page\n", "", 0)
+    text = f"{pages}/1: more than 5 redirects\n"
+    assert http_get(f"{pages}/6") == ("", text, 1)
+    text = f"{pages}/none: HTTP/1.1 404 Not Found\n"
+    assert http_get(f"{pages}/none") == ("no such page\n", text, 1)
+
+
+def test_http_get_in_vain(pages):
+    text = f"{pages}/slow: no answer within 0.1 seconds\n"
+    assert http_get(f"{pages}/slow", "0.1") == ("", text, 1)
+    url = f"http://127.0.0.1:{free_port()}/"
+    assert http_get(url) == ("", f"{url}: Connection refused\n", 1)
+    assert http_get("ftp://x/") == ("", "ftp://x/: is no http:// URL\n", 1)
+
+
+def test_udp_ping():
+    with example("udp_ping.py", "serve", "127.0.0.1", "0") as server:
+        port = str(port_of(server))
+        result = run(sys.executable, "examples/udp_ping.py", "localhost", port, "2")
+    one, two, total = result.stdout.splitlines()
+    assert re.fullmatch(r"1: 127\.0\.0\.1 answered in \d+\.\d{3} ms", one)
+    assert two.startswith("2: 127.0.0.1 answered")
+    assert (total, result.stderr, result.returncode) == ("2 of 2 answered", "", 0)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells of refused packets")
+def test_udp_ping_is_refused():
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.bind(("127.0.0.1", 0))
+        port = str(sock.getsockname()[1])
+    result = run(sys.executable, "examples/udp_ping.py", "127.0.0.1", port, "1")
+    assert result.stdout == "1: Connection refused\n0 of 1 answered\n"
+    assert (result.stderr, result.returncode) == ("", 1)
+
+
+def exec_wait(command, stdin=b""):
+    result = subprocess.run(
+        [sys.executable, "examples/exec_wait.py", "sh", "-c", command],
+        input=stdin,
+        capture_output=True,
+        timeout=LIMIT,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
+    assert result.stderr == b""
+    return result.stdout.decode().splitlines(), result.returncode
+
+
+def test_exec_wait():
+    lines, status = exec_wait("tr a-z A-Z; echo oops >&2; printf x; exit 3", b"one\ntwo\n")
+    assert [line for line in lines if line.startswith("out")] == ["out: ONE", "out: TWO", "out: x"]
+    assert "err: oops" in lines
+    assert (lines[-1], status) == ("exit status 3", 3)
+
+
+def test_exec_wait_passes_much_on():
+    assert exec_wait("wc -c | tr -d ' '", bytes(3_000_000)) == (
+        ["out: 3000000", "exit status 0"],
+        0,
+    )
+    assert exec_wait("exec true", bytes(3_000_000)) == (["exit status 0"], 0)
+
+
+def test_exec_wait_of_a_killed_command():
+    assert exec_wait("kill -9 $$") == (["exit status -9"], 137)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+def test_prefork():
+    with example("prefork.py", "0") as server:
+        port = port_of(server)
+        first = serving(port)
+        os.kill(first, signal.SIGKILL)
+        assert server.process.stdout.readline() == f"process {first} ended: -9\n"
+        second = serving(port)
+        assert second not in (first, server.process.pid)
+        server.process.send_signal(signal.SIGINT)
+        ends = {server.process.stdout.readline() for _ in range(2)}
+        assert f"process {second} ended: 0\n" in ends
+        assert server.process.wait(LIMIT) == 0
+
+
+def serving(port):
+    """Return the number of the process that answers."""
+    with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as sock:
+        sock.sendall(b"hello")
+        answer = sock.recv(100)
+    return int(re.fullmatch(rb"process (\d+): hello", answer)[1])
+
+
+def test_tail_of_a_file(tmp_path):
+    path = tmp_path / "log"
+    path.write_text("one\n")
+    with example("tail.py", path) as tail:
+        assert tail.process.stdout.readline() == "one\n"
+        with path.open("a") as file:
+            file.write("two\n")
+        assert tail.process.stdout.readline() == "two\n"
+        path.write_text("new\n")
+        assert tail.process.stdout.readline() == "new\n"
+        assert tail.wait_for_log("the file was cut")
+        tail.process.send_signal(signal.SIGINT)
+        assert tail.process.wait(LIMIT) == 0
+
+
+def test_tail_of_a_fifo(tmp_path):
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    with example("tail.py", path) as tail:
+        with path.open("w") as file:
+            file.write("one\n")
+        assert tail.process.stdout.read() == "one\n"
+        assert tail.process.wait(LIMIT) == 0
+
+
+def test_tail_of_stdin():
+    with example("tail.py", stdin=subprocess.PIPE) as tail, tail.process.stdin:
+        tail.process.stdin.write("one\n")
+        tail.process.stdin.flush()
+        assert tail.process.stdout.readline() == "one\n"
+        tail.process.stdin.close()
+        assert tail.process.wait(LIMIT) == 0
 
 
 def test_the_client_by_hand():
@@ -143,6 +411,39 @@ def test_the_reference_has_every_public_name():
     for module in (eventmux, eventmux.buffers, rpcasync, rpcasync.storable):
         for name in module.__all__:
             assert re.search(rf"`{name}\b", text), name
-    for kind in (eventmux.EventMux, rpcasync.Server, rpcasync.Client, rpcasync.Call):
+    for kind in (
+        eventmux.EventMux,
+        eventmux.Watch,
+        rpcasync.Server,
+        rpcasync.Client,
+        rpcasync.Call,
+    ):
         for name in vars(kind):
             assert name.startswith("_") or re.search(rf"`{name}\b", text), name
+
+
+def test_the_reference_has_the_fields_of_each_event():
+    text = (ROOT / "docs" / "reference.md").read_text()
+    for kind in vars(eventmux).values():
+        if isinstance(kind, type) and issubclass(kind, eventmux.Event):
+            fields = ", ".join(field.name for field in dataclasses.fields(kind)[1:])
+            assert re.search(rf"^\| `{kind.__name__}` \| {fields} *\|", text, re.MULTILINE), kind
+
+
+def test_the_reference_has_every_option():
+    text = (ROOT / "docs" / "reference.md").read_text()
+    mux = eventmux.EventMux
+    for function in (mux, mux.add):
+        for name in list(inspect.signature(function).parameters)[function is mux.add :]:
+            assert name == "fh" or re.search(rf"^\| `{name}` \|", text, re.MULTILINE), name
+
+
+def test_the_design_has_the_floors_of_the_packages():
+    text = (ROOT / "docs" / "design.md").read_text()
+    tables = re.findall(r"^\| floor .*\n(?:\|.*\n)+", text, re.MULTILINE)
+    for table, floors in zip(tables, FLOORS.values(), strict=True):
+        shown = {}
+        for line in table.splitlines()[2:]:
+            number, files, _ = line.strip("| ").split(" | ", 2)
+            shown |= dict.fromkeys(re.findall(r"`(\w+)`", files), int(number))
+        assert shown == {file: floor for floor, files in enumerate(floors) for file in files}
