@@ -92,6 +92,12 @@ class Datagram(Channel):
             sockets.report_errors(cast("socket.socket", self.port))
         self.flush()
 
+    def release(self) -> None:
+        """Give the handle back as it was."""
+        if self.options.errors and not self.is_lost():
+            sockets.report_errors(cast("socket.socket", self.port), False)
+        super().release()
+
     # Input
 
     def readable(self) -> None:

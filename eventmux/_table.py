@@ -30,7 +30,7 @@ from eventmux.urls import Endpoint
 
 __all__ = ["ChannelTable"]
 
-_SAMPLE = 4  # handles that are looked after at each turn
+_FEW = 4  # handles that are looked after at each turn; of more, one at a time
 
 _KINDS = {socket.SOCK_STREAM: Stream, socket.SOCK_DGRAM: Datagram, socket.SOCK_RAW: Datagram}
 if hasattr(socket, "SOCK_SEQPACKET"):
@@ -52,7 +52,7 @@ class ChannelTable:
 
     # Which channel
 
-    def make(
+    def add(
         self,
         fh: Handle,
         options: ChannelOptions,
@@ -60,8 +60,8 @@ class ChannelTable:
         *,
         listen: bool | None = None,
         kind: str | None = None,
-    ) -> Channel:
-        """Return a channel for a handle that the program adds.
+    ) -> None:
+        """Watch a handle of the program's.
 
         Raises:
             TypeError: it is no handle.
@@ -78,8 +78,8 @@ class ChannelTable:
             if isinstance(port, BorrowedSocket):
                 port.detach()
             raise
+        self.watch(channel)
         self._added[channel.fd] = channel
-        return channel
 
     def _make(
         self,
@@ -251,12 +251,12 @@ class ChannelTable:
     def look_after_some(self) -> bool:
         """Look after a few handles; False if that were not all."""
         channels = self.channels
-        if len(channels) <= _SAMPLE:
+        if len(channels) <= _FEW:
             self._look_after(channels.values())
             return True
         if not self._round:
             self._round = list(channels.values())
-        self._look_after([self._round.pop() for _ in range(min(_SAMPLE, len(self._round)))])
+        self._look_after((self._round.pop(),))
         return False
 
     def look_after_all(self) -> None:

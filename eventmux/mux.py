@@ -343,11 +343,9 @@ class EventMux:
         if isinstance(fh, EventMux):
             fh.fileno()  # raises if its selector has none
             options = replace(options, manual_read=True, manual_write=True)
-        channel = self._table.make(fh, options, meta, listen=listen, kind=type)
+        self._table.add(fh, options, meta, listen=listen, kind=type)
         if isinstance(fh, EventMux):
-            channel.write_off = True
-        self._table.watch(channel)
-        if isinstance(fh, EventMux):
+            self.want_write(fh, False)
             self._nested.append(fh)
 
     def _options(self, *, read_size: int | None = None, **options: Any) -> ChannelOptions:

@@ -467,7 +467,7 @@ class SendError:
     mtu: int | None
 
 
-def report_errors(sock: socket.socket) -> None:
+def report_errors(sock: socket.socket, on: bool = True) -> None:
     """Let the kernel collect the errors of what an IPv4 or IPv6 socket sends; see `read_error()`.
 
     Raises:
@@ -477,8 +477,8 @@ def report_errors(sock: socket.socket) -> None:
         text = "errors of datagrams are reported only by Linux, for IPv4 and IPv6"
         raise OSError(errno.ENOPROTOOPT, text)
     if sock.family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, 1)
-    sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, 1)  # of IPv4 peers of an IPv6 socket, too
+        sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_RECVERR, on)
+    sock.setsockopt(socket.IPPROTO_IP, _IP_RECVERR, on)  # of IPv4 peers of an IPv6 socket, too
 
 
 def read_error(sock: socket.socket) -> SendError | None:

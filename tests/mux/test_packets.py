@@ -821,3 +821,11 @@ def test_packets_are_not_joined():
     channel.queue((b"one", b"two"))
     channel.flush()
     assert sock.packets == [b"one", b"two"]
+
+
+def test_remove_switches_the_reports_off_again(mux):
+    with socket.socket(type=socket.SOCK_DGRAM) as sock:
+        mux.add(sock, errors=True)
+        assert sock.getsockopt(socket.IPPROTO_IP, 11)  # IP_RECVERR
+        mux.remove(sock)
+        assert not sock.getsockopt(socket.IPPROTO_IP, 11)
