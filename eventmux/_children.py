@@ -81,6 +81,8 @@ class ChildProcess(Internal):
 
 def _check_child(pid: int) -> None:
     """Raise ChildProcessError if it is no child; do not wait for it."""
+    if pid < 1:  # these mean groups of processes
+        raise ChildProcessError(errno.ECHILD, f"{pid} is no child of this process")
     if hasattr(os, "waitid"):
         try:
             os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)

@@ -20,10 +20,11 @@ from eventmux.events import Address, Handle
 
 __all__ = ["BorrowedSocket", "Descriptor", "Port", "is_still", "open_port", "which_file"]
 
-log = logging.getLogger("eventmux")
+_log = logging.getLogger("eventmux")
+_log.addHandler(logging.NullHandler())
 
 
-def fileno_of(fh: Handle) -> int:
+def _fileno_of(fh: Handle) -> int:
     """Return the descriptor of a handle; -1 if it is closed.
 
     Raises:
@@ -54,7 +55,11 @@ def which_file(fd: int) -> tuple[int, int] | None:
 
 def is_still(fh: Handle, fd: int, file: tuple[int, int] | None) -> bool:
     """True if a handle has the descriptor that it had, and that the same open file."""
-    return fileno_of(fh) == fd and which_file(fd) == file
+    try:
+        found = _fileno_of(fh)
+    except Exception:  # noqa: BLE001  # a closed object of the program's may raise anything
+        return False
+    return found == fd and which_file(fd) == file
 
 
 def _check(fh: Handle, fd: int, file: tuple[int, int] | None) -> None:
@@ -74,7 +79,7 @@ def _close(fh: Handle) -> None:
         else:
             os.close(fh.fileno())
     except (OSError, ValueError) as error:  # a file may fail to flush what it has buffered
-        log.debug("closing %r: %s", fh, error)
+        _log.debug("closing %r: %s", fh, error)
 
 
 class BorrowedSocket(socket.socket):
@@ -99,6 +104,11 @@ class BorrowedSocket(socket.socket):
         """Send, if the number is still that of this socket."""
         _check(self.owner, self.fileno(), self.file)
         return super().send(data, flags)
+
+    def sendto(self, *arguments: Any) -> int:
+        """Send, if the number is still that of this socket."""
+        _check(self.owner, self.fileno(), self.file)
+        return super().sendto(*arguments)
 
     def __del__(self) -> None:
         """Leave the program's handle open, should the mux be dropped without its end."""
@@ -211,7 +221,7 @@ def open_port(fh: Handle) -> Port:
     """
     if hasattr(fh, "do_handshake"):
         raise TypeError(f"cannot watch {fh!r}: TLS holds data back that no selector can see")
-    fd = fileno_of(fh)
+    fd = _fileno_of(fh)
     if isinstance(fh, socket.socket) and fd >= 0:
         return fh
     try:

@@ -65,6 +65,10 @@ class Mailbox(Internal):
         """Return how much was posted and not taken."""
         return len(self._posted)
 
+    def count_events(self) -> int:
+        """Return how many events were posted and not taken."""
+        return sum(isinstance(posted, Event) for posted in tuple(self._posted))
+
     def post(self, *posted: Event | Callable[[], None]) -> None:
         """Leave events, or what the mux is to do, and wake the mux; from any thread."""
         with self._lock:
@@ -98,8 +102,9 @@ class Mailbox(Internal):
 
     def __del__(self) -> None:
         """Close the bell of a mux that was let go without its end: it is no leak of the program."""
-        self._bell.close()
-        self._rope.close()
+        if hasattr(self, "_rope"):  # else there was no descriptor left for it
+            self._bell.close()
+            self._rope.close()
 
     def abandon(self) -> None:
         """Let go of a bell that a forked child shares with its parent."""

@@ -126,7 +126,7 @@ class Datagram(Channel):
                 self._emit_read(data, sender)
 
     def _fail_to_receive(self, error: OSError) -> None:
-        if error.errno in _BROKEN:
+        if error.errno in _BROKEN or isinstance(self.port, Descriptor):
             self.fail(error)
         else:
             self._emit(Error(self.fh, reason_of(error), error.errno, error))
@@ -179,16 +179,35 @@ class Datagram(Channel):
         self.unflushed = False
         if not self._out or self.dialing:
             return
-        for _ in range(_WRITES_PER_TURN):
-            if not self._send_first():
-                return
-            if not self._out:
-                self.muted &= ~THROTTLED
-                if not self.closing:
-                    self._emit(Sent(self.fh))
-                else:
-                    self._end_if_drained()
-                return
+        self._send_some()
+        self.unsent = len(self._out)
+        if not self._out:
+            self.muted &= ~THROTTLED
+            if not self.closing:
+                self._emit(Sent(self.fh))
+            else:
+                self._end_if_drained()
+
+    def _send_some(self) -> None:
+        """Send from the front of the queue, past the packets of receivers that take no more.
+
+        A UNIX receiver has a queue of its own, and one that does not read must not keep the
+        packets of the others back. Those of one receiver stay in order.
+        """
+        full: set[Address] = set()
+        kept: deque[tuple[bytes, Address | None]] = deque()
+        attempts = 0
+        while self._out and attempts < _WRITES_PER_TURN:
+            receiver = self._out[0][1]
+            if receiver is None or receiver not in full:
+                attempts += 1
+                if self._send_first():
+                    continue
+                if not isinstance(receiver, (str, bytes)):  # no path: it is the network that waits
+                    break
+                full.add(receiver)
+            kept.append(self._out.popleft())
+        self._out.extendleft(reversed(kept))
 
     def _send_first(self) -> bool:
         """Send the first packet, or give it up; False if it has to wait."""
@@ -199,7 +218,6 @@ class Datagram(Channel):
         if error is not None:
             return False
         self._out.popleft()
-        self.unsent = len(self._out)
         return True
 
     def _send_again(
@@ -237,6 +255,10 @@ class Datagram(Channel):
                 self.port.sendto(data, receiver)
         except OSError as error:
             return error
+        except (TypeError, ValueError, OverflowError):  # an address of an odd family
+            self._out.popleft()
+            self.unsent -= 1
+            raise
         return None
 
     def writable(self) -> None:

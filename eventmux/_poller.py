@@ -89,20 +89,28 @@ class Poller:
         self._is_shown = True
         return int(fileno())
 
-    def turn(self, timeout: float | None, only: Handle | None = None) -> None:
-        """Wait once; let what is ready write, then read. With `only`, no other handle may read."""
+    def refuse(self) -> None:
+        """Raise RuntimeError if the selector is closed: what stands for it says why."""
+        len(self._selector.get_map())
+
+    def turn(self, timeout: float | None, only: Handle | None = None) -> bool:
+        """Wait once; let what is ready write, then read. With `only`, no other handle may read.
+
+        Returns:
+            False if nothing was ready.
+        """
         if self._always:
             timeout = 0
         elif timeout is not None and timeout > _LONGEST_WAIT:
             timeout = _LONGEST_WAIT
+        if self._has_ghosts:
+            self._drive_out_ghosts()
         try:
             ready = self._selector.select(timeout)
         except (OSError, ValueError):
             if not self._fail_broken():
                 raise
-            return
-        if self._has_ghosts and not ready and timeout != 0:
-            self._drive_out_ghosts()
+            return True
         for key, mask in ready:
             if mask & EVENT_WRITE:
                 pollable: Pollable = key.data
@@ -113,6 +121,7 @@ class Poller:
                 self._let_read(key.data, only)
         if self._always:
             self._serve_always(only)
+        return bool(ready or self._always)
 
     def _let_read(self, pollable: Pollable, only: Handle | None) -> None:
         if only is None or pollable.fh is None or pollable.fh == only:

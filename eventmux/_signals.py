@@ -5,6 +5,7 @@ This file queues no events and waits for nothing: it is told how to wake whoever
 
 from __future__ import annotations
 
+import contextlib
 import signal
 from collections import Counter, deque
 from collections.abc import Callable
@@ -83,8 +84,10 @@ class Signals:
                 self._arrived.append(arrived)
         previous = hook.handler_before()
         if signal.getsignal(signum) is hook:
-            # None is a handler that was not installed by Python, which cannot put it back.
-            signal.signal(signum, signal.SIG_DFL if previous is None else previous)
+            # None is a handler that was not installed by Python, which cannot put it back. In a
+            # thread that may not put anything back, the hook stays, and passes on.
+            with contextlib.suppress(ValueError):
+                signal.signal(signum, signal.SIG_DFL if previous is None else previous)
 
     def take(self) -> Counter[int]:
         """Return how often each signal has arrived since the last time."""

@@ -169,8 +169,9 @@ class Stream(Channel):
 
     def set_buffer(self, buffered: Buffer | None) -> None:
         """Cut what arrives in another way from now on, and what is not cut yet."""
+        fresh = None if buffered is None else buffered.fresh()  # first: it may raise
         rest = b"".join(self._buffer.read_last()) if self._buffer is not None else b""
-        self._buffer = None if buffered is None else buffered.fresh()
+        self._buffer = fresh
         self.muted &= ~WAITING
         if self._buffer is not None:
             self._cut(self._buffer, rest)

@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 from collections.abc import Iterable
+from functools import partial
 from typing import cast
 
 from eventmux import sockets
@@ -48,6 +49,7 @@ class ChannelTable:
         self._added: dict[int, Channel] = {}  # by descriptor, what the program added
         self._starved: dict[Channel, Entry] = {}  # listeners, and when they try again
         self._dialers: dict[Channel, Dialer] = {}
+        self._deadlines: dict[Channel, Entry] = {}  # of connections that may take only so long
         self._round: list[Channel] = []  # who is still to be looked after
 
     # Which channel
@@ -145,7 +147,9 @@ class ChannelTable:
 
     # Connections that are made, and that are accepted
 
-    def connect(self, endpoint: Endpoint, options: ChannelOptions, meta: object) -> Channel:
+    def connect(
+        self, endpoint: Endpoint, options: ChannelOptions, meta: object, timeout: float | None
+    ) -> Channel:
         """Make a socket that connects, watch it, and return its channel."""
         targets = sockets.known_targets(endpoint)
         error = None
@@ -170,6 +174,9 @@ class ChannelTable:
             raise
         if targets is None:
             self._dial(cast("Stream | Datagram", channel), endpoint)
+        if timeout is not None:
+            give_up = partial(self._give_up, channel, timeout)
+            self._deadlines[channel] = self._watches.later(timeout, give_up)
         if error is not None:
             channel.fail(error)
             self._poller.arm(channel)
@@ -183,8 +190,9 @@ class ChannelTable:
         self._dialers[channel] = dialer
         dialer.start(endpoint)
 
-    def give_up(self, channel: Channel, seconds: float) -> None:
+    def _give_up(self, channel: Channel, seconds: float) -> None:
         """End a connection that is not up after so many seconds."""
+        self._deadlines.pop(channel, None)
         is_up = not channel.dialing and not getattr(channel, "connecting", False)
         if self.channels.get(channel.fh) is channel and not is_up:
             self._stop_dialing(channel)
@@ -221,6 +229,8 @@ class ChannelTable:
         if self._added.get(channel.fd) is channel:
             del self._added[channel.fd]
         self._stop_dialing(channel)
+        if channel in self._deadlines:
+            self._watches.timers.cancel(self._deadlines.pop(channel))
         channel.silence()
         self._poller.disarm(channel)
         if self._starved:

@@ -146,7 +146,7 @@ class Watches:
     """All that is watched, and the deadlines of the mux itself."""
 
     __slots__ = (
-        *("_is_abandoned", "_reported", "alive", "asked", "clock", "mailbox", "poller", "queue"),
+        *("_has_ended", "_reported", "alive", "asked", "clock", "mailbox", "poller", "queue"),
         *("signals", "timers"),
     )
 
@@ -161,7 +161,7 @@ class Watches:
         self.signals = Signals(mailbox.ring)
         self.alive: set[Watch] = set()
         self.asked: list[_ChildWatch] = []  # children without a pidfd
-        self._is_abandoned = False
+        self._has_ended = False
         self._reported: dict[int, Signal] = {}  # by number, the last event; perhaps still queued
         try:
             poller.arm(mailbox)
@@ -171,22 +171,22 @@ class Watches:
 
     def timer(self, seconds: float, data: object, repeat: bool) -> Watch:
         """Watch the time."""
-        self._check_process()
+        self._check_alive()
         return _TimerWatch(self, seconds, data, repeat)
 
     def signal(self, signums: tuple[int, ...]) -> Watch:
         """Watch signals."""
-        self._check_process()
+        self._check_alive()
         return _SignalWatch(self, signums)
 
     def child(self, process: object) -> Watch:
         """Watch a child process."""
-        self._check_process()
+        self._check_alive()
         return _ChildWatch(self, process)
 
-    def _check_process(self) -> None:
-        if self._is_abandoned:
-            self.poller.fileno()  # it refuses, and says why
+    def _check_alive(self) -> None:
+        if self._has_ended:
+            self.poller.refuse()
 
     def later(self, seconds: float, action: Callable[[], None]) -> Entry:
         """Do something for the mux itself after so many seconds."""
@@ -243,6 +243,7 @@ class Watches:
         """Stop watching, and put back the signal handlers of before."""
         for watch in tuple(self.alive):
             watch.cancel()
+        self._has_ended = True
         self.signals.clear()
         self.poller.disarm(self.mailbox)
         self.mailbox.close()
@@ -252,7 +253,7 @@ class Watches:
         for watch in self.alive:
             if isinstance(watch, _ChildWatch):
                 watch.process.close()
-        self._is_abandoned = True
+        self._has_ended = True
         self.alive.clear()
         self.asked.clear()
         self.signals.clear()

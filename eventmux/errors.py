@@ -1,8 +1,8 @@
 """The exceptions of eventmux, in one tree.
 
 A wrong call raises; what a peer or the kernel does is reported as an `Error` event instead.
-Of these, only URLError is raised out of `EventMux`; the others come from a buffer, and the
-mux turns them into an event when the buffer belongs to one of its handles.
+Of these, only URLError is raised out of `EventMux`. The others concern one handle, and the mux
+reports them by an event; a buffer that is used on its own raises them.
 """
 
 from __future__ import annotations

@@ -37,6 +37,7 @@ __all__ = ["EventMux"]
 
 _MOST_KEPT = 256  # events queued for others, with mux(only=...), until those are not read from
 _IDLE = 0.1  # seconds without an event, after which all handles are looked after
+_OF_A_BUFFER = ("write", "read", "read_last", "fresh", "returns_last")
 _UNSET: Any = object()
 _OPTIONS = {field.name for field in fields(ChannelOptions)}
 
@@ -164,18 +165,19 @@ class EventMux:
             limit = _IDLE if limit is None else min(limit, _IDLE)
         if self._nested and only is None:
             limit = _sooner(limit, self._until_nested())
-        if only is not None and len(self._queue) >= _MOST_KEPT:
-            self._holding_for = only  # else a peer could fill the memory meanwhile
-            self._poller.turn(limit, only)
-        else:
-            self._poller.turn(limit)
-        if self._mailbox.is_rung:
-            self._watches.answer_bell()
+        held_for = only if len(self._queue) >= _MOST_KEPT else None
+        if held_for is not None:
+            self._holding_for = held_for  # else a peer could fill the memory meanwhile
+        try:
+            was_idle = not self._poller.turn(limit, held_for)
+        finally:  # the program's meta_handler may raise, and the bell does not ring twice
+            if self._mailbox.is_rung:
+                self._watches.answer_bell()
         if self._timers:
             self._watches.run_due()
         if self._nested and only is None:
             self._report_nested()
-        if not looked_after and not self._queue and timeout != 0:
+        if was_idle and limit == _IDLE and not looked_after:
             self._table.look_after_all()
             looked_after = True
         return looked_after
@@ -270,7 +272,7 @@ class EventMux:
 
     def has_events(self) -> int:
         """Return how many events `mux()` could hand out without waiting."""
-        return self._queue.count() + len(self._mailbox)
+        return self._queue.count() + self._mailbox.count_events()
 
     # Handles
 
@@ -359,8 +361,9 @@ class EventMux:
     def connect(self, url: str, *, timeout: float | None = None, **options: Any) -> socket.socket:
         """Start to connect to a URL and watch the socket.
 
-        It returns at once: a name is looked up by a thread, and its addresses are tried as
-        RFC 8305 says. How it went is told by an event: `Ready`, or `Error`, `Closing` and
+        It returns at once: a name is looked up by a thread, one for each, and its addresses are
+        tried as RFC 8305 says; what is set on the socket of such a connection before `Ready` is
+        lost. How it went is told by an event: `Ready`, or `Error`, `Closing` and
         `Closed`; what is sent before waits. Datagram sockets have no `Ready`.
 
         Args:
@@ -372,17 +375,15 @@ class EventMux:
 
         Raises:
             URLError: the URL is not understood.
-            ValueError: an option is wrong, or the timeout is negative.
-            OSError: the process is out of descriptors.
+            TypeError: there is no such option, or the URL is no str.
+            ValueError: an option is wrong, or does not fit; the timeout is negative.
+            OSError: the process is out of descriptors; a port to send from is in use.
         """
         meta = options.pop("meta", None)
         channel_options = self._options(**options)
         if timeout is not None:
             _lowest((timeout,))
-        channel = self._table.connect(parse_url(url), channel_options, meta)
-        if timeout is not None:
-            seconds = timeout
-            self._watches.later(seconds, lambda: self._table.give_up(channel, seconds))
+        channel = self._table.connect(parse_url(url), channel_options, meta, timeout)
         return cast("socket.socket", channel.fh)
 
     def listen(self, url: str, *, backlog: int = 1024, **options: Any) -> socket.socket:
@@ -398,6 +399,8 @@ class EventMux:
 
         Raises:
             URLError: the URL is not understood.
+            TypeError: there is no such option, or the URL is no str.
+            ValueError: an option is wrong, or does not fit.
             OSError: the address is in use, the name is unknown, permission is missing...
         """
         sock = sockets.listen(parse_url(url), backlog)
@@ -421,8 +424,10 @@ class EventMux:
         stream = self._stream(fh)
         _check_buffer(buffered)
         if not stream.closing:
-            stream.set_buffer(buffered)
-            self._poller.arm(stream)
+            try:
+                stream.set_buffer(buffered)
+            finally:  # the program's meta_handler may raise
+                self._poller.arm(stream)
 
     def recvdata(self, fh: Handle, size: int) -> None:
         """Let the next `Read` be the body behind a head that `HTTP(header_only=True)` gave.
@@ -434,10 +439,14 @@ class EventMux:
             KeyError: the handle is not watched.
             TypeError: it has no buffer that waits for a size.
             ValueError: no head waits for its body, or the size is not an int of 0 or more.
+
+        Once the handle is closing, nothing happens.
         """
         stream = self._stream(fh)
-        stream.expect(size)
-        self._poller.arm(stream)
+        try:
+            stream.expect(size)
+        finally:  # the program's meta_handler may raise
+            self._poller.arm(stream)
 
     def want_read(self, fh: Handle, wanted: bool) -> None:
         """Read from a handle, or report `CanRead` and `Accepting`, or stop it for a while.
@@ -700,6 +709,8 @@ class EventMux:
         Raises:
             TypeError: it is neither.
             ChildProcessError: the pid is of no child of this process.
+            OSError: the process is out of descriptors, or the system cannot tell.
+            ValueError: there are no pidfds, and this is not the main thread.
         """
         return self._watches.child(process)
 
@@ -719,6 +730,8 @@ class EventMux:
         if self._is_closed:
             return
         self._unflushed = []
+        for channel in self._inherited.values():  # it may be in the middle of a read
+            channel.silence()
         refusal: Any = Refusal(
             f"this mux belongs to the parent, process {os.getppid()}: call after_fork() first"
         )
@@ -811,6 +824,6 @@ def _checked(options: ChannelOptions) -> ChannelOptions:
 
 def _check_buffer(buffered: object) -> None:
     if buffered is not None and (
-        isinstance(buffered, type) or not callable(getattr(buffered, "fresh", None))
+        isinstance(buffered, type) or not all(hasattr(buffered, name) for name in _OF_A_BUFFER)
     ):
         raise TypeError(f"buffered is {buffered!r}, must be a buffer such as Split()")

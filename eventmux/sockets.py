@@ -281,7 +281,7 @@ def transplant(sock: socket.socket, other: socket.socket) -> None:
         raise OSError(errno.EBADF, os.strerror(errno.EBADF))
     socket.socket.__init__(sock, fileno=other.detach())
     sock.setblocking(False)
-    os.close(old)
+    socket.close(old)  # on Windows it is no file
 
 
 def connect_error(sock: socket.socket) -> OSError | None:

@@ -59,7 +59,10 @@ def parse_url(url: str) -> Endpoint:
 
     Raises:
         URLError: the URL is not understood; the message says what is wrong with it.
+        TypeError: it is no str.
     """
+    if not isinstance(url, str):
+        raise TypeError(f"url is {url!r}, must be a str such as 'tcp://host:port'")
     scheme, separator, rest = url.partition("://")
     if not separator:
         raise URLError(f"cannot parse {url!r}: expected scheme://...")

@@ -11,7 +11,10 @@ from eventmux import EventMux
 url = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:7007"
 
 with EventMux() as mux, suppress(KeyboardInterrupt):
-    listener = mux.listen(url)
+    try:
+        listener = mux.listen(url)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{url}: {error}")
     print("listening on", listener.getsockname(), flush=True)
     for event in mux:
         match event.type:

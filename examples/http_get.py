@@ -16,15 +16,22 @@ MOST_REDIRECTS = 5
 MOST_BYTES = 10_000_000
 
 
-def ask(url):
-    parts = urlsplit(url)
-    if parts.scheme != "http" or not parts.hostname:
-        sys.exit(f"{url}: is no http:// URL")
-    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    fh = mux.connect(f"tcp://{host}:{parts.port or 80}", buffered=HTTP(max_size=MOST_BYTES))
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    head = f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n"
-    mux.send(fh, head.encode())  # it waits until the connection is up
+def ask(target, base=""):
+    """Ask for a page, or for that to which the one at `base` leads; return its URL."""
+    try:
+        url = urljoin(base, target)
+        parts = urlsplit(url)
+        if parts.scheme != "http" or not parts.hostname:
+            raise ValueError("is no http:// URL")
+        path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        head = f"GET {path} HTTP/1.1\r\nHost: {parts.netloc}\r\nConnection: close\r\n\r\n"
+        data = head.encode()
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        fh = mux.connect(f"tcp://{host}:{parts.port or 80}", buffered=HTTP(max_size=MOST_BYTES))
+    except (OSError, ValueError) as error:
+        sys.exit(f"{sys.argv[1]}" + (f" leads to {target!r}: {error}" if base else f": {error}"))
+    mux.send(fh, data)  # it waits until the connection is up
+    return url
 
 
 def location(head):
@@ -34,34 +41,39 @@ def location(head):
 
 if len(sys.argv) < 2:
     sys.exit(__doc__)
-url = sys.argv[1]
-seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 10.0
 redirects = 0
 
-with EventMux() as mux:
-    mux.timer(seconds)
-    ask(url)
-    for event in mux:
-        match event.type:
-            case "read":
-                head, body = re.split(rb"\r?\n\r?\n", event.data, maxsplit=1)
-                status = int(head.split()[1])
-                if status < 200:
-                    continue  # the answer is still to come
-                mux.remove(event.fh)
-                event.fh.close()
-                if status in (301, 302, 303, 307, 308) and location(head):
-                    redirects += 1
-                    if redirects > MOST_REDIRECTS:
-                        sys.exit(f"{url}: more than {MOST_REDIRECTS} redirects")
-                    url = urljoin(url, location(head))
-                    ask(url)
-                    continue
-                sys.stdout.buffer.write(body)
-                sys.exit(None if status < 300 else f"{url}: {head.splitlines()[0].decode()}")
-            case "error":
-                sys.exit(f"{url}: {event.error}")
-            case "closed":
-                sys.exit(f"{url}: the connection ended before the answer was complete")
-            case "timer":
-                sys.exit(f"{url}: no answer within {seconds:g} seconds")
+try:
+    with EventMux() as mux:
+        try:
+            seconds = float(sys.argv[2]) if len(sys.argv) > 2 else 10.0
+            mux.timer(seconds)
+        except (OverflowError, ValueError) as error:
+            sys.exit(f"SECONDS: {error}")
+        url = ask(sys.argv[1])
+        for event in mux:
+            match event.type:
+                case "read":
+                    head, body = re.split(rb"\r?\n\r?\n", event.data, maxsplit=1)
+                    status = int(head.split()[1])
+                    if status < 200:
+                        continue  # the answer is still to come
+                    mux.remove(event.fh)
+                    event.fh.close()
+                    if status in (301, 302, 303, 307, 308) and location(head):
+                        redirects += 1
+                        if redirects > MOST_REDIRECTS:
+                            sys.exit(f"{url}: more than {MOST_REDIRECTS} redirects")
+                        url = ask(location(head), url)
+                        continue
+                    sys.stdout.buffer.write(body)
+                    answer = head.splitlines()[0].decode(errors="replace")
+                    sys.exit(None if status < 300 else f"{url}: {answer}")
+                case "error":
+                    sys.exit(f"{url}: {event.error}")
+                case "closed":
+                    sys.exit(f"{url}: the connection ended before the answer was complete")
+                case "timer":
+                    sys.exit(f"{url}: no answer within {seconds:g} seconds")
+except KeyboardInterrupt:
+    sys.exit(130)

@@ -25,16 +25,24 @@ def tell(text, but=None):
             mux.send(fh, text.encode() + b"\n")
 
 
+def printable(data):
+    """Return a line without what could control a terminal."""
+    return "".join(filter(str.isprintable, data.decode(errors="replace"))).strip()
+
+
 with EventMux() as mux, suppress(KeyboardInterrupt):
     lines = Split(b"\n", max_size=LONGEST_LINE)
-    listener = mux.listen(url, buffered=lines, max_outbuffer=MOST_UNREAD)
+    try:
+        listener = mux.listen(url, buffered=lines, max_outbuffer=MOST_UNREAD)
+    except (OSError, ValueError) as error:
+        sys.exit(f"{url}: {error}")
     print("listening on", listener.getsockname(), flush=True)
     for event in mux:
         match event.type:
             case "connect":
                 mux.send(event.fh, b"What is your name?\n")
             case "read":
-                text = event.data.decode(errors="replace").strip()
+                text = printable(event.data)
                 if event.fh in names:
                     tell(f"{names[event.fh]}: {text}", but=event.fh)
                 elif text:

@@ -38,6 +38,8 @@ def copy(mux, file):
     for event in mux:
         if event.type == "read":
             show(event.data)
+        elif event.type == "error":
+            raise event.exception or OSError(event.errno, event.error)
 
 
 def open_file(path):
@@ -45,9 +47,17 @@ def open_file(path):
     return open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
 
 
-with EventMux() as mux, suppress(KeyboardInterrupt):
-    file = open_file(sys.argv[1]) if len(sys.argv) > 1 else sys.stdin
-    if len(sys.argv) > 1 and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        follow(mux, file)
-    else:
-        copy(mux, file)
+name = sys.argv[1] if len(sys.argv) > 1 else "stdin"
+try:
+    with EventMux() as mux, suppress(KeyboardInterrupt):
+        file = open_file(name) if len(sys.argv) > 1 else sys.stdin
+        if file is None:
+            sys.exit("stdin is closed")
+        if len(sys.argv) > 1 and stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            follow(mux, file)
+        else:
+            copy(mux, file)
+except BrokenPipeError:  # nobody reads what we print; nor is the rest to be flushed at the end
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+except OSError as error:
+    sys.exit(f"{name}: {error.strerror}")

@@ -53,9 +53,14 @@ def measure(host, port, count="3"):
         sys.exit(not all(answers))
 
 
-if len(sys.argv) > 1 and sys.argv[1] == "serve":
-    serve(*sys.argv[2:])
-elif len(sys.argv) in (3, 4):
-    measure(*sys.argv[1:])
-else:
-    sys.exit(__doc__)
+try:
+    if len(sys.argv) in (2, 3, 4) and sys.argv[1] == "serve":
+        serve(*sys.argv[2:])
+    elif len(sys.argv) in (3, 4):
+        measure(*sys.argv[1:])
+    else:
+        sys.exit(__doc__)
+except (OSError, OverflowError, ValueError) as error:
+    sys.exit(f"{' '.join(sys.argv[1:])}: {error}")
+except KeyboardInterrupt:
+    sys.exit(130)

@@ -161,8 +161,8 @@ def test_the_chat():
         ann = Person(port, "Ann")
         bob = Person(port, "Bob")
         assert ann.lines.readline() == "* Bob has come\n"
-        bob.write("hello")
-        assert ann.lines.readline() == "Bob: hello\n"
+        bob.write("\x1b[2Jhel\0lo")
+        assert ann.lines.readline() == "Bob: [2Jhello\n"
         bob.leave()
         assert ann.lines.readline() == "* Bob has left\n"
         eve = Person(port, "Eve")
@@ -201,6 +201,9 @@ def write_without_end(sock):
         pass
 
 
+ELSEWHERE = {"/secure": "https://x/", "/wrong": "http://[", "/port": "http://x:y/"}
+
+
 class Pages(BaseHTTPRequestHandler):
     """Serves /page, /slow (never), and /N, which redirects to /N-1 and at last to /page."""
 
@@ -214,6 +217,8 @@ class Pages(BaseHTTPRequestHandler):
         if number.isdigit():
             target = f"/{int(number) - 1}" if int(number) > 1 else "page"
             self.answer(302, b"elsewhere\n", location=target)
+        elif self.path in ELSEWHERE:
+            self.answer(302, b"elsewhere\n", location=ELSEWHERE[self.path])
         elif self.path == "/page?x=1" or self.path == "/page":
             self.answer(200, b"a page\n")
         else:
@@ -264,6 +269,66 @@ def test_http_get_in_vain(pages):
     url = f"http://127.0.0.1:{free_port()}/"
     assert http_get(url) == ("", f"{url}: Connection refused\n", 1)
     assert http_get("ftp://x/") == ("", "ftp://x/: is no http:// URL\n", 1)
+
+
+@pytest.mark.parametrize("url", ["http://[", "http://x:y/", "http://x:99999/", "http://a b/"])
+def test_http_get_of_a_wrong_url(url):
+    assert_one_line(http_get(url), url)
+
+
+@pytest.mark.parametrize("seconds", ["x", "-1", "nan", "inf"])
+def test_http_get_within_wrong_seconds(seconds):
+    assert_one_line(http_get("http://127.0.0.1:1/", seconds), "SECONDS")
+
+
+@pytest.mark.parametrize("path", ELSEWHERE)
+def test_http_get_of_what_leads_nowhere(pages, path):
+    assert_one_line(http_get(pages + path), f"{pages}{path} leads to '{ELSEWHERE[path]}'")
+
+
+def assert_one_line(result, what):
+    """Check that a program said what is wrong, and only that."""
+    stdout, stderr, status = result
+    assert re.fullmatch(re.escape(what) + ": [^\n]+\n", stderr), stderr
+    assert (stdout, status) == ("", 1)
+
+
+@pytest.mark.parametrize("name", ["echo_server.py", "line_chat.py"])
+def test_a_server_that_cannot_listen(name):
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        for url in ("nonsense", f"tcp://127.0.0.1:{sock.getsockname()[1]}"):
+            result = run(sys.executable, f"examples/{name}", url)
+            assert_one_line((result.stdout, result.stderr, result.returncode), url)
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["localhost x", "localhost 99999", "localhost 7 x", "serve 127.0.0.1 x", "serve 192.0.2.1 7"],
+)
+def test_udp_ping_with_wrong_arguments(words):
+    result = run(sys.executable, "examples/udp_ping.py", *words.split())
+    assert_one_line((result.stdout, result.stderr, result.returncode), words)
+
+
+@pytest.mark.parametrize("arguments", [["exec_wait.py", "true"], ["tail.py"]])
+def test_without_stdin(arguments):
+    command = shlex.join([sys.executable, f"examples/{arguments[0]}", *arguments[1:]])
+    result = run("sh", "-c", f"exec {command} <&-")
+    assert (result.stdout, result.stderr, result.returncode) == ("", "stdin is closed\n", 1)
+
+
+@pytest.mark.parametrize("command", ["exec_wait.py sh -c yes </dev/null", "tail.py </dev/zero"])
+def test_nobody_reads_the_output(command):
+    result = run("sh", "-c", f"{shlex.quote(sys.executable)} examples/{command} | head -c 1")
+    assert (len(result.stdout), result.stderr) == (1, "")
+
+
+def test_exec_wait_is_interrupted():
+    words = ["sh", "-c", "echo started; exec sleep 2"]
+    with example("exec_wait.py", *words, stdin=subprocess.PIPE) as program, program.process.stdin:
+        assert program.process.stdout.readline() == "out: started\n"
+        program.process.send_signal(signal.SIGINT)
+        assert program.process.wait(LIMIT) == 130
 
 
 def test_udp_ping():
@@ -355,6 +420,13 @@ def test_tail_of_a_file(tmp_path):
         assert tail.wait_for_log("the file was cut")
         tail.process.send_signal(signal.SIGINT)
         assert tail.process.wait(LIMIT) == 0
+
+
+def test_tail_of_what_cannot_be_read(tmp_path):
+    for path, text in ((tmp_path, "Is a directory"), (tmp_path / "x", "No such file or directory")):
+        result = run(sys.executable, "examples/tail.py", str(path))
+        assert (result.stdout, result.stderr) == ("", f"{path}: {text}\n")
+        assert result.returncode == 1
 
 
 def test_tail_of_a_fifo(tmp_path):

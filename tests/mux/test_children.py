@@ -400,3 +400,10 @@ def test_the_output_of_a_child_and_its_end(mux):
     kinds = [event.type for event in events]
     assert sorted(kinds) == ["child", "closed", "closing", "read"]
     assert Child(pid=process.pid, returncode=0) in events
+
+
+@pytest.mark.parametrize("pid", [0, -1])
+def test_a_group_of_processes_is_no_child(mux, pid):
+    with pytest.raises(ChildProcessError, match="is no child"):
+        mux.child(pid)
+    assert mux.mux() is None

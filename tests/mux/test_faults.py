@@ -20,7 +20,7 @@ from support.pump import PATIENCE, drain, kinds, take, until
 
 from eventmux import BufferOverflow, Event, EventMux, OutputOverflow, Read, ReadLast, Ready, Timeout
 from eventmux import sockets as eventmux_sockets
-from eventmux.buffers import Size, Split
+from eventmux.buffers import HTTP, Size, Split
 
 SELECTORS = [
     getattr(selectors, name)
@@ -893,3 +893,76 @@ def test_closed_ones_among_those_that_select_waits_for(narrow, ends):
         assert kinds(of(sock, events)) == BROKEN
     assert of(fh, events) == [Read(fh, b"hello")]
     assert len(narrow.handles()) == CROWD - 2
+
+
+# A program whose code raises or forks in the middle of a turn
+
+
+class Mistake(Exception):
+    """What the program's code raises."""
+
+
+def raise_mistake(*_):
+    raise Mistake
+
+
+def test_a_bell_that_rang_in_a_turn_that_raised_is_answered(mux, ends):
+    fh, peer = ends()
+    mux.add(fh, meta_handler=raise_mistake)
+    mux.mux()
+    mux.post(Event())
+    peer.send(b"x")
+    with pytest.raises(Mistake):
+        mux.mux()
+    assert sorted(kinds(take(mux, 2))) == ["", "read"]
+
+
+def test_a_stream_goes_on_after_recvdata_raised(mux, ends):
+    fh, peer = ends()
+    heads = iter([None, Mistake, None])
+
+    def handle(*_):
+        if next(heads, None) is not None:
+            raise Mistake
+
+    mux.add(fh, buffered=HTTP(header_only=True), meta_handler=handle)
+    mux.mux()
+    peer.send(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc")
+    mux.mux()
+    with pytest.raises(Mistake):
+        mux.recvdata(fh, 3)
+    assert mux.mux().data == b"abc"
+    peer.send(b"GET / HTTP/1.1\r\n\r\n")
+    assert until(mux, "read")[-1].data == b"GET / HTTP/1.1\r\n\r\n"
+
+
+# Handles of odd kinds
+
+
+def test_an_object_that_raises_anything_once_it_is_closed(mux, pipe):
+    class Wrapper:
+        def __init__(self, inner):
+            self.inner = inner
+
+        def fileno(self):
+            return self.inner.fileno()
+
+        def close(self):
+            self.inner.close()
+            self.inner = None
+
+    reader, _ = pipe()
+    fh = Wrapper(reader)
+    mux.add(fh)
+    fh.close()
+    assert kinds(drain(mux)) == BROKEN
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_NETLINK"), reason="only Linux has it")
+def test_an_address_of_an_odd_family_harms_nothing_else(mux):
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as sock:
+        mux.add(sock)
+        with pytest.raises(TypeError):
+            mux.sendto(sock, "bad", b"x")
+        assert mux.buflen(sock) == 0
+        mux.remove(sock)

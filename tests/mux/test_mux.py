@@ -10,6 +10,7 @@ import gc
 import math
 import os
 import selectors
+import signal
 import socket
 import struct
 import uuid
@@ -1845,3 +1846,67 @@ def test_what_listens_and_what_does_not(mux, pair):
     with socket.create_server(("127.0.0.1", 0)) as server:
         assert_listens(mux, server)
     assert mux.handles() == []
+
+
+# What a review found
+
+
+@pytest.mark.parametrize("watch", ["timer", "signal", "child"])
+def test_a_mux_that_has_ended_watches_nothing_more(mux, watch):
+    argument = {"timer": 1, "signal": signal.SIGUSR1, "child": 1}[watch]
+    with mux:
+        pass
+    with pytest.raises(RuntimeError, match="this mux is closed"):
+        getattr(mux, watch)(argument)
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL
+
+
+def test_a_mux_that_has_ended_does_not_wait(mux):
+    with mux:
+        pass
+    with pytest.raises(RuntimeError, match="this mux is closed"):
+        mux.mux(0)
+
+
+@pytest.mark.parametrize("url", [7007, ("127.0.0.1", 7007), None, b"tcp://x:1"])
+def test_a_url_is_text(mux, url):
+    for method in (mux.connect, mux.listen):
+        with pytest.raises(TypeError, match="url is .*, must be a str such as"):
+            method(url)
+
+
+class HalfABuffer:
+    def fresh(self):
+        return self
+
+
+def test_half_a_buffer_is_refused_at_once(mux, pair):
+    fh, _ = pair()
+    with pytest.raises(TypeError, match="must be a buffer"):
+        mux.add(fh, buffered=HalfABuffer())
+    assert_untouched(mux, fh)
+
+
+def test_a_connection_that_is_gone_leaves_no_deadline(mux):
+    listener = mux.listen("tcp://127.0.0.1:0")
+    fh = mux.connect(url_of(listener), timeout=1000)
+    take(mux, 2)
+    mux.kill(fh)
+    drain(mux)
+    assert mux.timeout() is None
+
+
+def test_half_a_record_costs_no_look_at_all_handles(timed, selector, pair, monkeypatch):
+    pairs = [pair() for _ in range(20)]
+    for fh, _ in pairs:
+        timed.add(fh, buffered=Split())
+    drain(timed)
+    looks = []
+    monkeypatch.setattr(timed._table, "look_after_all", lambda: looks.append(selector.clock.now))
+    _, peer = pairs[0]
+    peer.send(b"half a")
+    selector.meanwhile.append((0.05, lambda: peer.send(b" record\n")))
+    assert timed.mux().data == b"half a record"
+    assert looks == []
+    assert timed.mux(1) == Timeout()
+    assert len(looks) == 1

@@ -387,3 +387,20 @@ def test_cancel_leaves_other_signals_that_have_arrived(mux):
     send(USR2, USR1, USR2)
     watch.cancel()
     assert drain(mux) == [Signal(signum=USR2, count=2)]
+
+
+def test_the_end_in_another_thread_closes_everything_and_the_hook_passes_on():
+    calls = []
+    before = signal.signal(signal.SIGUSR1, lambda *_: calls.append(1))
+    try:
+        mux = EventMux()
+        mux.signal(signal.SIGUSR1)
+        thread = threading.Thread(target=mux.__exit__)
+        thread.start()
+        thread.join()
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert calls == [1]
+        with pytest.raises(RuntimeError, match="this mux is closed"):
+            mux.mux(0)
+    finally:
+        signal.signal(signal.SIGUSR1, before)

@@ -427,3 +427,18 @@ def test_an_error_in_the_middle_of_a_body(mux, pair):
     peer.send(b"he")
     peer.close()
     assert drain(mux) == [ReadLast(fh, b"he"), Closing(fh), Closed(fh)]
+
+
+def test_a_buffer_that_cannot_be_made_loses_nothing(mux, pair):
+    class Broken(Split):
+        def fresh(self):
+            raise MemoryError
+
+    fh, peer = pair()
+    mux.add(fh, buffered=Split())
+    peer.send(b"half")
+    drain(mux)
+    with pytest.raises(MemoryError):
+        mux.set(fh, buffered=Broken())
+    peer.send(b"\n")
+    assert drain(mux) == [Read(fh, b"half")]
