@@ -829,3 +829,20 @@ def test_remove_switches_the_reports_off_again(mux):
         assert sock.getsockopt(socket.IPPROTO_IP, 11)  # IP_RECVERR
         mux.remove(sock)
         assert not sock.getsockopt(socket.IPPROTO_IP, 11)
+
+
+def test_a_receiver_that_does_not_read_keeps_nobody_else_waiting(mux, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    server = mux.listen("unix_dgram://s")
+    with (
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as deaf,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other,
+    ):
+        for sock, name in ((deaf, "deaf"), (other, "other")):
+            sock.bind(name)
+            sock.setblocking(False)
+        while not mux.sendto(server, "deaf", b"x"):
+            pass
+        mux.sendto(server, "other", b"hello")
+        assert other.recv(100) == b"hello"
+        assert mux.buflen(server) == 1
