@@ -1,4 +1,4 @@
-"""The procedures of a server: the `rpc_*` functions of a namespace.
+"""The procedures of a server: the `rpc_*` functions of a namespace, and `def_*` about them.
 
 A name is looked up at each call, so a function that is defined or replaced while the server
 runs counts from then on. Its signature is read once.
@@ -12,13 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from rpcasync._log import shorten
+from rpcasync._log import log, shorten
+from rpcasync.definitions import describe, is_sendable, stated
 from rpcasync.errors import ArgumentError
 from rpcasync.signatures import Signature
 
 __all__ = ["Namespace", "Procedure"]
 
 _PREFIX = "rpc_"
+_DEFINITION_PREFIX = "def_"
 _MAX_KNOWN = 1024
 
 
@@ -107,3 +109,29 @@ class Namespace:
             for name in names
             if isinstance(name, str) and name.startswith(_PREFIX) and callable(self._look_up(name))
         )
+
+    # Reflection
+
+    def methods(self, defs: bool = False, caller: object = None) -> dict[str, dict[str, object]]:
+        """Return all procedures by name, with what they take and answer if `defs` is true.
+
+        That is what `def_NAME` says: a function, which is called once as `def_NAME(caller, True)`
+        for `in` and once as `def_NAME(caller, False)` for `out`, or a dict of the two. A
+        procedure without one, or whose one fails, is described by its signature.
+
+        Args:
+            defs: False for an empty dict in place of each definition.
+            caller: what the functions get: the call of `methods` that this is for.
+        """
+        names = filter(is_sendable, self.names())
+        return {name: self._definition(name, caller) if defs else {} for name in names}
+
+    def _definition(self, name: str, caller: object) -> dict[str, object]:
+        function: Any = self._look_up(_PREFIX + name)
+        described = describe(function)
+        try:
+            source = self._look_up(_DEFINITION_PREFIX + name)
+            return described if source is None else stated(source, caller, described)
+        except Exception:  # noqa: BLE001  # whatever it is, the others are not to suffer
+            log.exception("%s%s is not used", _DEFINITION_PREFIX, shorten(name))
+            return described
