@@ -74,7 +74,8 @@ class EventMux:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._defaults = _checked(ChannelOptions(read_size, reads_per_turn))
-        self._clock = clock
+        self.clock = clock
+        """What it was given: seconds that never go back."""
         self._trace: Trace | None = None
         self._begin(selectors.DefaultSelector() if selector is None else selector)
         tell_of_forks(self, EventMux._abandon)
@@ -83,7 +84,7 @@ class EventMux:
         self._poller = Poller(selector)
         self._queue = EventQueue()
         self._mailbox = Mailbox()
-        self._watches = Watches(self._queue, self._poller, self._mailbox, self._clock)
+        self._watches = Watches(self._queue, self._poller, self._mailbox, self.clock)
         self._table = ChannelTable(self._poller, self._queue, self._watches)
         self._channels = self._table.channels
         self._timers = self._watches.timers
@@ -123,7 +124,7 @@ class EventMux:
         event = self._next_event(only)
         if event is not None:
             return event
-        deadline = None if timeout is None else self._clock() + timeout
+        deadline = None if timeout is None else self.clock() + timeout
         looked_after = False
         while True:
             if self._unflushed:
@@ -141,7 +142,7 @@ class EventMux:
             if event is not None:
                 return event
             if deadline is not None:
-                timeout = deadline - self._clock()
+                timeout = deadline - self.clock()
                 if timeout <= 0:
                     return Timeout()
 

@@ -3,11 +3,14 @@
 `Server` and `Client` are filters on the events of an `eventmux.EventMux`.
 """
 
+from rpcasync.callbacks import Coderef
 from rpcasync.callers import Caller
-from rpcasync.client import Call, Client, Reply
+from rpcasync.calls import Call, Reply
+from rpcasync.client import Client
 from rpcasync.codecs import JSONCodec, StorableCodec
 from rpcasync.errors import (
     ArgumentError,
+    CallCancelled,
     CallTimeout,
     DecodeError,
     Disconnected,
@@ -20,17 +23,26 @@ from rpcasync.errors import (
 )
 from rpcasync.server import Server
 from rpcasync.startup import init_clients
-from rpcasync.urls import ChildSocket, url_connect, url_disconnect, url_listen
+from rpcasync.urls import (
+    ChildSocket,
+    url_absolute,
+    url_connect,
+    url_disconnect,
+    url_explode,
+    url_listen,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "ArgumentError",
     "Call",
+    "CallCancelled",
     "CallTimeout",
     "Caller",
     "ChildSocket",
     "Client",
+    "Coderef",
     "DecodeError",
     "Disconnected",
     "EncodeError",
@@ -44,7 +56,9 @@ __all__ = [
     "Server",
     "StorableCodec",
     "init_clients",
+    "url_absolute",
     "url_connect",
     "url_disconnect",
+    "url_explode",
     "url_listen",
 ]

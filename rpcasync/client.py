@@ -1,9 +1,9 @@
 """`Client`: the shell that joins a mux on one side and the core on the other.
 
-It sends calls and hands their answers to the program: to a callback, from one line, `_hand_over()`,
-or through `Call.result()`. Every decision about bytes is the core's; all sending is one
-`mux.send()`, put off until the mux is about to wait, so that the calls of a turn leave in one
-write.
+It sends calls and hands their answers to the program: to a callback, from `Call.end()`, or through
+`Call.result()`. Functions that the program has passed to the server are called from `_invoke()`.
+Every decision about bytes is the core's; all sending is one `mux.send()`, put off until the mux is
+about to wait, so that the calls of a turn leave in one write.
 """
 
 from __future__ import annotations
@@ -11,120 +11,34 @@ from __future__ import annotations
 import contextlib
 import functools
 import socket
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import subprocess
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
-from typing import Any, cast
+from typing import IO, Any, cast
 
 from eventmux import EventMux
 from eventmux.events import Closed, Event
 from rpcasync._log import log
+from rpcasync.callbacks import Coderef
+from rpcasync.calls import Call
 from rpcasync.codecs import Codec, get_codec
 from rpcasync.errors import (
     ArgumentError,
+    CallCancelled,
     CallTimeout,
     Disconnected,
     ProtocolError,
     RemoteError,
-    RPCError,
 )
 from rpcasync.framing import DEFAULT_MAX_PACKET
-from rpcasync.messages import Id, Result, as_text
+from rpcasync.messages import Failure, Id, Invoke, Result
 from rpcasync.protocol import ClientProtocol
+from rpcasync.reaping import Reaper
 from rpcasync.signatures import signature_of
-from rpcasync.urls import ChildSocket, check_stream, url_connect, url_disconnect
+from rpcasync.urls import check_stream, connect_stream, url_disconnect
 
-__all__ = ["Call", "Client", "Reply"]
-
-
-class Reply(tuple[Any, ...]):
-    """The values of an answer, in order; `reply["sum"]` reads them as names and values."""
-
-    __slots__ = ()
-
-    def __getitem__(self, key: Any) -> Any:
-        """Return the value at an index, or the one that follows a name.
-
-        Raises:
-            KeyError: there is no such name.
-            ValueError: the values are no names and values.
-        """
-        return self.pairs()[key] if isinstance(key, str) else super().__getitem__(key)
-
-    def pairs(self) -> dict[str, Any]:
-        """Return the values as a dict of name and value; of a name given twice, the last.
-
-        Raises:
-            ValueError: the number of values is odd, or a name is no str.
-        """
-        if len(self) % 2:
-            raise ValueError(f"{len(self)} values are not names and values")
-        names = [as_text(name) for name in self[::2]]
-        for name in names:
-            if not isinstance(name, str):
-                raise ValueError(f"{type(name).__name__} stands for a name")
-        return dict(zip(cast("list[str]", names), self[1::2], strict=True))
-
-
-Outcome = Sequence[object] | RPCError
-"""What comes of a call: the values of the answer, or an error."""
-
-
-class Call:
-    """One call: what was asked, and what came of it.
-
-    `id` is its number on the wire, `procedure` its name, and `args` what was sent.
-    """
-
-    __slots__ = ("_callback", "_client", "_outcome", "args", "id", "procedure")
-
-    def __init__(
-        self,
-        client: Client,
-        procedure: str,
-        args: list[object],
-        callback: Callable[..., object] | None,
-    ) -> None:
-        self._client = client
-        self._callback = callback
-        self._outcome: Outcome | None = None
-        self.id = -1
-        self.procedure = procedure
-        self.args = args
-
-    def __repr__(self) -> str:
-        """Show the call and its state."""
-        failed = isinstance(self._outcome, RPCError)
-        state = "pending" if not self.done else "failed" if failed else "answered"
-        return f"<Call {self.id} {self.procedure} {state}>"
-
-    @property
-    def done(self) -> bool:
-        """True once the call has ended in an answer or an error."""
-        return self._outcome is not None
-
-    def result(self, timeout: float | None = None) -> Reply:
-        """Wait for the answer and return it.
-
-        The mux runs meanwhile. Events of other handles than this client's are kept, and come
-        from `mux()` later, in order.
-
-        Args:
-            timeout: seconds to wait at most; None is for ever.
-
-        Raises:
-            RemoteError: the server answered with an error.
-            Disconnected: the connection ended before the answer came.
-            CallTimeout: there is no answer yet. The call stays pending.
-            Exception: what a callback of another call raised meanwhile.
-        """
-        if not self.done and not self._client._run_until(lambda: self.done, timeout):
-            raise CallTimeout(f"{self.procedure}: no answer within {timeout} seconds")
-        if isinstance(self._outcome, RPCError):
-            raise self._outcome.with_traceback(None)  # else it would grow each time
-        if not isinstance(self._outcome, Reply):
-            self._outcome = Reply(cast("list[object]", self._outcome))
-        return self._outcome
+__all__ = ["Client"]
 
 
 class Client:
@@ -137,20 +51,23 @@ class Client:
             rpc.io(mux.mux())
 
     Any attribute that is not listed below is a procedure: `rpc.add_numbers(...)` is short for
-    `rpc.call("add_numbers", ...)`.
+    `rpc.call("add_numbers", ...)`. A client belongs to the thread that made it.
 
     Args:
         mux: the mux that the program's loop runs.
         server: a URL, or a connected socket. Connecting to a URL does not wait; calls may be
-            made at once. A `python://` URL starts the program.
+            made at once. A `python://` or `perl://` URL starts the program.
         args: arguments for a program that is started.
         codec: "storable", "json", or a codec of your own.
         max_packet: bytes in one packet, both ways.
+        timeout: seconds after which a call that is not answered fails with `CallTimeout`; None
+            is never. `Call.set_timeout()` is for a single one.
 
     Raises:
         URLError: the URL is not understood.
         OSError: the program cannot be started.
-        ValueError: there is no such codec, or `max_packet` is not between 7 and 2**32 - 1.
+        ValueError: there is no such codec, `max_packet` is not between 7 and 2**32 - 1, or
+            `timeout` is negative.
     """
 
     def __init__(
@@ -160,9 +77,15 @@ class Client:
         *args: str,
         codec: str | Codec = "storable",
         max_packet: int = DEFAULT_MAX_PACKET,
+        timeout: float | None = None,
     ) -> None:
         self._protocol = ClientProtocol(get_codec(codec), max_packet)
         self._mux = mux
+        self._timeout = _check_seconds("timeout", timeout)
+        self._thread = threading.get_ident()
+        self._alarm: Any = None  # the mux's timer for the next call that expires
+        self._alarm_due = 0.0
+        self._reaper: Reaper | None = None
         self._name = server if isinstance(server, str) else repr(server)
         self._reason = ""  # why the connection ended, as far as is known
         self._gave_up = False  # what the server sent could not be understood
@@ -188,6 +111,23 @@ class Client:
         """Disconnect."""
         self.disconnect()
 
+    # The server's process, if it was started for this client
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """The process of a server that was started for this client."""
+        return getattr(self.fh, "process", None)
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """Its stdout, where the URL asks for a pipe; it can be added to the mux."""
+        return getattr(self.fh, "stdout", None)
+
+    @property
+    def stderr(self) -> IO[bytes] | None:
+        """Its stderr, likewise."""
+        return getattr(self.fh, "stderr", None)
+
     # Calls
 
     def call(self, procedure: str, /, *args: object, **named: object) -> Call:
@@ -199,6 +139,10 @@ class Client:
         RPCError, and is raised out of `io()` if it has none. Without a callback the outcome is
         there for `Call.result()`.
 
+        Any other function among the arguments, also inside of lists, tuples, dicts and
+        ScalarRefs, is passed to the server as a callback: it may call it, any number of times,
+        until it lets go of it. Its signature says how it takes the values.
+
         A call on a connection that has ended fails like one that was under way: with
         `Disconnected`, when the loop turns.
 
@@ -206,7 +150,9 @@ class Client:
             EncodeError: an argument cannot be sent.
             ArgumentError: the callback can take no answer at all.
             TypeError: the name of the procedure is no str.
+            RuntimeError: this is another thread than that which made the client.
         """
+        self._check_thread()
         if not isinstance(procedure, str):
             raise TypeError(f"procedure is {procedure!r}, must be a str")
         values = list(args)
@@ -221,11 +167,17 @@ class Client:
             self._mux.send(self.fh, packet, later=True)
         except KeyError:  # there will be no event any more that could fail the call
             self._mux.push_event(Closed(self.fh, reason="the socket is not watched any more"))
+        if self._timeout is not None:
+            self._set_timeout(call, self._timeout)
         return call
 
     def has_requests(self) -> bool:
         """True while a call is not answered."""
         return bool(self._protocol.pending)
+
+    def has_coderefs(self) -> int:
+        """Return how many functions the server may still call."""
+        return len(self._protocol.callbacks)
 
     def dump_requests(self) -> Mapping[Id, Call]:
         """Return the calls that are not answered, by id, oldest first. It is live."""
@@ -251,10 +203,13 @@ class Client:
 
     def _run_until(self, is_over: Callable[[], bool], timeout: float | None) -> bool:
         """Run the mux for this client alone until something is so; False if time is over."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        self._check_thread()
+        now = self._mux.clock
+        deadline = None if timeout is None else now() + timeout
         self._take_messages()  # called from a callback, there may be some behind its own
         while not is_over():
-            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            dues = [due for due in (deadline, self._protocol.next_deadline()) if due is not None]
+            left = max(0.0, min(dues) - now()) if dues else None
             event = self._mux.mux(left, only=self.fh)
             if event is None:
                 self._reason = self._reason or "the socket is not watched any more"
@@ -262,8 +217,55 @@ class Client:
                 return is_over()
             if event.fh is not None:
                 self.io(event)
-            elif not left:
+                continue
+            self._expire()
+            if deadline is not None and now() >= deadline:
                 return is_over()
+        return True
+
+    def _check_thread(self) -> None:
+        """Raise RuntimeError in another thread: neither the client nor its mux could stand it."""
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(
+                f"{self!r} belongs to another thread: let that one call, and use mux.post()"
+                " to tell it"
+            )
+
+    # Calls that take too long, or are not wanted any more
+
+    def _set_timeout(self, call: Call, seconds: float | None) -> None:
+        self._check_thread()
+        call.timeout = _check_seconds("timeout", seconds)
+        if not call.done:
+            due = None if seconds is None else self._mux.clock() + seconds
+            self._protocol.set_deadline(call.id, due)
+            self._set_alarm()
+
+    def _set_alarm(self) -> None:
+        """Have the mux wake us for the next call that expires, and for nothing else."""
+        due = self._protocol.next_deadline()
+        if self._alarm is not None and (due is None or due < self._alarm_due):
+            self._alarm.cancel()
+            self._alarm = None
+        if self._alarm is None and due is not None:
+            self._alarm = self._mux.timer(max(0.0, due - self._mux.clock()), self)
+            self._alarm_due = due
+
+    def _expire(self) -> None:
+        """Fail the calls whose time is over."""
+        calls = cast("list[Call]", self._protocol.expire(self._mux.clock()))
+        for call in calls:
+            why = f"{call.procedure}: no answer within {call.timeout} seconds"
+            call.settle(CallTimeout(why))
+        _run_all((call.procedure, call.hand_over) for call in calls)
+
+    def _cancel(self, call: Call) -> bool:
+        self._check_thread()
+        if call.done:
+            return False
+        self._protocol.abandon(call.id)
+        self._set_alarm()
+        call.drop(CallCancelled(f"{call.procedure}: cancelled"))
         return True
 
     # Events
@@ -277,8 +279,10 @@ class Client:
         Raises:
             RPCError: a call failed, and its callback takes no `error`.
         """
-        if event is None or event.fh is not self.fh:
-            return event
+        if event is None:
+            return None
+        if event.fh is not self.fh:
+            return self._without_handle(event) if event.fh is None else event
         kind, details = event.type, cast("Any", event)
         if kind == "read":
             self._protocol.feed(details.data)
@@ -295,11 +299,28 @@ class Client:
                 self._lose()
         return None
 
-    def _take_messages(self) -> None:
-        """Hand over all answers that are complete."""
-        self._hand_over_all(self._outcomes())
+    def _without_handle(self, event: Event) -> Event | None:
+        """Take an event of a timer or a child process, if it is this client's."""
+        if event.type == "timer" and cast("Any", event).data is self:
+            self._alarm = None
+            try:
+                self._expire()
+            finally:
+                self._set_alarm()
+            return None
+        if self._reaper is not None and self._reaper.io(event):
+            return None
+        return event
 
-    def _outcomes(self) -> Iterator[tuple[Call, Outcome]]:
+    def _take_messages(self) -> None:
+        """Hand over all answers that are complete, and do what the server asks for."""
+        try:
+            _run_all(self._steps())
+        finally:
+            if self._alarm is not None:
+                self._set_alarm()
+
+    def _steps(self) -> Iterator[_Step]:
         while True:
             try:
                 message = self._protocol.next_message()
@@ -308,62 +329,53 @@ class Client:
                 return
             if message is None:
                 return
-            call = cast("Call", message.token)
-            yield call, message.values if isinstance(message, Result) else RemoteError(message.text)
+            token = cast("Any", message.token)
+            if isinstance(message, Result):
+                yield token.procedure, functools.partial(token.end, message.values)
+            elif isinstance(message, Failure):
+                yield token.procedure, functools.partial(token.end, RemoteError(message.text))
+            elif isinstance(message, Invoke):
+                yield "the server", functools.partial(self._invoke, token, message.args)
 
-    def _hand_over_all(self, outcomes: Iterable[tuple[Call, Outcome]]) -> None:
-        """Hand over one after the other, whatever callbacks raise; then raise the first."""
-        failure: Exception | None = None
-        for call, outcome in outcomes:
-            try:
-                self._hand_over(call, outcome)
-            except Exception as error:  # noqa: BLE001  # raised below, when all had their turn
-                if failure is None:
-                    failure = error
-                else:
-                    log.exception("callback of %s failed", call.procedure)
-        if failure is not None:
-            raise failure
-
-    def _hand_over(self, call: Call, outcome: Outcome) -> None:
-        """End a call: this is where callbacks run."""
-        call._outcome = outcome
-        callback, call._callback = call._callback, None
-        if callback is None:
-            return
-        signature = signature_of(callback)
-        if not isinstance(outcome, RPCError):
-            try:
-                args, named = signature.bind_result(outcome)
-            except ArgumentError as error:
-                outcome = ArgumentError(f"answer of {call.procedure}, to its callback: {error}")
-        if isinstance(outcome, RPCError):
-            if not signature.takes_error:
-                raise outcome
-            args, named = signature.bind_error(outcome)
-        callback(*args, **named)
+    def _invoke(self, function: Callable[..., object], values: list[object]) -> None:
+        """Call a function of the program's for the server."""
+        try:
+            args, named = signature_of(function).bind(values)
+        except ArgumentError as error:
+            raise ArgumentError(f"values of the server, to {function!r}: {error}") from None
+        try:
+            function(*args, **named)
+        except Disconnected as error:
+            # A callback of a client of ours that we have passed on: nobody is there any more.
+            if not isinstance(function, Coderef) or function.alive:
+                raise
+            log.debug("%s: %s", self._name, error)
 
     # The end
 
-    def disconnect(self) -> None:
+    def disconnect(self, grace: float = 5.0) -> None:
         """End the connection; calls that have been made leave first.
 
-        What the kernel does not take at once leaves as the loop turns. If the server is a program
-        that was started for this client, its end is waited for instead, and what it has not
-        taken is dropped. Calls that are pending fail with `Disconnected` when the loop turns.
+        It does not wait. What the kernel does not take at once leaves as the loop turns, and
+        calls that are pending fail with `Disconnected` then. If the server is a program that was
+        started for this client, its end is seen to as the loop turns, too: until then the mux has
+        something to wait for.
+
+        Args:
+            grace: seconds that such a program has to end by itself before it gets SIGTERM, and
+                then again before it gets SIGKILL.
+
+        Raises:
+            ValueError: `grace` is negative.
         """
+        _check_seconds("grace", grace)
         self._reason = self._reason or "disconnected"
-        is_child = isinstance(self.fh, ChildSocket)
         with contextlib.suppress(KeyError):  # the server was faster
-            unsent = self._mux.send(self.fh)
-            if unsent and not is_child:
+            if self._mux.send(self.fh):
                 self._mux.close(self.fh)  # the rest leaves as the loop turns
-                return
-            if unsent:
-                log.warning("%s: %d bytes were not sent", self._name, unsent)
-            self._mux.kill(self.fh)
-        if is_child:
-            url_disconnect(self.fh)
+            else:
+                self._mux.kill(self.fh)
+        self._reap(grace)
 
     def _give_up(self, error: ProtocolError) -> None:
         """The server is beyond understanding: let go of it."""
@@ -378,10 +390,47 @@ class Client:
         """Fail all pending calls."""
         error = f"{self._name}: {self._reason}"
         calls = cast("list[Call]", self._protocol.connection_lost())
-        outcomes = [(call, Disconnected(f"{call.procedure}: {error}")) for call in calls]
-        for call, outcome in outcomes:  # all of them now: a callback may ask for another's result
-            call._outcome = outcome
-        self._hand_over_all(outcomes)
+        self._set_alarm()
+        self._reap(_GRACE)
+        for call in calls:  # all of them now: a callback may ask for another's result
+            call.settle(Disconnected(f"{call.procedure}: {error}"))
+        _run_all((call.procedure, call.hand_over) for call in calls)
+
+    def _reap(self, grace: float) -> None:
+        """See to the end of the server's process, if it was started for this client."""
+        process = self.process
+        if process is None or process.returncode is not None or self._reaper is not None:
+            return
+        try:
+            self._reaper = Reaper(self._mux, process, self._name, grace)
+        except (OSError, RuntimeError, ValueError) as error:
+            log.warning("%s: process %d is not waited for: %s", self._name, process.pid, error)
+
+
+_GRACE = 5.0  # seconds that a server has to end by itself
+
+_Step = tuple[str, Callable[[], object]]  # whose callback may run in it, and what to do
+
+
+def _run_all(steps: Iterable[_Step]) -> None:
+    """Do one after the other, whatever it raises; then raise the first, and log the others."""
+    failure: Exception | None = None
+    for name, step in steps:
+        try:
+            step()
+        except Exception as error:  # noqa: BLE001  # raised below, when all had their turn
+            if failure is None:
+                failure = error
+            else:
+                log.exception("callback of %s failed", name)
+    if failure is not None:
+        raise failure
+
+
+def _check_seconds(name: str, seconds: float | None) -> float | None:
+    if seconds is not None and not 0 <= seconds < float("inf"):
+        raise ValueError(f"{name} is {seconds!r}, must be a number of seconds, or None")
+    return seconds
 
 
 def _open(mux: EventMux, server: str | socket.socket, args: tuple[str, ...]) -> socket.socket:
@@ -389,7 +438,7 @@ def _open(mux: EventMux, server: str | socket.socket, args: tuple[str, ...]) -> 
     if isinstance(server, str):
         if server.partition("://")[0] in ("tcp", "unix") and not args:
             return mux.connect(server)
-        sock = url_connect(server, *args)
+        sock = connect_stream(server, *args)
     else:
         sock = server
         check_stream(sock)

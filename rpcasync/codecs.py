@@ -3,6 +3,10 @@
 A codec is pure: no state, no names from the input are ever looked up, and `decode()` raises
 DecodeError and nothing else, whatever the bytes are. The first byte of a payload tells the
 codecs apart, so that one listener can serve clients of all of them.
+
+In the arguments of a call a `CallbackRef` may stand: Storable has it as an object of the Perl class
+`RPC::Async::Coderef`, JSON as `{"RPC::Async::Coderef": {"id": 3}}`. A reader looks for it only
+where that name stands in the payload, so that other calls do not pay.
 """
 
 from __future__ import annotations
@@ -11,8 +15,10 @@ import json
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
+from rpcasync.callbacks import map_leaves
 from rpcasync.errors import DecodeError, EncodeError
-from rpcasync.storable import freeze, thaw
+from rpcasync.messages import CALLBACK_CLASS, CallbackRef, as_text, is_id
+from rpcasync.storable import Blessed, freeze, thaw
 
 __all__ = ["Codec", "JSONCodec", "StorableCodec", "get_codec", "refuse_constant"]
 
@@ -31,7 +37,11 @@ class Codec(Protocol):
         ...
 
     def encode(self, values: list[object]) -> bytes:
-        """Return the payload; raise EncodeError for what cannot be sent."""
+        """Return the payload; raise EncodeError for what cannot be sent.
+
+        To carry callbacks, it writes a `CallbackRef` so that CALLBACK_CLASS stands in the payload,
+        and makes one of it again in `decode()`.
+        """
         ...
 
     def decode(self, payload: bytes) -> object:
@@ -71,7 +81,7 @@ class StorableCodec:
         Raises:
             EncodeError: a value, or a part of one, has no form in Storable.
         """
-        return freeze(values, max_depth=self._max_depth, max_size=_MAX_SIZE)
+        return freeze(values, max_depth=self._max_depth, max_size=_MAX_SIZE, default=_to_object)
 
     def decode(self, payload: bytes) -> object:
         """Return the value of an image.
@@ -79,13 +89,41 @@ class StorableCodec:
         Raises:
             DecodeError: it is not a valid image.
         """
-        return thaw(
+        value = thaw(
             payload,
             max_depth=self._max_depth,
             max_size=_MAX_SIZE,
             max_expanded=max(len(payload), _MAX_EXPANDED),
             byte_strings=self._byte_strings,
         )
+        if _CALLBACK_MARK not in payload or type(value) is not list:
+            return value
+        try:
+            return map_leaves(value, _from_object)
+        except ValueError as error:
+            raise DecodeError("limit-depth", str(error)) from None
+
+
+_CALLBACK_MARK = CALLBACK_CLASS.encode()
+
+
+def _to_object(value: object) -> object:
+    """Return what a Perl server takes for a function of its client's."""
+    if not isinstance(value, CallbackRef):
+        return value
+    return Blessed(CALLBACK_CLASS, {"id": value.id, "alive": 1, "call": None, "destroy": None})
+
+
+def _from_object(value: object) -> object:
+    """Return a CallbackRef for such an object; one without a proper id stays what it is."""
+    if not isinstance(value, Blessed) or value.class_name != CALLBACK_CLASS:
+        return value
+    return _callback_ref(value.value, value)
+
+
+def _callback_ref(fields: object, otherwise: object) -> object:
+    callback_id = as_text(fields.get("id")) if isinstance(fields, dict) else None
+    return CallbackRef(callback_id) if is_id(callback_id) else otherwise
 
 
 _MAX_SIZE = 2**32 - 1  # the framing has the limit that counts
@@ -95,6 +133,18 @@ _MAX_EXPANDED = 16 * 1024 * 1024  # what is shared is a way around it, and count
 def refuse_constant(text: str) -> object:
     """Raise ValueError for NaN and the infinities, which `json` would read."""
     raise ValueError(f"{text} is not JSON")
+
+
+def _to_json(value: object) -> object:
+    if isinstance(value, CallbackRef):
+        return {CALLBACK_CLASS: {"id": value.id}}
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _from_json(table: dict[str, object]) -> object:
+    if len(table) == 1 and CALLBACK_CLASS in table:
+        return _callback_ref(table[CALLBACK_CLASS], table)
+    return table
 
 
 class JSONCodec:
@@ -109,12 +159,15 @@ class JSONCodec:
 
     # The prepared halves of json.dumps and json.loads: those build an encoder for each call
     # and look for blanks around the value, which costs more than the work itself.
-    _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+    _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_to_json).encode
     _scan: Callable[[str, int], tuple[object, int]]
+    _scan_for_callbacks: Callable[[str, int], tuple[object, int]]
 
     def __init__(self) -> None:
         decoder: Any = json.JSONDecoder(parse_constant=refuse_constant)
         self._scan = decoder.scan_once
+        decoder = json.JSONDecoder(parse_constant=refuse_constant, object_hook=_from_json)
+        self._scan_for_callbacks = decoder.scan_once
 
     def encode(self, values: list[object]) -> bytes:
         """Return the list as JSON.
@@ -137,7 +190,8 @@ class JSONCodec:
         """
         try:
             text = payload.decode()
-            value, end = self._scan(text, 0)
+            scan = self._scan_for_callbacks if _CALLBACK_MARK in payload else self._scan
+            value, end = scan(text, 0)
         except UnicodeDecodeError as error:
             raise DecodeError("bad-utf8", f"{error.reason} at offset {error.start}") from None
         except StopIteration as error:  # how the scanner says that there is no value

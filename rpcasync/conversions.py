@@ -9,6 +9,7 @@ An annotation that is not listed below (Any, a class of the program's, ...) conv
 
     int  float  bool  str  bytes  None  X | Y  Optional[X]
     list  list[X]  dict  dict[str, X]
+    Coderef  Callable  Callable[[X], Y]    a callback that can be called; nothing becomes one
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import re
 import types
 import typing
 from collections.abc import Callable
+
+from rpcasync.callbacks import Coderef
 
 __all__ = ["Conversion", "conversion"]
 
@@ -38,6 +41,8 @@ def conversion(annotation: object) -> Conversion | None:
     origin, args = typing.get_origin(annotation), typing.get_args(annotation)
     if origin in (typing.Union, types.UnionType):
         return _union(args)
+    if origin is Callable or annotation is typing.Callable:
+        return _to_callback
     if origin is list:
         return _list_of(conversion(args[0]) if args else None)
     if origin is dict:
@@ -126,6 +131,12 @@ def _to_dict(value: object) -> object:
     raise _refusal(value, "dict")
 
 
+def _to_callback(value: object) -> object:
+    if callable(value):
+        return value
+    raise _refusal(value, "a callback")
+
+
 def _to_none(value: object) -> object:
     if value is None:
         return None
@@ -182,4 +193,6 @@ _PLAIN: dict[object, Conversion] = {
     dict: _to_dict,
     type(None): _to_none,
     None: _to_none,
+    Coderef: _to_callback,
+    Callable: _to_callback,
 }

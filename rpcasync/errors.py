@@ -8,6 +8,7 @@ from __future__ import annotations
 
 __all__ = [
     "ArgumentError",
+    "CallCancelled",
     "CallTimeout",
     "DecodeError",
     "Disconnected",
@@ -29,7 +30,11 @@ class RemoteError(RPCError):
 
 
 class CallTimeout(RPCError, TimeoutError):
-    """No answer in the time given. The call stays pending."""
+    """No answer in the time given."""
+
+
+class CallCancelled(RPCError):
+    """The program itself has cancelled the call."""
 
 
 class Disconnected(RPCError, ConnectionError):

@@ -3,9 +3,14 @@
     request   [id, procedure, *args]      client to server
     reply     [id, *values]               server to client
     failure   [id, "error", text, ...]    a reply by its form: an agreement, not a type
+    invoke    [id, "call", *args]         server to client: of a function that it was passed
+    release   [id, "destroy"]             server to client: it will not be called any more
 
-The ids are the client's: an integer from 0 on, or the same as text when an old Perl has sent it.
-A server sends an id back exactly as it came.
+The ids are the client's, of calls and of functions alike: an integer from 0 on, or the same as
+text when an old Perl has sent it. A server sends an id back exactly as it came.
+
+In the arguments of a request, a `CallbackRef` stands for a function of the client's. How it is
+written is the codec's affair, but for one thing: `CALLBACK_CLASS` stands in the payload as it is.
 
 This file knows nothing of bytes, and of who is waiting for an answer.
 """
@@ -14,35 +19,54 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeGuard
 
 from rpcasync.errors import ProtocolError
 
 __all__ = [
+    "CALLBACK_CLASS",
+    "CallbackRef",
     "Failure",
     "Id",
+    "Invoke",
+    "Release",
     "Request",
     "Result",
     "as_text",
     "failure_text",
     "failure_values",
+    "invoke_values",
+    "is_id",
+    "parse_invoke",
     "parse_reply",
     "parse_request",
+    "release_values",
 ]
 
 Id = int | str
+
+CALLBACK_CLASS = "RPC::Async::Coderef"
 
 # It is the client that chooses the id, and the server that has to send it back.
 _ID_BITS = 64
 _ID_LENGTH = 20  # characters: enough for such a number as text
 
 
+@dataclass(frozen=True, slots=True)
+class CallbackRef:
+    """Stands for a function of the client's, which the server can call by the id."""
+
+    id: Id
+
+
 @dataclass(slots=True)
 class Request:
-    """A client calls a procedure."""
+    """A client calls a procedure; in `args`, a CallbackRef stands for each callback."""
 
     id: Id
     procedure: str
     args: list[object]
+    has_callbacks: bool = False
 
 
 @dataclass(slots=True)
@@ -59,6 +83,21 @@ class Failure:
 
     token: object
     text: str
+
+
+@dataclass(slots=True)
+class Invoke:
+    """The server calls the function that `token` stands for."""
+
+    token: object
+    args: list[object]
+
+
+@dataclass(slots=True)
+class Release:
+    """The server will not call the function any more that `token` stands for."""
+
+    token: object
 
 
 def parse_request(value: object) -> Request:
@@ -86,19 +125,48 @@ def parse_reply(value: object) -> tuple[Id, list[object]]:
     return _check_id(value[0]), value[1:]
 
 
+def parse_invoke(values: list[object]) -> list[object] | None:
+    """Read what follows the id of a function: the arguments to call it with; None to release it.
+
+    Raises:
+        ProtocolError: it is neither.
+    """
+    word = as_text(values[0]) if values else None
+    if word == "call":
+        return values[1:]
+    if word == "destroy":
+        return None
+    raise ProtocolError("not for a callback: expected [id, 'call', ...] or [id, 'destroy']")
+
+
+def invoke_values(args: Iterable[object]) -> tuple[object, ...]:
+    """Return what follows the id of a function to call it."""
+    return ("call", *args)
+
+
+def release_values() -> tuple[object, ...]:
+    """Return what follows the id of a function to release it."""
+    return ("destroy",)
+
+
 def as_text(value: object) -> object:
     """Return bytes as text: a codec may give all of Perl's strings as bytes, names included."""
     return value.decode("latin-1") if type(value) is bytes else value
 
 
+def is_id(value: object) -> TypeGuard[Id]:
+    """True for what can be an id: a Storable boolean or float cannot."""
+    if type(value) is int:
+        return value.bit_length() <= _ID_BITS
+    return type(value) is str and len(value) <= _ID_LENGTH
+
+
 def _check_id(value: object) -> Id:
     value = as_text(value)
-    if type(value) is int:
-        if value.bit_length() <= _ID_BITS:
-            return value
-        raise ProtocolError(f"not a packet: id of {value.bit_length()} bits, limit is {_ID_BITS}")
-    if type(value) is str and len(value) <= _ID_LENGTH:
+    if is_id(value):
         return value
+    if type(value) is int:
+        raise ProtocolError(f"not a packet: id of {value.bit_length()} bits, limit is {_ID_BITS}")
     raise ProtocolError(f"not a packet: the id is {_describe(value)}, expected an integer")
 
 

@@ -10,23 +10,32 @@ The shells are `client.py` and `server.py`; a test, or another event loop, can d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
+from rpcasync._deadlines import Deadlines
 from rpcasync._log import log
+from rpcasync.callbacks import map_leaves
 from rpcasync.codecs import Codec, JSONCodec, StorableCodec
-from rpcasync.errors import ProtocolError
+from rpcasync.errors import EncodeError, ProtocolError
 from rpcasync.framing import DEFAULT_MAX_PACKET, LengthPrefix
 from rpcasync.messages import (
+    CALLBACK_CLASS,
+    CallbackRef,
     Failure,
     Id,
+    Invoke,
+    Release,
     Request,
     Result,
     failure_text,
     failure_values,
+    invoke_values,
+    parse_invoke,
     parse_reply,
     parse_request,
+    release_values,
 )
 
 __all__ = ["ClientProtocol", "ServerProtocol"]
@@ -35,6 +44,7 @@ T = TypeVar("T")
 
 _LONGEST_TEXT = 4096  # characters of an error
 _ID_MASK = 0x7FFFFFFF  # ids stay within 31 bits, as a Perl client's do
+_CALLBACK_MARK = CALLBACK_CLASS.encode()
 
 
 class _Protocol:
@@ -113,7 +123,9 @@ class ServerProtocol(_Protocol):
         codec = self._codec
         if codec is None:
             codec = self._codec = self._detect(frame)
-        return self._decode(codec, frame, parse_request)
+        request = self._decode(codec, frame, parse_request)
+        request.has_callbacks = _CALLBACK_MARK in frame
+        return request
 
     def _detect(self, frame: bytes) -> Codec:
         for codec in self._codecs:
@@ -140,21 +152,39 @@ class ServerProtocol(_Protocol):
         text = text.encode("utf-8", "backslashreplace").decode()  # lone surrogates
         return self.result(id, failure_values(text or "failed"))  # no text is no error
 
+    def invoke(self, id: Id, args: Iterable[object]) -> bytes:  # noqa: A002
+        """Return the packet that calls a function of the client's.
+
+        Raises:
+            EncodeError: a value cannot be sent, or the packet is over the limit.
+        """
+        return self.result(id, invoke_values(args))
+
+    def release(self, id: Id) -> bytes:  # noqa: A002
+        """Return the packet that says that a function will not be called any more."""
+        return self.result(id, release_values())
+
 
 class ClientProtocol(_Protocol):
     """A client's end of one connection.
+
+    Its calls, and the functions that are passed with them, are known to it as tokens: it keeps
+    them until they are answered or released. All share one counter of ids.
 
     Args:
         codec: what to speak.
         max_packet: bytes in one packet, both ways.
     """
 
-    __slots__ = ("_codec", "_next_id", "_pending")
+    __slots__ = ("_abandoned", "_callbacks", "_codec", "_deadlines", "_next_id", "_pending")
 
     def __init__(self, codec: Codec, max_packet: int = DEFAULT_MAX_PACKET) -> None:
         super().__init__(max_packet)
         self._codec = codec
         self._pending: dict[Id, object] = {}
+        self._callbacks: dict[Id, object] = {}
+        self._abandoned: set[Id] = set()  # calls that may still be answered, in vain
+        self._deadlines = Deadlines()
         self._next_id = 0
 
     @property
@@ -162,25 +192,65 @@ class ClientProtocol(_Protocol):
         """The tokens of the calls that are not answered, by id, oldest first."""
         return MappingProxyType(self._pending)
 
+    @property
+    def callbacks(self) -> Mapping[Id, object]:
+        """The functions that the server may still call, by id."""
+        return MappingProxyType(self._callbacks)
+
     def call(self, procedure: str, args: Iterable[object], token: object) -> tuple[int, bytes]:
         """Return the id and the packet of a call; `token` comes back with the answer.
+
+        What can be called among the arguments comes back with `Invoke` and `Release`.
 
         Raises:
             EncodeError: an argument cannot be sent, or the packet is over the limit. The call
                 is not pending then.
         """
-        id = self._next_id  # noqa: A001
-        while id in self._pending:
-            id = (id + 1) & _ID_MASK  # noqa: A001
-        packet = self._framing.frame(self._codec.encode([id, procedure, *args]))
+        id = self._free_id(self._next_id)  # noqa: A001
+        callbacks: dict[Id, object] = {}
+        try:
+            payload = self._codec.encode([id, procedure, *args])
+        except EncodeError:
+            # Functions are rare. So they are looked for only where something cannot be encoded.
+            args = self._replace_callables([*args], callbacks)
+            if not callbacks:
+                raise
+            id = self._free_id(id, callbacks)  # noqa: A001
+            payload = self._codec.encode([id, procedure, *args])
+        packet = self._framing.frame(payload)
+        self._callbacks.update(callbacks)
         self._pending[id] = token
         self._next_id = (id + 1) & _ID_MASK
         return id, packet
 
-    def next_message(self) -> Result | Failure | None:
-        """Return the next answer to a pending call, None if there is none yet.
+    def _free_id(self, id: int, others: Container[Id] = ()) -> int:  # noqa: A002
+        """Return the first id from this one on that nothing on either side is known by."""
+        id &= _ID_MASK  # noqa: A001
+        while id in self._pending or id in self._callbacks or id in self._abandoned or id in others:
+            id = (id + 1) & _ID_MASK  # noqa: A001
+        return id
 
-        An answer that nobody waits for is logged and skipped.
+    def _replace_callables(self, args: list[object], callbacks: dict[Id, object]) -> list[object]:
+        """Return the arguments with a CallbackRef for each function; note it in `callbacks`."""
+        next_id = self._next_id
+
+        def replace(value: object) -> object:
+            nonlocal next_id
+            if not callable(value):
+                return value
+            next_id = self._free_id(next_id, callbacks)
+            callbacks[next_id] = value
+            return CallbackRef(next_id)
+
+        try:
+            return map_leaves(args, replace)
+        except ValueError as error:
+            raise EncodeError(f"cannot send: {error}") from None
+
+    def next_message(self) -> Result | Failure | Invoke | Release | None:
+        """Return the next answer to a pending call, or what is to be done with a function.
+
+        None if there is nothing yet. What nobody waits for is logged and skipped.
 
         Raises:
             ProtocolError: the server sent something that is no reply.
@@ -192,17 +262,66 @@ class ClientProtocol(_Protocol):
             id, values = self._decode(self._codec, frame, parse_reply)  # noqa: A001
             if id not in self._pending:
                 id = _as_number(id)  # noqa: A001
-            if id not in self._pending:
+            if id in self._pending:
+                token = self._forget(id)
+                text = failure_text(values)
+                return Result(token, values) if text is None else Failure(token, text)
+            if id in self._callbacks:
+                return self._for_callback(id, values)
+            if id in self._abandoned:
+                self._abandoned.discard(id)
+                log.debug("< call %.20r is answered too late", id)
+            else:
                 log.warning("< reply to a call that is not pending, id %.20r", id)
-                continue
-            token = self._pending.pop(id)
-            text = failure_text(values)
-            return Result(token, values) if text is None else Failure(token, text)
+
+    def _for_callback(self, id: Id, values: list[object]) -> Invoke | Release:  # noqa: A002
+        try:
+            args = parse_invoke(values)
+        except ProtocolError as error:
+            self._failure = error
+            raise
+        if args is None:
+            return Release(self._callbacks.pop(id))
+        return Invoke(self._callbacks[id], args)
+
+    # The end of a call without an answer
+
+    def abandon(self, id: Id) -> object:  # noqa: A002
+        """Return the token of a pending call, and wait for its answer no more.
+
+        Its id stays in use: the answer may still come.
+        """
+        token = self._forget(id)
+        self._abandoned.add(id)
+        return token
+
+    def _forget(self, id: Id) -> object:  # noqa: A002
+        if self._deadlines:
+            self._deadlines.discard(int(id))
+        return self._pending.pop(id)
+
+    def set_deadline(self, id: int, due: float | None) -> None:  # noqa: A002
+        """Have a pending call expire at a time, in the seconds of `expire()`; None is never."""
+        if due is None:
+            self._deadlines.discard(id)
+        elif id in self._pending:
+            self._deadlines.set(id, due)
+
+    def next_deadline(self) -> float | None:
+        """Return when the next call expires; None if none does."""
+        return self._deadlines.next()
+
+    def expire(self, now: float) -> list[object]:
+        """Return the tokens of the calls whose time is over, and abandon them."""
+        return [self.abandon(key) for key in self._deadlines.take_due(now)]
 
     def connection_lost(self) -> list[object]:
-        """Return the tokens of the calls that will never be answered, and forget them."""
+        """Return the tokens of the calls that will never be answered, and forget everything."""
         tokens = list(self._pending.values())
         self._pending.clear()
+        self._callbacks.clear()
+        self._abandoned.clear()
+        self._deadlines.clear()
         return tokens
 
 

@@ -23,14 +23,21 @@ FLOORS = {
         ["__init__"],
     ],
     "rpcasync": [
-        ["errors", "_log"],
-        ["messages", "storable", "conversions"],
-        ["signatures"],
+        ["errors", "_log", "_deadlines"],
+        ["messages", "storable"],
+        ["callbacks"],
+        ["conversions"],
+        ["signatures", "definitions"],
         ["procedures", "codecs", "framing"],
         ["protocol"],
-        ["callers", "urls"],
+        ["callers", "calls", "programs", "reaping"],
+        ["admission", "urls"],
+        ["connections"],
+        ["dispatch"],
         ["client", "server"],
-        ["startup"],
+        ["startup", "_lines", "_output"],
+        ["_session", "_terminal", "_listen"],
+        ["_shell"],
         ["cli"],
         ["__init__"],
         ["__main__"],
@@ -39,18 +46,24 @@ FLOORS = {
 # What rpcasync needs of the other package, by file. eventmux needs nothing of rpcasync.
 ACROSS = {
     "framing": {"eventmux.buffers", "eventmux.errors"},
+    "programs": {"eventmux.errors"},
     "urls": {"eventmux.sockets", "eventmux.urls", "eventmux.errors"},
+    "reaping": {"eventmux", "eventmux.events"},
     "client": {"eventmux", "eventmux.events"},
+    "connections": {"eventmux.events"},
     "server": {"eventmux.events"},
     "startup": {"eventmux.errors", "eventmux.sockets"},
-    "cli": {"eventmux", "eventmux.urls"},
+    "_session": {"eventmux", "eventmux.buffers", "eventmux.events"},
+    "_listen": {"eventmux", "eventmux.urls"},
+    "_shell": {"eventmux.buffers", "eventmux.events"},
 }
 # These deal in bytes and decisions: no socket, clock, process or file may be near.
 PURE = {
     "eventmux": {"errors", "events", "buffers", "urls", "_queue", "_timers"},
     "rpcasync": {
-        *("errors", "_log", "messages", "storable", "conversions", "signatures", "procedures"),
-        *("codecs", "framing", "protocol"),
+        *("errors", "_log", "_deadlines", "messages", "storable", "callbacks", "conversions"),
+        *("signatures", "procedures"),
+        *("definitions", "codecs", "framing", "protocol"),
     },
 }
 IMPURE = {"socket", "select", "selectors", "time", "threading", "subprocess", "os", "io", "signal"}

@@ -9,19 +9,20 @@ number would become one Perl variable. A value that holds itself is therefore en
 shared lists can make a small value an enormous tree: the two limits stop both while they
 are being written.
 
-This file does not know about callbacks, and writes no object of any class.
+This file does not know about callbacks. It writes an object of a class only where the program's
+own `default` has made it: one that came from a peer might run code where it comes alive.
 """
 
 from __future__ import annotations
 
 import reprlib
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 from rpcasync.errors import EncodeError
 from rpcasync.storable import _opcodes as ops
-from rpcasync.storable._values import ScalarRef
+from rpcasync.storable._values import Blessed, ScalarRef
 
 __all__ = ["freeze"]
 
@@ -40,6 +41,7 @@ _LARGEST = 2**31 - 1  # bytes; Perl reads no longer string, and a frame ends at 
 _WHOLE = 2.0**53  # from here on a float need not mean the whole number it holds
 _INT_BITS = 14_000  # about the 4300 digits from which Python refuses to print an int
 _PERL_NAMES = {"inf": "Inf", "-inf": "-Inf", "nan": "NaN"}
+_Default = Callable[[object], object] | None
 _SENDABLE = "None, bool, int, float, str, bytes, list, tuple, dict and ScalarRef can be sent"
 
 
@@ -51,7 +53,13 @@ class _TooLarge(Exception):
     """No room is left."""
 
 
-def freeze(value: object, *, max_depth: int = 256, max_size: int = 16 * 1024 * 1024) -> bytes:
+def freeze(
+    value: object,
+    *,
+    max_depth: int = 256,
+    max_size: int = 16 * 1024 * 1024,
+    default: Callable[[object], object] | None = None,
+) -> bytes:
     r"""Encode a value as a Storable image that Perl's `thaw` reads.
 
     Lists and tuples become arrays, dicts hashes, a ScalarRef a reference to its value. True
@@ -64,6 +72,9 @@ def freeze(value: object, *, max_depth: int = 256, max_size: int = 16 * 1024 * 1
         max_depth: how many containers and ScalarRefs may stand in each other. Perl's own
             `nfreeze` ends at 256 hashes, and its `thaw` has no limit but the C stack.
         max_size: largest image, in bytes; more than 2**31 - 1 is the same as that.
+        default: called with what cannot be sent; returns what to write in its place, or the same
+            object if it knows no better. Only here a `Blessed` is written, as an object of its
+            class.
 
     Raises:
         EncodeError: the value, or something in it, cannot be sent or exceeds a limit.
@@ -83,9 +94,9 @@ def freeze(value: object, *, max_depth: int = 256, max_size: int = 16 * 1024 * 1
     room = max_size - len(ops.HEADER) + 1
     try:
         if type(value) is list:
-            _container(value, pieces, max_depth, room)
+            _container(value, pieces, max_depth, room, default)
         else:
-            _unusual(value, pieces, max_depth, room)
+            _unusual(value, pieces, max_depth, room, default)
     except (_TooDeep, RecursionError):
         raise EncodeError(f"nested deeper than {max_depth} levels") from None
     except _TooLarge:
@@ -101,6 +112,7 @@ def _container(
     pieces: list[bytes],
     levels: int,
     room: int,
+    default: _Default,
 ) -> int:
     """Append a reference to a container; return how many bytes of room are left.
 
@@ -129,12 +141,12 @@ def _container(
         elif type(item) is int:
             piece = _BYTES.get(item) or _integer(item, room)
         elif type(item) is list or type(item) is dict or type(item) is tuple:
-            room = _container(item, pieces, levels - 1, room)
+            room = _container(item, pieces, levels - 1, room, default)
             piece = b""  # it is all there
         elif item is None:
             piece = _UNDEF
         else:
-            room = _unusual(item, pieces, levels - 1, room)
+            room = _unusual(item, pieces, levels - 1, room, default)
             piece = b""
         pieces.append(piece)
         if keys is not None:
@@ -191,7 +203,7 @@ def _flagged_key(key: str) -> bytes:
     return bytes([ops.KEY_UTF8]) + _u32(len(raw)) + raw
 
 
-def _unusual(value: object, pieces: list[bytes], levels: int, room: int) -> int:
+def _unusual(value: object, pieces: list[bytes], levels: int, room: int, default: _Default) -> int:
     """Append any value at all; return how many bytes of room are left."""
     while isinstance(value, ScalarRef):
         if not levels:
@@ -204,8 +216,10 @@ def _unusual(value: object, pieces: list[bytes], levels: int, room: int) -> int:
         if type(value) not in (list, tuple, dict):
             # A subclass may count one thing and iterate another; a copy agrees with itself.
             value = dict(value) if isinstance(value, dict) else list(value)
-        return _container(value, pieces, levels, room)
+        return _container(value, pieces, levels, room, default)
     piece = _scalar(value, room)
+    if piece is None:
+        return _replacement(value, pieces, levels, room, default)
     pieces.append(piece)
     room -= len(piece)
     if room < 0:  # the caller looks, too, but the root has no such caller
@@ -213,8 +227,34 @@ def _unusual(value: object, pieces: list[bytes], levels: int, room: int) -> int:
     return room
 
 
-def _scalar(value: object, room: int) -> bytes:
-    """Encode anything that holds no other value. Subclasses must not have their say in it."""
+def _replacement(
+    value: object, pieces: list[bytes], levels: int, room: int, default: _Default
+) -> int:
+    """Append what the program gives for a value that cannot be sent; return the room left."""
+    replacement = value if default is None else default(value)
+    if replacement is value:
+        raise EncodeError(f"cannot send {type(value).__name__}: only {_SENDABLE}")
+    if not levels:
+        raise _TooDeep
+    if not isinstance(replacement, Blessed):
+        return _unusual(replacement, pieces, levels - 1, room, default)
+    name = _utf8(replacement.class_name)
+    if len(name) >= ops.LONG_CLASS:
+        raise EncodeError(f"class name of {len(name)} bytes, limit is {ops.LONG_CLASS - 1}")
+    head = bytes([ops.REF, ops.BLESS, len(name)]) + name
+    first = len(pieces)
+    room = _unusual(replacement.value, pieces, levels - 1, room - len(head), default)
+    if pieces[first][:1] != _REF:
+        raise EncodeError(f"{type(replacement.value).__name__} cannot be blessed")
+    pieces[first] = head + pieces[first][1:]  # the reference is to the object, not to what it has
+    return room
+
+
+def _scalar(value: object, room: int) -> bytes | None:
+    """Encode what holds no other value; None for what cannot be sent.
+
+    Subclasses must not have their say in it.
+    """
     if value is None:
         return _UNDEF
     if isinstance(value, float):
@@ -230,7 +270,7 @@ def _scalar(value: object, room: int) -> bytes:
         return _octets(value.tobytes(), room)
     if isinstance(value, (bytes, bytearray)):
         return _octets(value, room)
-    raise EncodeError(f"cannot send {type(value).__name__}: only {_SENDABLE}")
+    return None
 
 
 def _integer(number: int, room: int) -> bytes:

@@ -387,7 +387,7 @@ def test_no_limit_at_all():
 def test_the_documented_defaults():
     defaults = {name: p.default for name, p in inspect.signature(freeze).parameters.items()}
     del defaults["value"]
-    assert defaults == {"max_depth": 256, "max_size": 16 * MB}
+    assert defaults == {"max_depth": 256, "max_size": 16 * MB, "default": None}
 
 
 # ---- there and back ----------------------------------------------------------------------

@@ -1,0 +1,60 @@
+"""When things are due: a heap of deadlines, each known by a key.
+
+A deadline that is discarded stays in the heap until its turn comes, or until most of the heap is
+like it. This file knows no clock: `now` is passed in, in the seconds of whoever uses it.
+"""
+
+from __future__ import annotations
+
+import heapq
+
+__all__ = ["Deadlines"]
+
+_FEW = 64  # entries that are not worth cleaning up
+
+
+class Deadlines:
+    """A set of keys, each with the time when it is due."""
+
+    __slots__ = ("_due", "_heap")
+
+    def __init__(self) -> None:
+        self._due: dict[int, float] = {}
+        self._heap: list[tuple[float, int]] = []
+
+    def __bool__(self) -> bool:
+        """True if anything is due at any time."""
+        return bool(self._due)
+
+    def set(self, key: int, due: float) -> None:
+        """Have the key due at a time, and not when it was before."""
+        self._due[key] = due
+        heapq.heappush(self._heap, (due, key))
+        if len(self._heap) > 2 * len(self._due) + _FEW:
+            self._heap = [(due, key) for key, due in self._due.items()]
+            heapq.heapify(self._heap)
+
+    def discard(self, key: int) -> None:
+        """Forget the key, if it is there."""
+        self._due.pop(key, None)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._due.clear()
+        self._heap.clear()
+
+    def next(self) -> float | None:
+        """Return when the next key is due; None if there is none."""
+        heap = self._heap
+        while heap and self._due.get(heap[0][1]) != heap[0][0]:
+            heapq.heappop(heap)
+        return heap[0][0] if heap else None
+
+    def take_due(self, now: float) -> list[int]:
+        """Return the keys that are due, in order, and forget them."""
+        keys = []
+        while (due := self.next()) is not None and due <= now:
+            key = heapq.heappop(self._heap)[1]
+            del self._due[key]
+            keys.append(key)
+        return keys

@@ -1,0 +1,84 @@
+"""Which calls run, and which wait until others have been answered.
+
+Each call that runs is counted with its connection, and given back once: when it is answered, or
+when the connection has gone. So the count cannot drift, whatever becomes of a call.
+
+This file runs nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from rpcasync.callers import Connection
+from rpcasync.messages import Request
+
+__all__ = ["Admission"]
+
+_FEW = 64  # entries of connections that have gone, which are not worth cleaning up
+
+
+class Admission:
+    """The calls of all connections of a server.
+
+    `outstanding` is how many may run at a time, None is any number.
+    """
+
+    __slots__ = ("_gone", "_queue", "_running", "outstanding")
+
+    def __init__(self) -> None:
+        self.outstanding: int | None = None
+        self._queue: deque[tuple[Connection, Request]] = deque()
+        self._running = 0
+        self._gone = 0  # entries in the queue of connections that have gone
+
+    def __len__(self) -> int:
+        """Return how many calls wait."""
+        return len(self._queue) - self._gone
+
+    def _is_full(self) -> bool:
+        return self.outstanding is not None and self._running >= self.outstanding
+
+    def admits(self) -> bool:
+        """True if a call that comes now may run now: none waits in front of it."""
+        return not (self._queue and len(self)) and not self._is_full()
+
+    def has_next(self) -> bool:
+        """True if one that waits may run."""
+        return len(self) > 0 and not self._is_full()
+
+    def start(self, client: Connection) -> None:
+        """Count a call that runs."""
+        client.running += 1
+        self._running += 1
+
+    def finish(self, client: Connection) -> None:
+        """Give back a call that is answered."""
+        if not client.gone:  # else it was given back with all others of its connection
+            client.running -= 1
+            self._running -= 1
+
+    def put(self, client: Connection, request: Request) -> None:
+        """Have a call wait."""
+        client.waiting += 1
+        self._queue.append((client, request))
+
+    def take(self) -> tuple[Connection, Request] | None:
+        """Return the next call to run; None if none waits, or none may run."""
+        while self._queue and not self._is_full():
+            client, request = self._queue.popleft()
+            if client.gone:
+                self._gone -= 1
+                continue
+            client.waiting -= 1
+            return client, request
+        return None
+
+    def forget(self, client: Connection) -> None:
+        """Drop what waits of a connection that has gone, and give back what runs."""
+        self._running -= client.running
+        self._gone += client.waiting
+        client.running = client.waiting = 0
+        if self._gone > _FEW and self._gone > len(self._queue) // 2:
+            self._queue = deque(entry for entry in self._queue if not entry[0].gone)
+            self._gone = 0

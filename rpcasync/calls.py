@@ -1,0 +1,184 @@
+"""A call as its client's program sees it, and the values of its answer.
+
+This file turns no loop: it asks the client to.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, cast
+
+from rpcasync.errors import ArgumentError, CallTimeout, RPCError
+from rpcasync.messages import as_text
+from rpcasync.signatures import signature_of
+
+__all__ = ["Call", "Outcome", "Owner", "Reply"]
+
+
+class Reply(tuple[Any, ...]):
+    """The values of an answer, in order; `reply["sum"]` reads them as names and values."""
+
+    __slots__ = ()
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return the value at an index, or the one that follows a name.
+
+        Raises:
+            KeyError: there is no such name.
+            ValueError: the values are no names and values.
+        """
+        return self.pairs()[key] if isinstance(key, str) else super().__getitem__(key)
+
+    def pairs(self) -> dict[str, Any]:
+        """Return the values as a dict of name and value; of a name given twice, the last.
+
+        Raises:
+            ValueError: the number of values is odd, or a name is no str.
+        """
+        if len(self) % 2:
+            raise ValueError(f"{len(self)} values are not names and values")
+        names = [as_text(name) for name in self[::2]]
+        for name in names:
+            if not isinstance(name, str):
+                raise ValueError(f"{type(name).__name__} stands for a name")
+        return dict(zip(cast("list[str]", names), self[1::2], strict=True))
+
+
+Outcome = Sequence[object] | RPCError
+"""What comes of a call: the values of the answer, or an error."""
+
+
+class Owner(Protocol):
+    """What a call needs of its client, whose public names are procedures of the server."""
+
+    def _run_until(self, is_over: Callable[[], bool], timeout: float | None) -> bool: ...
+
+    def _cancel(self, call: Call) -> bool: ...
+
+    def _set_timeout(self, call: Call, seconds: float | None) -> None: ...
+
+
+class Call:
+    """One call: what was asked, and what came of it.
+
+    `id` is its number on the wire, `procedure` its name, `args` what was sent, and `timeout` the
+    seconds that it was given, or None. A call belongs
+    to the thread of its client: in any other, all that asks for something raises RuntimeError.
+    """
+
+    __slots__ = ("_callback", "_outcome", "_owner", "args", "id", "procedure", "timeout")
+
+    def __init__(
+        self,
+        owner: Owner,
+        procedure: str,
+        args: list[object],
+        callback: Callable[..., object] | None,
+    ) -> None:
+        self._owner = owner
+        self._callback = callback
+        self._outcome: Outcome | None = None
+        self.id = -1
+        self.procedure = procedure
+        self.args = args
+        self.timeout: float | None = None
+
+    def __repr__(self) -> str:
+        """Show the call and its state."""
+        failed = isinstance(self._outcome, RPCError)
+        state = "pending" if not self.done else "failed" if failed else "answered"
+        return f"<Call {self.id} {self.procedure} {state}>"
+
+    @property
+    def done(self) -> bool:
+        """True once the call has ended in an answer or an error."""
+        return self._outcome is not None
+
+    def result(self, timeout: float | None = None) -> Reply:
+        """Wait for the answer and return it.
+
+        The mux runs meanwhile. Events of other handles than this client's are kept, and come
+        from `mux()` later, in order.
+
+        Args:
+            timeout: seconds to wait at most; None is for ever.
+
+        Raises:
+            RemoteError: the server answered with an error.
+            Disconnected: the connection ended before the answer came.
+            CallTimeout: there is no answer yet, and the call stays pending; or the call itself
+                has a timeout, which is over.
+            CallCancelled: the call was cancelled.
+            Exception: what a callback of another call raised meanwhile.
+        """
+        if not self.done and not self._owner._run_until(lambda: self.done, timeout):
+            raise CallTimeout(f"{self.procedure}: no answer within {timeout} seconds")
+        if isinstance(self._outcome, RPCError):
+            raise self._outcome.with_traceback(None)  # else it would grow each time
+        if not isinstance(self._outcome, Reply):
+            self._outcome = Reply(cast("list[object]", self._outcome))
+        return self._outcome
+
+    def set_timeout(self, seconds: float | None) -> Call:
+        """Have the call fail with `CallTimeout` if it is not answered in time; return the call.
+
+        An answer that comes later is ignored. It takes the place of the client's `timeout`.
+
+        Args:
+            seconds: from now on; None is for ever.
+
+        Raises:
+            ValueError: `seconds` is negative.
+        """
+        self._owner._set_timeout(self, seconds)
+        return self
+
+    def cancel(self) -> bool:
+        """Wait for the answer no more: the callback will not be called.
+
+        The server is not told, as there is no way to; it may still call functions that were
+        passed with the call.
+
+        Returns:
+            True; False if the call has ended before.
+        """
+        return self._owner._cancel(self)
+
+    # For the client
+
+    def settle(self, outcome: Outcome) -> None:
+        """Note what has come of the call."""
+        self._outcome = outcome
+
+    def hand_over(self) -> None:
+        """Give the outcome to the callback: this is where it runs.
+
+        Raises:
+            RPCError: the call failed, and its callback takes no `error`.
+            Exception: what the callback raised.
+        """
+        callback, self._callback = self._callback, None
+        if callback is None:
+            return
+        outcome = self._outcome
+        signature = signature_of(callback)
+        if not isinstance(outcome, RPCError):
+            try:
+                args, named = signature.bind_result(cast("Sequence[object]", outcome))
+            except ArgumentError as error:
+                outcome = ArgumentError(f"answer of {self.procedure}, to its callback: {error}")
+        if isinstance(outcome, RPCError):
+            if not signature.takes_error:
+                raise outcome
+            args, named = signature.bind_error(outcome)
+        callback(*args, **named)
+
+    def end(self, outcome: Outcome) -> None:
+        """Note the outcome and hand it over; raises what `hand_over()` does."""
+        self._outcome = outcome
+        self.hand_over()
+
+    def drop(self, outcome: Outcome) -> None:
+        """Note the outcome and hand it to nobody."""
+        self._outcome = outcome
+        self._callback = None

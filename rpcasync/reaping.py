@@ -1,0 +1,64 @@
+"""The end of a server that was started as a child process, as the loop turns.
+
+A server ends by itself when its last client has gone. One that has not after a time of grace gets
+SIGTERM, and SIGKILL after as long again. Nothing here waits: the mux watches the process and the
+time.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from typing import Any
+
+from eventmux import EventMux
+from eventmux.events import Event
+from rpcasync._log import log
+
+__all__ = ["Reaper"]
+
+
+class Reaper:
+    """Sees to the end of one process.
+
+    Args:
+        mux: watches the process, and has something to wait for until it has ended.
+        process: a process that should end.
+        name: what it is, for the log.
+        grace: seconds before SIGTERM, and then before SIGKILL.
+    """
+
+    def __init__(
+        self, mux: EventMux, process: subprocess.Popen[Any], name: str, grace: float
+    ) -> None:
+        self._mux = mux
+        self._process = process
+        self._name = name
+        self._grace = grace
+        self._means: list[Callable[[], None]] = [process.kill, process.terminate]
+        self._timer = mux.timer(grace, self)
+        try:
+            self._child = mux.child(process)
+        except BaseException:
+            self._timer.cancel()
+            raise
+
+    def io(self, event: Event) -> bool:
+        """Take an event; return whether it was this reaper's."""
+        details: Any = event
+        if event.type == "timer" and details.data is self:
+            self._use_force()
+        elif event.type == "child" and details.pid == self._process.pid:
+            self._timer.cancel()
+            status = details.returncode
+            log.log(20 if status else 10, "%s ended with status %s", self._name, status)
+        else:
+            return False
+        return True
+
+    def _use_force(self) -> None:
+        means = self._means.pop()
+        log.warning("%s has not ended within %s seconds: %s", self._name, self._grace, means)
+        means()
+        if self._means:
+            self._timer = self._mux.timer(self._grace, self)
