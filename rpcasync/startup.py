@@ -1,56 +1,194 @@
 """How a server program gets its clients without knowing who they are.
 
-Whoever starts the program hands over sockets: `python://` and `rpcasync listen` name their
-descriptors in the environment variable RPCASYNC_FDS. A program started by hand is told where to
-listen with `-u URL`.
+Whoever starts the program hands over sockets, and says so in environment variables:
+
+    RPCASYNC_FDS       numbers of descriptors, from a `python://` parent or `rpcasync listen`
+    RPCASYNC_OPTIONS   a JSON object with limits and codecs for the server, from the same
+    LISTEN_FDS         how many descriptors there are from 3 on, from systemd; LISTEN_PID says
+                       for which process, and LISTEN_FDNAMES what they are called
+
+A variable is unset once it has been used, so that the programs which this one starts do not take
+it for theirs. A program started by hand is told where to listen with `-u URL`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import socket
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 from eventmux.errors import URLError
 from eventmux.sockets import is_listening
 from rpcasync.server import Server
-from rpcasync.urls import FDS_VARIABLE
+from rpcasync.urls import FDS_VARIABLE, OPTIONS_VARIABLE, check_stream
 
 __all__ = ["init_clients"]
 
+_LISTEN_FDS = "LISTEN_FDS"
+_LISTEN_PID = "LISTEN_PID"
+_LISTEN_FDNAMES = "LISTEN_FDNAMES"
+_LISTEN_VARIABLES = (_LISTEN_FDS, _LISTEN_PID, _LISTEN_FDNAMES, "LISTEN_PIDFDID")
+_FIRST_FD = 3
+_UNNAMED = "unknown"  # what systemd calls a descriptor without a name
+_TAKEN = ""  # the name in LISTEN_FDNAMES of one that an earlier call took; systemd gives none
 
-def init_clients(rpc: Server, argv: Sequence[str] | None = None) -> list[str]:
+
+def init_clients(
+    rpc: Server, argv: Sequence[str] | None = None, *, name: str | None = None
+) -> list[str]:
     """Give a server the clients and listeners that the program was started with.
 
     It takes them from the first of these that has any: the sockets handed over by whoever
-    started the program, a `python://` parent or `rpcasync listen`; then each `-u URL` in the
-    arguments, on which it listens.
+    started the program, a `python://` parent or `rpcasync listen`; those that systemd hands
+    over; then each `-u URL` in the arguments, on which it listens.
+
+    A program with two servers calls this for each of them, and tells systemd's sockets apart by
+    their `name`, the `FileDescriptorName=` of the unit.
 
     Args:
         rpc: the server.
         argv: the program's arguments; default is `sys.argv[1:]`, which is not changed.
+        name: of the sockets from systemd take only those of this name, and leave the others to
+            another call. Default is to take all that are left.
 
     Returns:
         The arguments without what was taken.
 
     Raises:
-        SystemExit: there are no clients at all, or a URL cannot be listened on; what is wrong
-            and how to start the program is printed to stderr.
+        SystemExit: there are no clients at all, a URL cannot be listened on, or what was handed
+            over is not what the environment says; stderr tells what is wrong, and how to start
+            the program.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    descriptors = os.environ.pop(FDS_VARIABLE, "")
-    if not descriptors:
+    _apply_options(rpc)
+    sockets = _from_starter() or _from_systemd(name)
+    if not sockets:
         return _listen(rpc, arguments)
-    for number in descriptors.split(","):
-        sock = socket.socket(fileno=int(number))
-        sock.set_inheritable(False)
+    for sock in sockets:
         if is_listening(sock):
             rpc.add_listener(sock)
         else:
             rpc.add_client(sock)
     return arguments
+
+
+def _refuse(variable: str, value: str, problem: object) -> NoReturn:
+    """End the program: it was started in a way that cannot be."""
+    sys.exit(f"{os.path.basename(sys.argv[0])}: {variable} is {value!r}: {problem}")
+
+
+# Options of `rpcasync listen`
+
+
+def _apply_options(rpc: Server) -> None:
+    text = os.environ.pop(OPTIONS_VARIABLE, "")
+    if not text:
+        return
+    try:
+        limits = _parse_options(text)
+        codecs = limits.pop("codecs", None)
+        if limits:
+            rpc.set_limits(**limits)
+        if codecs is not None:
+            rpc.set_codecs(*codecs)
+    except (ValueError, TypeError) as error:
+        _refuse(OPTIONS_VARIABLE, text, error)
+
+
+def _parse_options(text: str) -> dict[str, Any]:
+    options = json.loads(text)
+    if not isinstance(options, dict):
+        raise ValueError("expected a JSON object")
+    unknown = sorted(options.keys() - {"outstanding", "max_packet", "codecs"})
+    if unknown:
+        raise ValueError(f"there is no option {unknown[0]!r}")
+    codecs = options.get("codecs", [])
+    if not isinstance(codecs, list) or not all(isinstance(codec, str) for codec in codecs):
+        raise ValueError("codecs must be a list of names")
+    return options
+
+
+# Sockets that were handed over
+
+
+def _from_starter() -> list[socket.socket]:
+    """Return the sockets of a `python://` parent or of `rpcasync listen`."""
+    text = os.environ.pop(FDS_VARIABLE, "")
+    if not text:
+        return []
+    numbers = [int(part) if _is_number(part) else -1 for part in text.split(",")]
+    if -1 in numbers or len(set(numbers)) < len(numbers):
+        _refuse(FDS_VARIABLE, text, "expected different numbers of descriptors, as in 3,4")
+    return _open_all(numbers, FDS_VARIABLE, text)
+
+
+def _from_systemd(name: str | None) -> list[socket.socket]:
+    """Return the sockets that systemd started this process with, of one name or all of them.
+
+    The environment remembers which of them are taken; when all are, its variables go.
+    """
+    text = os.environ.get(_LISTEN_FDS, "")
+    if not text or not _is_for_us():
+        return []
+    if not _is_number(text, digits=6):
+        _refuse(_LISTEN_FDS, text, "expected a number")
+    names = _names(int(text))
+    wanted = [at for at, each in enumerate(names) if each != _TAKEN and name in (None, each)]
+    if names and not wanted:
+        _refuse(_LISTEN_FDNAMES, ":".join(names), f"no socket is left with the name {name!r}")
+    sockets = _open_all([_FIRST_FD + at for at in wanted], _LISTEN_FDS, text)
+    for at in wanted:
+        names[at] = _TAKEN
+    os.environ[_LISTEN_FDNAMES] = ":".join(names)
+    if all(each == _TAKEN for each in names):
+        for variable in _LISTEN_VARIABLES:
+            os.environ.pop(variable, None)
+    return sockets
+
+
+def _is_for_us() -> bool:
+    """False if the variables were meant for another process, whose environment we inherited."""
+    text = os.environ.get(_LISTEN_PID, "")
+    if text and not _is_number(text):
+        _refuse(_LISTEN_PID, text, "expected the number of a process")
+    return text == str(os.getpid())
+
+
+def _names(count: int) -> list[str]:
+    text = os.environ.get(_LISTEN_FDNAMES)
+    if text is None:
+        return [_UNNAMED] * count
+    names = text.split(":") if count else []
+    if len(names) != count:
+        _refuse(_LISTEN_FDNAMES, text, f"expected {count} names, as many as {_LISTEN_FDS} says")
+    return names
+
+
+def _is_number(text: str, digits: int = 9) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= digits
+
+
+def _open_all(numbers: Sequence[int], variable: str, text: str) -> list[socket.socket]:
+    """Return sockets of these descriptors; all of them are good before the server gets one."""
+    sockets: list[socket.socket] = []
+    for number in numbers:
+        try:
+            sock = socket.socket(fileno=number)
+            sockets.append(sock)
+            check_stream(sock)
+        except (OSError, TypeError) as error:
+            for sock in sockets:
+                sock.close()
+            _refuse(variable, text, f"descriptor {number} is of no use: {error}")
+        sock.set_inheritable(False)
+    return sockets
+
+
+# Listening by hand
 
 
 def _listen(rpc: Server, argv: list[str]) -> list[str]:

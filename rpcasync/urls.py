@@ -1,48 +1,75 @@
-"""What a URL connects to, including a server that is started as a child process.
+"""What a URL connects to or listens at, and how to let go of it again.
 
-    tcp://host:port    unix://path    cfd://N (a descriptor that was inherited)
-    python://file.py   the program, started with one end of a socketpair as its only client
-
-A program that is started learns of its sockets by the environment, as with systemd's
-LISTEN_FDS: `RPCASYNC_FDS` has the numbers of the descriptors. `startup.py` reads it.
+tcp://host:port    unix://path          streams of bytes, the ones that RPC can use
+udp://host:port    unix_dgram://path    datagrams, for handles of your own on the same mux
+cfd://N            a socket that was inherited, by the number of its descriptor
+python://file.py   perl://file.pl       a program, started with one end of a socketpair as
+                                        its only client; `programs.py` has the variants
+open2://command    a command whose stdout and stderr are read; it has no socket
 """
 
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
-import sys
-import sysconfig
-from collections.abc import Sequence
-from pathlib import Path
 
 from eventmux import sockets
 from eventmux.errors import URLError
 from eventmux.urls import Endpoint, parse_url
+from rpcasync.programs import (
+    FDS_VARIABLE,
+    OPTIONS_VARIABLE,
+    ChildSocket,
+    parse_program,
+    start_command,
+    start_program,
+)
 
 __all__ = [
     "FDS_VARIABLE",
+    "OPTIONS_VARIABLE",
     "ChildSocket",
     "check_stream",
+    "connect_stream",
+    "parse_stream_url",
+    "url_absolute",
     "url_connect",
     "url_disconnect",
+    "url_explode",
     "url_listen",
 ]
 
-FDS_VARIABLE = "RPCASYNC_FDS"
+_STREAMS = ("tcp", "unix")
+_PACKETS = ("udp", "unix_dgram", "unix_seqpacket")
+_ENDPOINTS = (*_STREAMS, *_PACKETS)
+_SCHEME = re.compile(r"\w+", re.ASCII)
 
 
-class ChildSocket(socket.socket):
-    """A socket whose other end belongs to a child process."""
-
-    process: subprocess.Popen[bytes]
-    stdout = None
-    stderr = None
+# Connecting
 
 
 def url_connect(url: str, *args: str, timeout: float | None = None) -> socket.socket:
     """Connect to a URL and return the socket; it waits until the connection is up.
+
+    Programs are started as `python://file.py` or `perl://file.pl`. Any of these words may follow
+    `python` or `perl`, in any order:
+
+    - `2`: the program's stdout and stderr are pipes, `.stdout` and `.stderr` of the socket.
+      Otherwise it prints where we print.
+    - `root`: it keeps root's rights. Otherwise a program that root starts runs as the user of
+      the environment variable SUDO_USER, else of RPC_ASYNC_URL_USER. If neither is set, it
+      keeps root's rights, and a warning is logged.
+    - `header`: the first of `args` is code, in the language of the program, that runs in its
+      place. It gets the number of the socket's descriptor and the absolute path of the file as
+      its first two arguments, and has to load the file itself.
+
+    A Perl program is loaded with its folder as the current one and must return a true value, as
+    modules do; the `perl` of PATH runs it.
+
+    `open2://command` runs a command of PATH with `args`, without a shell and with an empty
+    stdin. It has no socket: what is returned is closed, with `.process`, `.stdout`, `.stderr`.
 
     Args:
         url: where to connect to, or what to start.
@@ -51,22 +78,36 @@ def url_connect(url: str, *args: str, timeout: float | None = None) -> socket.so
             system does.
 
     Returns:
-        The socket, which is blocking; a `ChildSocket` for a program that is started.
+        The socket, which is blocking; a `ChildSocket` for what is started.
 
     Raises:
-        URLError: the URL is not understood, or takes no arguments.
-        OSError: nobody is there, the file does not exist...
+        URLError: the URL is not understood, or takes no arguments, or wants a header.
+        OSError: nobody is there, the file does not exist, the user is unknown...
     """
-    scheme, _, rest = url.partition("://")
-    if scheme == "python":
-        return _start(url, [sys.executable, rest], rest, args)
+    scheme, rest = _split(url)
+    program = parse_program(url)
+    if program is not None:
+        return start_program(program, args)
+    if scheme == "open2":
+        return start_command(url, rest, args)
     if args:
         raise URLError(f"cannot pass arguments to {url!r}: it starts no program")
     if scheme == "cfd":
         return _inherited(url, rest)
-    if scheme not in ("tcp", "unix"):
-        raise URLError(f"cannot parse {url!r}: expected tcp://, unix://, python:// or cfd://")
+    if scheme not in _ENDPOINTS:
+        raise URLError(
+            f"cannot parse {url!r}: expected tcp://, unix://, udp://, unix_dgram://, open2://,"
+            " perl://, python:// or cfd://"
+        )
     return _connect(parse_url(url), timeout)
+
+
+def _split(url: str) -> tuple[str, str]:
+    """Return the scheme and the rest; the scheme is empty if the text is no URL."""
+    if not isinstance(url, str):
+        raise TypeError(f"url is {url!r}, must be a str such as 'tcp://host:port'")
+    scheme, separator, rest = url.partition("://")
+    return (scheme, rest) if separator and _SCHEME.fullmatch(scheme) else ("", url)
 
 
 def _connect(endpoint: Endpoint, timeout: float | None) -> socket.socket:
@@ -74,7 +115,12 @@ def _connect(endpoint: Endpoint, timeout: float | None) -> socket.socket:
         sock = socket.create_connection((endpoint.host, endpoint.port), timeout)
         sock.settimeout(None)
         return sock
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    if endpoint.scheme in ("udp", "unix_dgram"):
+        sock = _connect_datagrams(endpoint)
+        sock.setblocking(True)
+        return sock
+    kind = socket.SOCK_STREAM if endpoint.scheme == "unix" else socket.SOCK_SEQPACKET
+    sock = socket.socket(socket.AF_UNIX, kind)
     try:
         sock.settimeout(timeout)
         sock.connect(sockets.unix_address(endpoint.path))
@@ -85,84 +131,174 @@ def _connect(endpoint: Endpoint, timeout: float | None) -> socket.socket:
     return sock
 
 
+def _connect_datagrams(endpoint: Endpoint) -> socket.socket:
+    targets = sockets.look_up(endpoint)
+    if not targets:  # udp://, or udp://:port
+        return sockets.unconnected(endpoint)
+    for target in targets[:-1]:
+        try:
+            return sockets.start(target)
+        except OSError:  # there is no IPv6 here, for example
+            continue
+    return sockets.start(targets[-1])
+
+
 def _inherited(url: str, number: str) -> socket.socket:
     if not (number.isascii() and number.isdigit() and len(number) < 10):
         raise URLError(f"cannot parse {url!r}: expected cfd://number")
-    return socket.socket(fileno=int(number))
-
-
-def _start(url: str, command: list[str], file: str, args: Sequence[str]) -> ChildSocket:
-    """Start a program with one end of a socketpair; return the other."""
-    if not file:
-        raise URLError(f"cannot parse {url!r}: expected python://file.py")
-    if not os.path.isfile(file):
-        raise FileNotFoundError(2, os.strerror(2), file)
-    ours, theirs = socket.socketpair()
-    with theirs:
-        sock = ChildSocket(fileno=ours.detach())
-        environment = {**os.environ, FDS_VARIABLE: str(theirs.fileno())}
-        path = _import_path(environment.get("PYTHONPATH"))
-        if path is not None:
-            environment["PYTHONPATH"] = path
-        try:
-            sock.process = subprocess.Popen(  # noqa: S603  # starting what the URL says is the point
-                [*command, *args],
-                pass_fds=[theirs.fileno()],
-                env=environment,
-                start_new_session=True,  # Ctrl-C is for us: the child ends when we let go of it
-            )
-        except BaseException:
-            sock.close()
-            raise
+    sock = socket.socket(fileno=int(number))
+    sock.set_inheritable(False)  # it was meant for us, not for what we start
     return sock
 
 
-def _import_path(current: str | None) -> str | None:
-    """Return the PYTHONPATH with which a child finds this package; None if it will anyway.
-
-    In a checkout that is not installed it would not: its first place to look is the folder of
-    the program, not the current one.
-    """
-    root = str(Path(__file__).resolve().parents[1])
-    if root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        return None
-    return root if not current else os.pathsep.join([current, root])
+# Listening
 
 
 def url_listen(url: str) -> socket.socket:
-    """Listen at a `tcp://` or `unix://` URL and return the socket, which is non-blocking.
+    """Listen at a URL and return the socket, which is non-blocking.
+
+    At `tcp://` and `unix://` it accepts connections; at `udp://` and `unix_dgram://` it receives
+    datagrams, which is nothing for a `Server`.
 
     Raises:
         URLError: the URL is not understood.
         OSError: the address is in use, the name is unknown, permission is missing...
     """
-    if url.partition("://")[0] not in ("tcp", "unix"):  # the only ones with streams of bytes
-        raise URLError(f"cannot parse {url!r}: expected tcp:// or unix://")
+    if _split(url)[0] not in _ENDPOINTS:
+        raise URLError(f"cannot parse {url!r}: expected tcp://, unix://, udp:// or unix_dgram://")
     return sockets.listen(parse_url(url))
 
 
+def connect_stream(url: str, *args: str) -> socket.socket:
+    """Connect as `url_connect()` does, to what a `Client` can use: a stream of bytes.
+
+    Raises:
+        URLError: it is another URL, or is not understood; nothing is started then.
+        TypeError: a descriptor that was inherited is no stream socket.
+        OSError: nobody is there, the file does not exist, the user is unknown...
+    """
+    if _split(url)[0] in (*_PACKETS, "open2"):
+        raise URLError(f"cannot send calls to {url!r}: it is no stream of bytes")
+    sock = url_connect(url, *args)
+    try:
+        check_stream(sock)
+    except TypeError:
+        sock.close()
+        raise
+    return sock
+
+
+def parse_stream_url(url: str) -> Endpoint:
+    """Parse a `tcp://` or `unix://` URL, the ones that a `Server` can listen at.
+
+    Raises:
+        URLError: it is another URL, or is not understood.
+    """
+    if _split(url)[0] not in _STREAMS:
+        raise URLError(f"cannot parse {url!r}: expected tcp:// or unix://")
+    return parse_url(url)
+
+
 def check_stream(sock: object) -> None:
-    """Raise TypeError for what is no stream socket: packets of RPC need one."""
+    """Check that something is a stream socket: packets of RPC need one.
+
+    Raises:
+        TypeError: it is none.
+    """
     if not isinstance(sock, socket.socket) or sock.type != socket.SOCK_STREAM:
         raise TypeError(f"cannot watch {sock!r}: not a stream socket")
+
+
+# Letting go
 
 
 def url_disconnect(sock: socket.socket, grace: float = 5.0) -> int | None:
     """Close a socket; if it is a child's, wait for the child to end.
 
     A server ends by itself when its last client has gone. One that has not after `grace`
-    seconds gets SIGTERM, and SIGKILL after as many more.
+    seconds gets SIGTERM, and SIGKILL after as many more. The pipes from its stdout and stderr
+    are closed when it has ended, or with SIGTERM: it may hang because nobody reads them. Take
+    them off the mux first.
+
+    Args:
+        sock: what `url_connect()` returned.
+        grace: seconds.
 
     Returns:
         The exit status of the child, negative if a signal ended it; None if there is no child.
+
+    Raises:
+        TypeError: `grace` is no number.
+        ValueError: `grace` is negative, or no number of seconds.
     """
+    if isinstance(grace, bool) or not isinstance(grace, (int, float)):
+        raise TypeError(f"grace is {grace!r}, must be a number of seconds")
+    if not grace >= 0:
+        raise ValueError(f"grace is {grace}, must be at least 0")
     sock.close()
-    process = getattr(sock, "process", None)
-    if process is None:
+    if not isinstance(sock, ChildSocket):
         return None
-    for end in (process.terminate, process.kill):
-        try:
-            return int(process.wait(grace))
-        except subprocess.TimeoutExpired:
-            end()
-    return int(process.wait())
+    process = sock.process
+    try:
+        for end in (process.terminate, process.kill):
+            try:
+                return process.wait(grace)
+            except subprocess.TimeoutExpired:
+                _close_pipes(sock)
+                end()
+        return process.wait()
+    finally:
+        _close_pipes(sock)
+
+
+def _close_pipes(sock: ChildSocket) -> None:
+    for pipe in (sock.stdout, sock.stderr):
+        if pipe is not None:
+            pipe.close()
+
+
+# Taking URLs apart
+
+
+def url_absolute(cwd: str | os.PathLike[str], *urls: str) -> list[str]:
+    """Return the URLs with their paths made absolute, as seen from a folder.
+
+    Paths are in `unix`, `unix_dgram` and `unix_seqpacket` URLs and in those that start a Python
+    or Perl program. What is absolute already, a name such as `unix://@name`, and every other
+    URL stay as they are.
+
+    Args:
+        cwd: the folder; one that is relative itself is seen from the current one.
+        urls: the URLs.
+
+    Raises:
+        URLError: one is no URL, or has no path where one must be.
+    """
+    folder = os.path.join(os.getcwd(), cwd)
+    return [_absolute(folder, url) for url in urls]
+
+
+def _absolute(folder: str, url: str) -> str:
+    scheme, rest = _split(url)
+    if not scheme:
+        raise URLError(f"cannot parse {url!r}: expected scheme://...")
+    if scheme.startswith("unix"):
+        path = parse_url(url).path
+        return url if path.startswith("@") else f"{scheme}://{os.path.join(folder, path)}"
+    program = parse_program(url)
+    return url if program is None else f"{scheme}://{os.path.join(folder, rest)}"
+
+
+def url_explode(url: str) -> tuple[str, str, int]:
+    """Return the scheme, the host and the port of a `tcp://` or `udp://` URL.
+
+    The host is a name or an address, without the brackets that are around IPv6, and empty if the
+    URL has none; the port of `udp://` is 0.
+
+    Raises:
+        URLError: the URL has no host and port, or is not understood.
+    """
+    if _split(url)[0] not in ("tcp", "udp"):
+        raise URLError(f"cannot parse {url!r}: expected tcp://host:port or udp://host:port")
+    endpoint = parse_url(url)
+    return endpoint.scheme, endpoint.host, endpoint.port

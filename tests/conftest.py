@@ -16,3 +16,6 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
+
+# Children of tests that root runs keep its rights, and no warning of that comes with each
+os.environ.setdefault("RPC_ASYNC_URL_USER", "root")
