@@ -7,6 +7,7 @@ time.
 
 from __future__ import annotations
 
+import logging
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -35,7 +36,10 @@ class Reaper:
         self._process = process
         self._name = name
         self._grace = grace
-        self._means: list[Callable[[], None]] = [process.kill, process.terminate]
+        self._means: list[tuple[str, Callable[[], None]]] = [
+            ("SIGKILL", process.kill),
+            ("SIGTERM", process.terminate),
+        ]
         self._timer = mux.timer(grace, self)
         try:
             self._child = mux.child(process)
@@ -50,15 +54,22 @@ class Reaper:
             self._use_force()
         elif event.type == "child" and details.pid == self._process.pid:
             self._timer.cancel()
-            status = details.returncode
-            log.log(20 if status else 10, "%s ended with status %s", self._name, status)
+            level = logging.INFO if details.returncode else logging.DEBUG
+            log.log(level, "%s ended with status %s", self._name, details.returncode)
         else:
             return False
         return True
 
+    def hurry(self, grace: float) -> None:
+        """Let the process have no more than this, if it had more."""
+        if grace < self._grace and self._means and self._process.returncode is None:
+            self._grace = grace
+            self._timer.cancel()
+            self._timer = self._mux.timer(grace, self)
+
     def _use_force(self) -> None:
-        means = self._means.pop()
-        log.warning("%s has not ended within %s seconds: %s", self._name, self._grace, means)
-        means()
+        name, use = self._means.pop()
+        log.warning("%s has not ended within %s seconds: %s", self._name, self._grace, name)
+        use()
         if self._means:
             self._timer = self._mux.timer(self._grace, self)

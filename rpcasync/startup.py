@@ -23,6 +23,7 @@ from typing import Any, NoReturn
 
 from eventmux.errors import URLError
 from eventmux.sockets import is_listening
+from rpcasync._log import log_to_stderr
 from rpcasync.server import Server
 from rpcasync.urls import FDS_VARIABLE, OPTIONS_VARIABLE, check_stream
 
@@ -49,6 +50,9 @@ def init_clients(
     A program with two servers calls this for each of them, and tells systemd's sockets apart by
     their `name`, the `FileDescriptorName=` of the unit.
 
+    If the program has set up no logging, the package's warnings and errors go to stderr from here
+    on: a procedure that fails should not do so in silence.
+
     Args:
         rpc: the server.
         argv: the program's arguments; default is `sys.argv[1:]`, which is not changed.
@@ -63,6 +67,7 @@ def init_clients(
             over is not what the environment says; stderr tells what is wrong, and how to start
             the program.
     """
+    log_to_stderr()
     arguments = list(sys.argv[1:] if argv is None else argv)
     _apply_options(rpc)
     sockets = _from_starter() or _from_systemd(name)

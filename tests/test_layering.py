@@ -35,9 +35,7 @@ FLOORS = {
         ["connections"],
         ["dispatch"],
         ["client", "server"],
-        ["startup", "_lines", "_output"],
-        ["_session", "_terminal", "_listen"],
-        ["_shell"],
+        ["startup"],
         ["cli"],
         ["__init__"],
         ["__main__"],
@@ -53,9 +51,7 @@ ACROSS = {
     "connections": {"eventmux.events"},
     "server": {"eventmux.events"},
     "startup": {"eventmux.errors", "eventmux.sockets"},
-    "_session": {"eventmux", "eventmux.buffers", "eventmux.events"},
-    "_listen": {"eventmux", "eventmux.urls"},
-    "_shell": {"eventmux.buffers", "eventmux.events"},
+    "cli": {"eventmux", "eventmux.buffers", "eventmux.events", "eventmux.urls"},
 }
 # These deal in bytes and decisions: no socket, clock, process or file may be near.
 PURE = {

@@ -1,6 +1,7 @@
 """The command line as a user meets it: real processes, what they print, how they end."""
 
 import json
+import re
 import signal
 import socket
 import sys
@@ -66,14 +67,28 @@ def test_methods():
         (["call", CHILD, "nothing"], 1, "rpcasync: No sub 'nothing' in package 'main'\n"),
         (["call", CHILD, "refuse", "why=because"], 1, "rpcasync: because\n"),
         (["call", CHILD, "add_numbers", "n1=1"], 1, "rpcasync: add_numbers: n2 is missing\n"),
-        (["call", CHILD, "park", "--timeout", "0.01"], 1, "rpcasync: park: no answer within 0.01"),
+        (["call", CHILD, "park", "--timeout", "0.01"], 1, "rpcasync: park: no answer"),
         (["call", CHILD, "explode"], 1, "the server closed the connection\n"),
         (["call", "unix:///no/such/socket", "x"], 1, "No such file or directory\n"),
         (["call", "python://no_such.py", "x"], 1, "No such file or directory: 'no_such.py'\n"),
-        (["call", "http://x", "y"], 2, "expected tcp://, unix://, python:// or cfd://\n"),
+        (["call", "http://x", "y"], 2, "cannot parse 'http://x': expected tcp://, unix://"),
+        (["call", "udp://127.0.0.1:9", "y"], 2, "it is no stream of bytes\n"),
+        (["call", "open2://cat", "y"], 2, "it is no stream of bytes\n"),
         (["call", "tcp://localhost", "y"], 2, "expected tcp://host:port\n"),
-        (["call", CHILD, "x", "no_value"], 2, "'no_value' is not key=value\n"),
+        (["call", CHILD, "x", "=1"], 2, "'=1' has no name in front of the =\n"),
+        (["call", CHILD, "x", "--codec", "json", "=1"], 2, "'=1' has no name in front of the =\n"),
+        (["call", CHILD, "x", "--nothing"], 2, "unrecognized arguments: --nothing\n"),
+        (["call", CHILD, "x", "--codec", "xml"], 2, "argument --codec: invalid choice: 'xml'"),
+        (["call", CHILD, "x", "--log-level", "loud"], 2, "argument --log-level: invalid choice"),
+        (["call", CHILD], 2, "the following arguments are required: procedure"),
         (["call", CHILD, "x", "--timeout", "-1"], 2, "'-1' is not a number of seconds\n"),
+        (["call", CHILD, "x", "--timeout", "inf"], 2, "'inf' is not a number of seconds\n"),
+        (["methods", CHILD, "--timeout", "x"], 2, "'x' is not a number of seconds\n"),
+        (["methods", CHILD, "x"], 2, "unrecognized arguments: x\n"),
+        (["methods", "unix:///no/such/socket"], 1, "No such file or directory\n"),
+        (["methods", "nonsense"], 2, "rpcasync: cannot parse 'nonsense'"),
+        (["shell"], 2, "the following arguments are required: url"),
+        (["listen", "-u", "http://x", str(CALC)], 2, "cannot listen on http://x: "),
         (["listen", "-u", "tcp://127.0.0.1:0", "no_such.py"], 2, "no such file: no_such.py\n"),
         (["listen", "no_such.py"], 2, "the following arguments are required: -u\n"),
         (["listen", "-u", "unix:///no/such/folder/x", str(CALC)], 1, "cannot listen on unix://"),
@@ -88,6 +103,123 @@ def test_what_goes_wrong(arguments, status, message):
     assert message in result.stderr
     if "explode" not in arguments:
         assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "message"),
+    [
+        ("--max-packet", "6", "'6' is not a number of bytes: 7 to 4294967295\n"),
+        ("--max-packet", "4294967296", "'4294967296' is not a number of bytes: 7 to 4294967295\n"),
+        ("--max-packet", "1k", "'1k' is not a number of bytes"),
+        ("--outstanding", "0", "'0' is not a number of calls: 1 or more\n"),
+        ("--outstanding", "-1", "'-1' is not a number of calls"),
+        ("--outstanding", "9" * 5000, "is not a number of calls"),
+        ("--codec", "xml", "invalid choice: 'xml'"),
+        ("--log-level", "loud", "argument --log-level: invalid choice"),
+    ],
+)
+def test_wrong_options_of_listen(tmp_path, option, value, message):
+    path = tmp_path / "socket"
+    result = rpcasync("listen", "-u", f"unix://{path}", option, value, CALC)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert message in result.stderr
+    assert not path.exists()
+
+
+def test_values_without_names():
+    assert rpcasync("call", CHILD, "sum", "1", "2.5", "-3").stdout == "0.5\n"
+    assert rpcasync("call", CHILD, "echo", '"x=y"', '{"a": "b=c"}').stdout == 'x=y={"a": "b=c"}\n'
+
+
+def test_values_behind_an_option():
+    result = rpcasync(
+        "call", CHILD, "echo", "a=1", "--codec", "json", "b=2", "--timeout", "9", "c=3"
+    )
+    assert told(result) == (0, "a=1\nb=2\nc=3\n", "")
+
+
+def test_an_answer_as_json():
+    pairs = ["a=1", "b=[null]", "c=\u263a"]
+    result = rpcasync("call", "--json", CHILD, "echo", *pairs)
+    assert told(result) == (0, '{"a": 1, "b": [null], "c": "\u263a"}\n', "")
+    assert rpcasync("call", CHILD, "sum", "1", "--json").stdout == "[1]\n"
+
+
+def test_definitions():
+    result = rpcasync("methods", CHILD, "--defs")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert "add_numbers(n1: integer32, n2: integer32)" in lines
+    assert "sum(numbers: [float64])" in lines
+    assert "park()" in lines
+    assert lines == sorted(lines)
+
+
+def test_methods_as_json():
+    result = rpcasync("methods", "python://examples/add_server.py", "--json")
+    assert told(result) == (0, '{"add_numbers": {}}\n', "")
+    result = rpcasync("methods", CHILD, "--defs", "--json")
+    about = json.loads(result.stdout)["add_numbers"]
+    assert about == {"in": {"n1": "integer32", "n2": "integer32"}, "out": {}}
+
+
+def test_definitions_of_a_server_that_has_none(tmp_path):
+    program = tmp_path / "plain.py"
+    program.write_text(CALC.read_text().replace("rpc_parked(caller)", "rpc_methods(caller)"))
+    result = rpcasync("methods", f"python://{program}", "--defs")
+    text = "rpcasync: the server has no definitions: methods: too many values: 2, at most 0\n"
+    assert told(result) == (1, "", text)
+
+
+def test_the_output_of_a_server_with_pipes():
+    url = CHILD.replace("python", "python2")
+    assert told(rpcasync("call", url, "sum", "1")) == (0, "1\n", "")
+
+
+def test_options_of_listen(tmp_path):
+    options = ["--outstanding", "1", "--max-packet", "1000", "--codec", "json"]
+    command = [sys.executable, "-m", "rpcasync", "listen", "-u", "tcp://127.0.0.1:0", *options]
+    server = Program([*command, CALC])
+    try:
+        address = server.wait_for_log("listening on").rpartition(" ")[2]
+        with EventMux() as mux:
+            client = Client(mux, address, codec="json")
+            first, second = client.call("park"), client.call("sum")
+            assert not client.wait(0, first, second)
+            assert client.methods().result(LIMIT)  # is not counted, and so comes behind `sum`
+            assert not second.done
+            with pytest.raises(Disconnected):
+                Client(mux, address, codec="json").echo(a="x" * 1000).result(LIMIT)
+            server.wait_for_log("limit is 1000")
+            with pytest.raises(Disconnected):
+                Client(mux, address).call("sum").result(LIMIT)
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("level", ["debug", "DEBUG"])
+def test_the_log_level(level):
+    quiet = rpcasync("call", CHILD, "sum")
+    assert quiet.stderr == ""
+    result = rpcasync("call", CHILD, "sum", "--log-level", level)
+    assert (result.returncode, result.stdout) == (0, "0\n")
+    assert re.search(r"^DEBUG rpcasync: .* > .*sum", result.stderr, re.MULTILINE)
+    assert rpcasync("call", CHILD, "sum", "--log-level", "info").stderr == ""
+
+
+def test_the_log_level_of_a_server():
+    command = [sys.executable, "-m", "rpcasync", "listen", "-u", "tcp://127.0.0.1:0"]
+    server = Program([*command, "--log-level", "error", CALC])
+    try:
+        address = server.wait_for_log("listening on").rpartition(" ")[2]
+        with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2]))) as sock:
+            sock.sendall(b"GET / HTTP/1.1\r\n\r\n")
+            assert sock.recv(100) == b""
+        assert rpcasync("call", address, "forget").returncode == 1
+        server.wait_for_log("ERROR rpcasync: procedure forget dropped")
+        assert len(server.log) == 2  # and not the warning
+    finally:
+        server.stop()
 
 
 def test_listen_on_several_urls_until_told_to_stop(tmp_path):
@@ -148,6 +280,13 @@ def test_a_program_that_forgets_its_clients(tmp_path):
     assert result.stderr.endswith("forgetful.py ended and never called init_clients()\n")
 
 
+@pytest.mark.parametrize(("end", "status"), [("sys.exit(5)", 5), ("raise OSError", 1)])
+def test_a_program_with_a_status_of_its_own(tmp_path, end, status):
+    program = tmp_path / "ends.py"
+    program.write_text(f"import sys\n{end}\n")
+    assert rpcasync("listen", "-u", "tcp://127.0.0.1:0", program).returncode == status
+
+
 def test_ctrl_c_ends_listen_without_a_traceback():
     with listening() as (_, server):
         server.process.send_signal(signal.SIGINT)
@@ -185,6 +324,10 @@ def test_the_log_of_a_server_has_one_line_for_a_bad_client():
 def test_what_a_terminal_would_obey_is_printed_as_json():
     result = rpcasync("call", CHILD, "echo", 'a="\\u001b[31mred"', 'b="two\\nlines"')
     assert result.stdout == 'a="\\u001b[31mred"\nb=two\nlines\n'
+    result = rpcasync("call", CHILD, "echo", '\x9bname=["\x9b"]')
+    assert result.stdout == '"\\u009bname"=["\\u009b"]\n'
+    result = rpcasync("call", CHILD, "refuse", "why=\x1b[31mred")
+    assert told(result) == (1, "", "rpcasync: \\x1b[31mred\n")
 
 
 def test_an_encoding_that_cannot_show_it():
@@ -198,6 +341,21 @@ def test_a_full_disk():
     result = run("sh", "-c", shell)
     message = "rpcasync: cannot print the answer: [Errno 28] No space left on device\n"
     assert told(result) == (1, "", message)
+
+
+@pytest.mark.parametrize(
+    ("redirection", "expected"),
+    [
+        (">&-", (1, "", "rpcasync: cannot print the answer: stdout is closed\n")),
+        ("2>&-", (0, "0\n", "")),
+        ("nothing 2>&-", (1, "", "")),
+        ("nothing 2>/dev/full", (1, "", "")),
+    ],
+)
+def test_streams_that_are_closed(redirection, expected):
+    procedure = "" if redirection.startswith("nothing") else "sum"
+    shell = f"exec {sys.executable} -m rpcasync call {CHILD} {procedure} {redirection}"
+    assert told(run("sh", "-c", shell)) == expected
 
 
 def test_methods_of_something_else(tmp_path):

@@ -1,0 +1,201 @@
+"""The command line: start a server on URLs, make a call, list procedures, make calls line by line.
+
+Results go to stdout, messages to stderr. The exit status is 0, 1 if a call failed, and 2 if the
+command was not understood.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from rpcasync._log import log_to_stderr
+from rpcasync.calls import Reply
+from rpcasync.cli.lines import parse_word
+from rpcasync.cli.listen import listen
+from rpcasync.cli.output import (
+    Failure,
+    answer_lines,
+    definition_line,
+    print_lines,
+    procedures,
+    say,
+    to_json,
+)
+from rpcasync.cli.session import Session, connected
+from rpcasync.cli.shell import shell
+from rpcasync.errors import RemoteError
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line with the given arguments, default `sys.argv`; return the status."""
+    options = _options(argv)
+    log_to_stderr(options.log_level)
+    try:
+        status: int = options.run(options)
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 0 if options.run is listen else 1  # it is how a server is told to stop
+    except Failure as failure:
+        say(failure)
+        return failure.status
+    return status
+
+
+# What can be given
+
+
+def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = _parser()
+    options, rest = parser.parse_known_args(argv)
+    if rest and (options.run is not _call or any(word.startswith("-") for word in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if options.run is _call:  # values behind an option: argparse does not look for them there
+        try:
+            options.words += [_word(word) for word in rest]
+        except argparse.ArgumentTypeError as error:
+            parser.error(str(error))
+    return options
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="rpcasync", description="Remote procedure calls, as RPC::Async 1.05 speaks them."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_listen(commands.add_parser("listen", help="run a server program, listening on URLs"))
+
+    call = commands.add_parser("call", help="call a procedure and print the answer")
+    _add_server(call)
+    call.add_argument("procedure")
+    call.add_argument(
+        "words",
+        nargs="*",
+        type=_word,
+        metavar="key=value|value",
+        help="what it is given; a value is read as JSON, and as text if it is none",
+    )
+    call.add_argument("--json", action="store_true", help="print the answer as a line of JSON")
+    call.set_defaults(run=_call)
+
+    methods = commands.add_parser("methods", help="list the procedures of a server")
+    _add_server(methods)
+    methods.add_argument("--defs", action="store_true", help="with what they take and answer")
+    methods.add_argument("--json", action="store_true", help="print the list as a line of JSON")
+    methods.set_defaults(run=_methods)
+
+    lines = commands.add_parser("shell", help="make calls that are typed, one on a line")
+    _add_server(lines)
+    lines.add_argument("arguments", nargs="*", help="for a server that is started")
+    lines.set_defaults(run=shell)
+    return parser
+
+
+def _add_listen(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-u", dest="urls", action="append", required=True, metavar="URL", help="where to listen"
+    )
+    parser.add_argument(
+        "--codec",
+        dest="codecs",
+        action="append",
+        choices=("storable", "json"),
+        help="what clients may speak, can be repeated; default: both",
+    )
+    parser.add_argument(
+        "--max-packet",
+        type=_number("bytes", 7, 2**32 - 1),
+        metavar="BYTES",
+        help="the longest packet, both ways",
+    )
+    parser.add_argument(
+        "--outstanding",
+        type=_number("calls", 1),
+        metavar="CALLS",
+        help="how many calls run at once; others wait",
+    )
+    _add_log_level(parser)
+    parser.add_argument("program", help="a Python file that calls init_clients()")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+    parser.set_defaults(run=listen)
+
+
+def _add_server(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("url", help="tcp://host:port, unix://path, python://file.py ...")
+    parser.add_argument("--timeout", type=_seconds, help="seconds to wait for an answer")
+    parser.add_argument(
+        "--codec", choices=("storable", "json"), default="storable", help="default: storable"
+    )
+    _add_log_level(parser)
+
+
+def _add_log_level(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--log-level",
+        type=str.upper,
+        choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+        default="WARNING",
+        metavar="LEVEL",
+        help="debug, info, warning (the default), error or critical",
+    )
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
+    return seconds
+
+
+def _number(what: str, least: int, most: int | None = None) -> Callable[[str], int]:
+    limits = f"{least} or more" if most is None else f"{least} to {most}"
+
+    def number(text: str) -> int:
+        digits = text.isascii() and text.isdigit() and len(text) <= 20
+        if not digits or int(text) < least or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of {what}: {limits}")
+        return int(text)
+
+    return number
+
+
+def _word(text: str) -> list[object]:
+    try:
+        return parse_word(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+# call and methods
+
+
+def _call(options: argparse.Namespace) -> int:
+    values = [value for word in options.words for value in word]
+    with connected(options.url, codec=options.codec, timeout=options.timeout) as session:
+        reply = session.ask(options.procedure, values)
+    print_lines(answer_lines(reply, as_json=options.json))
+    return 0
+
+
+def _methods(options: argparse.Namespace) -> int:
+    with connected(options.url, codec=options.codec, timeout=options.timeout) as session:
+        found = procedures(_ask_methods(session, options.defs))
+    if options.json:
+        print_lines([to_json(found)])
+    else:
+        print_lines(definition_line(*each) for each in sorted(found.items()))
+    return 0
+
+
+def _ask_methods(session: Session, defs: bool) -> Reply:
+    try:
+        return session.ask("methods", ("defs", 1) if defs else ())
+    except RemoteError as error:
+        if defs:
+            raise Failure(f"the server has no definitions: {error}") from None
+        raise

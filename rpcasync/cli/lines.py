@@ -1,0 +1,180 @@
+"""What is typed to make a call: `procedure key=value value ...`, and what can follow it.
+
+A value is JSON where it can be read as such, and text otherwise. A line of the shell is cut into
+words as `sh` does it, with one thing in front: where complete JSON stands, up to a blank or the
+end, it is taken as it is, blanks and quotes included.
+
+    add n1=2 n2=3           "n1", 2, "n2", 3
+    sum 1 2.5 -3            1, 2.5, -3
+    echo a={"b": [1, 2]}    "a", {"b": [1, 2]}
+    echo a="2" b='two'      "a", "2", "b", "two"
+
+This file knows of no server and of no terminal.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from rpcasync.codecs import refuse_constant
+
+__all__ = ["BUILT_IN", "Line", "completions", "parse_line", "parse_word"]
+
+BUILT_IN = ("exit", "help", "methods", "quit")
+"""The words that the shell obeys itself, where one stands alone on its line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the shell: the procedure, what it is given, and whether its name was quoted."""
+
+    procedure: str
+    values: list[object]
+    is_quoted: bool = False
+
+    @property
+    def is_built_in(self) -> bool:
+        """True if it is for the shell: a quoted word, or one with values, is for the server."""
+        return self.procedure in BUILT_IN and not self.values and not self.is_quoted
+
+
+def parse_word(word: str) -> list[object]:
+    """Return the value of a word, or the name and the value if it is `key=value`.
+
+    A word that is JSON as a whole is a value, whatever it contains.
+
+    Raises:
+        ValueError: there is no name in front of the `=`.
+    """
+    value = _value(word)
+    key, separator, rest = word.partition("=")
+    if value is not word or not separator:
+        return [value]
+    if not key:
+        raise ValueError(f"{word!r} has no name in front of the =")
+    return [key, _value(rest)]
+
+
+def _value(text: str) -> object:
+    """Return what the text is as JSON; the text itself if it is none."""
+    try:
+        value: object = json.loads(text, parse_constant=refuse_constant)
+    except (ValueError, RecursionError):
+        return text
+    return value
+
+
+def parse_line(line: str) -> Line | None:
+    """Return what a line asks for; None if it is blank or a comment, that begins with `#`.
+
+    Raises:
+        ValueError: a quote is not closed, or what looks like JSON with blanks is none.
+    """
+    reader = _Reader(line)
+    if reader.at_end or reader.starts_with("#"):
+        return None
+    start = reader.position
+    procedure = reader.word()
+    is_quoted = line[start : reader.position].strip() != procedure
+    values: list[object] = []
+    while not reader.at_end:
+        values += reader.argument()
+    return Line(procedure, values, is_quoted)
+
+
+_BLANKS = re.compile(r"\s*")
+_KEY = re.compile(r"""([^\s="'\\\[{]+)=""")
+# raw_decode() would count the lines in front of each word that is no JSON.
+_scan: Callable[[str, int], tuple[object, int]]
+_scan = json.JSONDecoder(parse_constant=refuse_constant).scan_once  # type: ignore[attr-defined]
+
+
+class _Reader:
+    """Goes through a line; `position` is always in front of a word, or at the end."""
+
+    def __init__(self, line: str) -> None:
+        self._line = line
+        self._stream = io.StringIO(line, newline="")
+        self.position = 0
+        self._skip_blanks()
+
+    def _skip_blanks(self) -> None:
+        match = _BLANKS.match(self._line, self.position)
+        self.position = match.end() if match else self.position
+
+    @property
+    def at_end(self) -> bool:
+        return self.position >= len(self._line)
+
+    def starts_with(self, text: str) -> bool:
+        return self._line.startswith(text, self.position)
+
+    def argument(self) -> list[object]:
+        """Take a value, or a name and a value."""
+        start = self.position
+        key = _KEY.match(self._line, start)
+        found = self._json(start)
+        if found is not None:
+            return found
+        if key is not None:
+            found = self._json(key.end())
+            if found is not None:
+                return [key[1], *found]
+        word = self.word()
+        self._check_brackets(key.end() if key else start)
+        return parse_word(word)
+
+    def _json(self, start: int) -> list[object] | None:
+        """Take a JSON value that a blank or the end follows; None if none is there."""
+        try:
+            value, end = _scan(self._line, start)
+        except (StopIteration, ValueError, RecursionError):
+            return None
+        if end < len(self._line) and not self._line[end].isspace():
+            return None
+        self.position = end
+        self._skip_blanks()
+        return [value]
+
+    def word(self) -> str:
+        """Take a word as `sh` reads it, without its quotes."""
+        self._stream.seek(self.position)
+        lexer = shlex.shlex(self._stream, posix=True)
+        lexer.whitespace_split = True
+        lexer.commenters = ""
+        try:
+            word = lexer.get_token()
+        except ValueError as error:
+            raise ValueError(str(error).lower()) from None
+        self.position = self._stream.tell()
+        self._skip_blanks()
+        return word or ""
+
+    def _check_brackets(self, start: int) -> None:
+        """Refuse the first word of broken JSON: the rest would be taken for more values."""
+        if self._line[start : start + 1] not in ("[", "{"):
+            return
+        taken = self._line[start : self.position].split()[0]
+        if sum(map(taken.count, "[{")) > sum(map(taken.count, "]}")):
+            raise ValueError(f"{self._line[start:].strip()} is not JSON: put quotes around text")
+
+
+def completions(before: str, start: str, known: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return what a word of the shell may be completed to.
+
+    Args:
+        before: the line in front of the word.
+        start: what is there of the word.
+        known: the procedures of the server, with the names that each takes.
+    """
+    words = before.split()
+    if not words:
+        return [f"{name} " for name in sorted({*known, *BUILT_IN}) if name.startswith(start)]
+    given = {word.partition("=")[0] for word in words[1:]}
+    names = known.get(words[0].strip("\\'\""), ())
+    return [f"{name}=" for name in names if name.startswith(start) and name not in given]

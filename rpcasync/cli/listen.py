@@ -1,0 +1,76 @@
+"""`rpcasync listen`: run a server program that is handed the sockets it listens on.
+
+The program is run in this process, as if it had been started by itself. What it is handed stands
+in the environment, where `init_clients()` takes it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import runpy
+import socket
+import sys
+
+from eventmux import URLError
+from eventmux.urls import Endpoint
+from rpcasync.cli.output import Failure, say
+from rpcasync.urls import FDS_VARIABLE, OPTIONS_VARIABLE, parse_stream_url, url_listen
+
+__all__ = ["listen"]
+
+
+def listen(options: argparse.Namespace) -> int:
+    """Run the program.
+
+    Raises:
+        Failure: there is no such program, a URL cannot be listened on, or the program did not
+            want the sockets.
+    """
+    if not os.path.isfile(options.program):
+        raise Failure(f"no such file: {options.program}", 2)
+    for url in options.urls:
+        _check_url(url)
+    listeners = [_listen_on(url) for url in options.urls]
+    os.environ[FDS_VARIABLE] = ",".join(str(sock.detach()) for sock in listeners)
+    os.environ[OPTIONS_VARIABLE] = json.dumps(_limits(options))
+    sys.argv = [options.program, *options.arguments]
+    sys.path[0] = os.path.dirname(os.path.abspath(options.program))
+    runpy.run_path(options.program, run_name="__main__")
+    if FDS_VARIABLE in os.environ:
+        raise Failure(f"{options.program} ended and never called init_clients()")
+    return 0
+
+
+def _limits(options: argparse.Namespace) -> dict[str, object]:
+    """Return what the server is to be set to, without what was not given."""
+    given = {
+        "outstanding": options.outstanding,
+        "max_packet": options.max_packet,
+        "codecs": options.codecs,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _check_url(url: str) -> None:
+    try:
+        parse_stream_url(url)
+    except URLError as error:
+        raise Failure(f"cannot listen on {url}: {error}", 2) from None
+
+
+def _listen_on(url: str) -> socket.socket:
+    try:
+        sock = url_listen(url)
+    except OSError as error:
+        raise Failure(f"cannot listen on {url}: {error}") from None
+    say(f"listening on {_address(sock)}")
+    return sock
+
+
+def _address(sock: socket.socket) -> Endpoint:
+    name = sock.getsockname()
+    if isinstance(name, tuple):
+        return Endpoint("tcp", host=name[0], port=name[1])
+    return Endpoint("unix", path=name if isinstance(name, str) else f"@{name[1:].decode()}")

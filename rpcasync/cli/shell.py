@@ -1,0 +1,232 @@
+"""`rpcasync shell`: calls that are typed, one on a line.
+
+Lines that come from a pipe or a file are read by the mux, which is the client's too: an answer is
+printed as it comes, while the next lines are read. At a terminal, `input()` has to edit the line,
+and waits for nothing else meanwhile: so there a call is made and waited for, and that the server
+has gone is noticed with the next line.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from eventmux.buffers import Split
+from eventmux.events import Closed, Error, Event, Read
+from rpcasync.calls import Reply
+from rpcasync.cli.lines import Line, parse_line
+from rpcasync.cli.output import (
+    Failure,
+    answer_lines,
+    definition_line,
+    parameters,
+    print_lines,
+    procedures,
+    say,
+)
+from rpcasync.cli.session import Session, connected
+from rpcasync.cli.terminal import PROMPT, editing
+from rpcasync.errors import Disconnected, RemoteError, RPCError
+
+__all__ = ["shell"]
+
+HELP = """\
+procedure key=value value ...   call a procedure and print the answer
+methods                         list the procedures, with what they take if the server tells
+help                            print this
+quit, exit, Ctrl-D              leave
+
+A value is JSON, and text if it is none: n=2 list=[1, 2] name=Ann text="2" note='two words'.
+A quoted name is always a procedure: 'quit'. A line that begins with # is a comment.
+"""
+
+_LONGEST = 16 * 1024 * 1024  # bytes in a line: no packet is longer
+_MOST_PENDING = 1000  # calls
+_LEARNING = 5.0  # seconds that the first prompt waits for what can be completed
+
+
+def shell(options: argparse.Namespace) -> int:
+    """Run the lines on stdin as calls; return the exit status.
+
+    Raises:
+        Failure: the server is not there, or has gone.
+    """
+    if sys.stdin is None:
+        raise Failure("stdin is closed")
+    with connected(
+        options.url, *options.arguments, codec=options.codec, timeout=options.timeout
+    ) as session:
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            return _Terminal(session).run()
+        return _Stream(session).run()
+
+
+class _Stream:
+    """Lines from a pipe or a file: none waits for the answer of the one before it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._mux = session.mux
+        self._number = 0  # of the line
+        self._is_open = True
+        self._is_read = True
+        self._unanswered = 0
+        self._failed = False
+
+    def run(self) -> int:
+        session = self._session
+        self._mux.add(sys.stdin, buffered=Split(max_size=_LONGEST))
+        while self._is_open or session.client.has_requests():
+            event = session.take(self._mux.mux())
+            if session.lost is not None:
+                calls = f"; calls without an answer: {self._unanswered}" if self._unanswered else ""
+                raise Failure(session.lost + calls)
+            if event is not None and event.fh is sys.stdin:
+                self._take_line(event)
+            self._hold_back()
+        return 1 if self._failed else 0
+
+    def _hold_back(self) -> None:
+        """Read on only while the server keeps up, or a long file would be held in memory."""
+        wanted = len(self._session.client.dump_requests()) < _MOST_PENDING
+        if self._is_open and wanted is not self._is_read:
+            self._is_read = wanted
+            self._mux.want_read(sys.stdin, wanted)
+
+    def _take_line(self, event: Event) -> None:
+        if isinstance(event, Closed):
+            self._is_open = False
+        elif isinstance(event, Error):
+            self._complain(self._number + 1, event.error)
+        elif isinstance(event, Read) and self._is_open:
+            self._number += 1
+            try:
+                line = parse_line(event.data.decode())
+            except ValueError as error:
+                self._complain(self._number, error)
+            else:
+                self._obey(line)
+
+    def _obey(self, line: Line | None) -> None:
+        if line is None:
+            return
+        if not line.is_built_in:
+            self._call(line.procedure, line.values, _print_answer, self._number)
+        elif line.procedure == "methods":
+            self._list_procedures()
+        elif line.procedure == "help":
+            print_lines(HELP.splitlines())
+        else:
+            self._is_open = False
+            self._mux.remove(sys.stdin)
+
+    def _list_procedures(self) -> None:
+        number = self._number
+
+        def list_names() -> None:
+            self._call("methods", [], _print_procedures, number)
+
+        self._call("methods", ["defs", 1], _print_procedures, number, instead=list_names)
+
+    def _call(
+        self,
+        procedure: str,
+        values: list[object],
+        show: Callable[[Reply], object],
+        number: int,
+        *,
+        instead: Callable[[], object] | None = None,
+    ) -> None:
+        """Make a call for a line; `instead` is done if the server answers with an error."""
+
+        def done(*answer: object, error: RPCError | None = None) -> None:
+            try:
+                if error is None:
+                    show(Reply(answer))
+                elif instead is not None and isinstance(error, RemoteError):
+                    instead()
+                else:
+                    raise error
+            except Disconnected:
+                self._unanswered += 1
+            except RPCError as failure:
+                self._complain(number, failure)
+
+        try:
+            self._session.client.call(procedure, *values, done).set_timeout(self._session.timeout)
+        except RPCError as error:  # a value that cannot be sent
+            self._complain(number, error)
+
+    def _complain(self, number: int, error: object) -> None:
+        self._failed = True
+        say(f"line {number}: {error}")
+
+
+class _Terminal:
+    """Lines typed at a terminal: each call is waited for, and Ctrl-C gives it up."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        session.is_interruptible = True
+        self._known: dict[str, list[str]] = {}
+
+    def run(self) -> int:
+        self._learn()
+        with editing(self._known):
+            while True:
+                try:
+                    line = input(PROMPT)
+                    self._session.catch_up()
+                    if self._session.lost is not None:
+                        raise Failure(self._session.lost)
+                    if not self._obey(line):
+                        return 0
+                except EOFError:
+                    print_lines([""])
+                    return 0
+                except KeyboardInterrupt:
+                    print_lines([""])
+
+    def _learn(self) -> None:
+        """Ask what can be completed. It also tells at once that nobody is there."""
+        try:
+            found = self._session.definitions(timeout=_LEARNING)
+        except Disconnected:
+            raise
+        except RPCError:  # then without
+            return
+        self._known.update({name: parameters(about) for name, about in found.items()})
+
+    def _obey(self, text: str) -> bool:
+        """Do what a line says; False if it is to leave.
+
+        Raises:
+            Disconnected: the server has gone.
+        """
+        try:
+            line = parse_line(text)
+            if line is None:
+                return True
+            if not line.is_built_in:
+                _print_answer(self._session.ask(line.procedure, line.values))
+            elif line.procedure == "methods":
+                found = self._session.definitions()
+                print_lines(definition_line(*each) for each in sorted(found.items()))
+            elif line.procedure == "help":
+                print_lines(HELP.splitlines())
+            else:
+                return False
+        except Disconnected:
+            raise
+        except (ValueError, RPCError) as error:
+            say(error)
+        return True
+
+
+def _print_answer(reply: Reply) -> None:
+    print_lines(answer_lines(reply))
+
+
+def _print_procedures(reply: Reply) -> None:
+    print_lines(definition_line(*each) for each in sorted(procedures(reply).items()))
