@@ -1,12 +1,13 @@
 """The documents tell the truth: their programs are the files, and their commands print that.
 
 In README.md and below docs/: a block of Python is an example file, word for word, or a doctest. A
-block of console is run command by command, and what it prints is compared, where "..." stands
-for anything. A command with " &" behind it runs beside the others; it prints one line when it is
-ready. Ports are replaced by one that is free. The line that sets up and tests is left to .ci/run,
-which runs it.
+block of Perl is an example file or a fragment, and compiles. A block of console is run command by
+command, and what it prints is compared, where "..." stands for anything. A command with " &" behind
+it runs beside the others; it prints one line when it is ready. Ports are replaced by one that is
+free. The line that sets up and tests is left to .ci/run, which runs it.
 """
 
+import ast
 import dataclasses
 import doctest
 import inspect
@@ -24,12 +25,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from support.programs import LIMIT, PERL, ROOT, Program, listening, run
+from support.pump import PATIENCE
 from test_layering import FLOORS
 
 import eventmux.buffers
 import rpcasync.storable
 
-EXAMPLES = {path.relative_to(ROOT): path.read_text() for path in (ROOT / "examples").glob("*.py")}
+EXAMPLES = {
+    path.relative_to(ROOT): path.read_text() for path in (ROOT / "examples").glob("*.p[yl]")
+}
 DOCUMENTS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
@@ -74,8 +78,16 @@ def test_commands_print_what_is_shown(path):
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
 def test_links_lead_somewhere(path):
-    for target in re.findall(r"\]\(([^)#:]+)\)", path.read_text()):
-        assert (path.parent / target).exists(), target
+    for target, heading in re.findall(r"\]\(([^)#:]*)(#[^)]*)?\)", path.read_text()):
+        page = path.parent / target if target else path
+        assert page.exists(), target
+        assert not heading or heading[1:] in headings(page), target + heading
+
+
+def headings(page):
+    """Return the names that the headings of a page have in links."""
+    found = re.findall("^#+ (.*)$", page.read_text(), re.MULTILINE)
+    return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found]
 
 
 def free_port():
@@ -470,12 +482,70 @@ def test_the_gateway():
             server.stop()
 
 
-@pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl here")
+needs_perl = pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl here")
+# The modules of CPAN are not needed for this: there are stand-ins.
+PERL_PATHS = [f"-I{PERL}", f"-I{PERL / 'standin'}"]
+
+
+@needs_perl
 def test_the_perl_programs_compile():
     for path in PERL.glob("*.p[lm]"):
-        subprocess.run(
-            ["perl", f"-I{PERL}", "-c", str(path)], check=True, capture_output=True, timeout=LIMIT
-        )
+        compile_perl(path.read_text(), path.name)
+
+
+@needs_perl
+@pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
+def test_perl_is_an_example_or_a_fragment(path):
+    for block in blocks(path, "perl"):
+        assert block in EXAMPLES.values() or not block.startswith("#")
+        compile_perl(block, path.name)
+
+
+def compile_perl(text, name):
+    result = subprocess.run(
+        ["perl", *PERL_PATHS, "-MFuller", "-c", "-"],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+    )
+    assert result.returncode == 0, f"{name}: {result.stderr}"
+
+
+@needs_perl
+def test_the_server_that_was_carried_over_does_what_it_did(monkeypatch):
+    monkeypatch.setenv("PERL5OPT", " ".join([*PERL_PATHS, "-MFuller"]))
+    in_perl = use_the_notes("perl://examples/notes_server.pl")
+    assert in_perl == use_the_notes("python://examples/notes_server.py")
+    assert ("told", "Ann", "buy milk") in in_perl
+    assert ("count", 3) in in_perl
+
+
+def use_the_notes(url):
+    """Do all that a client can do with one of the two servers; return what comes of it."""
+    seen = []
+    mux = eventmux.EventMux()
+    with rpcasync.Client(mux, url.replace("//", f"//{ROOT}/"), timeout=PATIENCE) as rpc:
+
+        def see(call):
+            try:
+                seen.append(tuple(call.result()))
+            except rpcasync.RemoteError as error:
+                seen.append(str(error))
+
+        see(rpc.follow(callback=lambda *values: seen.append(("told", *values))))
+        parked = rpc.next()
+        see(rpc.add(author="Ann", text="buy milk"))
+        see(parked)
+        see(rpc.call("import", "Bob", "printf", r"one\ntwo milk\nthree\n"))
+        see(rpc.find("milk"))
+        see(rpc.count("milk", "two"))
+        for number, stars in ((0, 4), (0, "2.5"), (-1, "2"), (9, 1)):
+            see(rpc.rate(number=number, stars=stars))
+    for event in mux:
+        rpc.io(event)
+    return seen
 
 
 def test_the_reference_has_every_public_name():
@@ -489,6 +559,8 @@ def test_the_reference_has_every_public_name():
         rpcasync.Server,
         rpcasync.Client,
         rpcasync.Call,
+        rpcasync.Coderef,
+        rpcasync.Reply,
     ):
         for name in vars(kind):
             assert name.startswith("_") or re.search(rf"`{name}\b", text), name
@@ -508,6 +580,34 @@ def test_the_reference_has_every_option():
     for function in (mux, mux.add):
         for name in list(inspect.signature(function).parameters)[function is mux.add :]:
             assert name == "fh" or re.search(rf"^\| `{name}` \|", text, re.MULTILINE), name
+
+
+def test_the_reference_has_every_argument_of_servers_and_clients():
+    text = (ROOT / "docs" / "reference.md").read_text()
+    for kind in (rpcasync.Server, rpcasync.Client):
+        for name in inspect.signature(kind).parameters:
+            assert re.search(rf"^\| `{name}` \|", text, re.MULTILINE), name
+
+
+def test_the_reference_has_every_log_message():
+    text = (ROOT / "docs" / "reference.md").read_text()
+    for path in (ROOT / "rpcasync").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if is_log_call(node):
+                pieces = re.split(r"%[.\d]*[srd]", node.args[node.func.attr == "log"].value)
+                pattern = "[^`]+".join(map(re.escape, pieces))
+                assert re.search(f"`{pattern}`", text), f"{path.name}: {pieces}"
+
+
+def is_log_call(node):
+    """True for a call that writes to the package's log."""
+    function = node.func if isinstance(node, ast.Call) else None
+    return (
+        isinstance(function, ast.Attribute)
+        and isinstance(function.value, ast.Name)
+        and function.value.id == "log"
+        and function.attr in {"log", "debug", "info", "warning", "error", "exception"}
+    )
 
 
 def test_the_design_has_the_floors_of_the_packages():
