@@ -30,6 +30,7 @@ from rpcasync.errors import (
     Disconnected,
     ProtocolError,
     RemoteError,
+    RPCError,
 )
 from rpcasync.framing import DEFAULT_MAX_PACKET
 from rpcasync.messages import Failure, Id, Invoke, Result
@@ -343,13 +344,15 @@ class Client:
             args, named = signature_of(function).bind(values)
         except ArgumentError as error:
             raise ArgumentError(f"values of the server, to {function!r}: {error}") from None
+        if not isinstance(function, Coderef):
+            function(*args, **named)
+            return
+        # A callback of a client of ours that we have passed on. What goes wrong between the two
+        # of them must not end us: the client has gone, or its codec has no form for a value.
         try:
             function(*args, **named)
-        except Disconnected as error:
-            # A callback of a client of ours that we have passed on: nobody is there any more.
-            if not isinstance(function, Coderef) or function.alive:
-                raise
-            log.debug("%s: %s", self._name, error)
+        except (RPCError, ValueError) as error:
+            log.warning("%s: a callback that was passed on: %s", self._name, error)
 
     # The end
 
@@ -375,7 +378,10 @@ class Client:
                 self._mux.close(self.fh)  # the rest leaves as the loop turns
             else:
                 self._mux.kill(self.fh)
-        self._reap(grace)
+        if self._reaper is None:
+            self._reap(grace)
+        else:
+            self._reaper.hurry(grace)
 
     def _give_up(self, error: ProtocolError) -> None:
         """The server is beyond understanding: let go of it."""

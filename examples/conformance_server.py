@@ -1,0 +1,107 @@
+"""The test server of the Perl original, carried over: for whoever ports a server of their own.
+
+usage: rpcasync listen -u tcp://127.0.0.1:7007 examples/conformance_server.py
+       rpcasync call tcp://127.0.0.1:7007 add_numbers n1=2 n2=3
+       rpcasync methods --defs python://examples/conformance_server.py
+
+Perl                                            here
+my ($caller, %args) = @_                        def rpc_x(caller, n1: int, n2: int) or **args
+$rpc->return($caller, sum => $sum)              rpc.return_(caller, sum=sum)
+${$args{callback}{key}[0]}                      callback["key"][0].value
+$callback->call($n)                             callback(n)
+sub def_x { $_[1] ? { in } : { out } }          def_x = {"in": {...}, "out": {...}}, or the same
+                                                function: def def_x(caller, is_in)
+$rpc->set_limits(Outstanding => 100)            rpc.set_limits(outstanding=100)
+"""
+
+import logging
+import os
+
+from eventmux import EventMux
+from rpcasync import Server, init_clients
+
+sleepers = []  # calls that are answered when others have to wait for them
+hanging = []  # calls that never are: one that is forgotten is answered with an error
+
+
+# Numbers arrive as text from Perl: the annotations convert them.
+def_add_numbers = {"in": {"n1": "int", "n2": "int"}, "out": {"sum": "int"}}
+
+
+def rpc_add_numbers(caller, n1: int, n2: int):
+    rpc.return_(caller, sum=n1 + n2)
+
+
+def_sum = {"in": {"numbers": ["int"]}, "out": {"sum": "int"}}
+
+
+def rpc_sum(caller, numbers: list[int]):
+    rpc.return_(caller, sum=sum(numbers))
+
+
+def_get_id = {"in": {}, "out": {"uid|gid|euid|egid": "int:pos"}}
+
+
+def rpc_get_id(caller):
+    ids = {"uid": os.getuid(), "gid": os.getgid(), "euid": os.geteuid(), "egid": os.getegid()}
+    rpc.return_(caller, **ids)
+
+
+def_callback = {"in": {"calls_01": "int", "callback_02": "sub"}, "out": {}}
+
+
+def rpc_callback(caller, calls: int, callback):
+    function = callback["key"][0].value  # what Perl writes as {key => [\$function]}
+    rpc.return_(caller)
+    for _ in range(calls):
+        function(calls)
+
+
+everything = {
+    "array_of_int_01": ["int"],
+    "array_of_string_02": ["string"],
+    "array_of_bool_03": ["bool"],
+    "array_of_any_04": [""],
+    "array_of_hash_any_05": [{}],
+    "array_of_hash_string_06": [{"keyname": "string"}],
+    "complicated_07": {
+        "results|persons": [{"name": "string", "age": "long", "largeint": "int64"}],
+        "has_error": "bool",
+        "error": {"errornum": "byte", "errorstr": "string"},
+    },
+}
+def_complicated = {"in": everything, "out": everything}
+
+
+def rpc_complicated(caller, **args):
+    rpc.return_(caller, **args)
+
+
+def rpc_hang(caller):
+    hanging.append(caller)
+
+
+def rpc_die(caller):
+    raise RuntimeError(f"{caller} dies")  # ends its client, and nothing else
+
+
+def rpc_sleep(caller, count: int = 0):
+    sleepers.append((caller, count))
+
+
+def wake_sleepers(queued):
+    for caller, count in sleepers:
+        rpc.return_(caller, count=count, queued=queued)
+    sleepers.clear()
+
+
+logging.basicConfig()  # or nobody would see why a procedure died
+mux = EventMux()
+rpc = Server(mux)
+rpc.set_limits(outstanding=100)
+init_clients(rpc)
+
+while rpc.has_clients():
+    if queued := rpc.has_queued():
+        wake_sleepers(queued)
+    rpc.io(mux.mux())

@@ -1,0 +1,189 @@
+"""Each procedure of the conformance server, driven from Perl and from Python."""
+
+import os
+import shutil
+
+import pytest
+from support.programs import PERL, ROOT, listening, run
+
+from eventmux import EventMux
+from eventmux.buffers import Split
+from rpcasync import CallTimeout, Client, Disconnected, RemoteError
+from rpcasync.storable import ScalarRef
+
+SERVER = ROOT / "examples" / "conformance_server.py"
+CHILD = f"python://{SERVER}"
+WAIT = 30
+LIMIT = 100  # calls that run at a time
+
+
+@pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl here")
+@pytest.mark.parametrize("url", ["tcp://127.0.0.1:0", "unix://{}/socket"])
+def test_a_perl_client(url, tmp_path):
+    with listening(SERVER, url.format(tmp_path)) as (address, server):
+        result = run("perl", PERL / "conformance_client.pl", address)
+        server.wait_for_log("RuntimeError: <Caller ")
+    assert result.stderr == ""
+    lines = result.stdout.splitlines()
+    assert [line for line in lines if not line.startswith("ok ")] == ["done"]
+    assert len(lines) == 26  # 25 checks and "done"
+
+
+@pytest.fixture
+def mux():
+    with EventMux() as mux:
+        yield mux
+
+
+@pytest.fixture(params=["child", "listener"])
+def rpc(request, mux):
+    """A client of the server: one that has started it, or one of several."""
+    if request.param == "child":
+        client = Client(mux, CHILD)
+        yield client
+        end(mux, client)
+        assert client.process.wait(WAIT) == 0
+    else:
+        with listening(SERVER) as (address, _):
+            client = Client(mux, address)
+            yield client
+            client.disconnect()
+
+
+def end(mux, client):
+    """Disconnect, and turn the loop until the server has been waited for."""
+    client.disconnect()
+    for event in mux:
+        assert client.io(event) is None
+
+
+def test_numbers(rpc):
+    assert rpc.add_numbers(n1=2, n2=3).result(WAIT) == ("sum", 5)
+    assert rpc.add_numbers(n1="40", n2=b"-2").result(WAIT)["sum"] == 38
+    assert rpc.call("sum", numbers=[1, "2", 3.0]).result(WAIT)["sum"] == 6
+    with pytest.raises(RemoteError, match="^sum: numbers: "):
+        rpc.call("sum", numbers=["x"]).result(WAIT)
+
+
+def test_get_id(rpc):
+    ids = {"uid": os.getuid(), "gid": os.getgid(), "euid": os.geteuid(), "egid": os.getegid()}
+    assert rpc.get_id().result(WAIT).pairs() == ids
+
+
+def test_a_nested_callback(rpc):
+    order = []
+    rpc.callback(
+        lambda: order.append("answer"),
+        calls=3,
+        callback={"key": [ScalarRef(lambda number, /: order.append(number))]},
+    )
+    while rpc.has_requests() or rpc.has_coderefs():
+        event = rpc._mux.mux(WAIT)
+        assert event.type != "timeout"
+        rpc.io(event)
+    assert order == ["answer", 3, 3, 3]
+
+
+@pytest.mark.parametrize("callback", [None, {}, {"key": []}, {"key": [ScalarRef(1)]}])
+def test_a_callback_that_is_none_ends_its_client(mux, callback):
+    with listening(SERVER) as (address, server):
+        client, other = Client(mux, address), Client(mux, address)
+        other.add_numbers(n1=1, n2=1).result(WAIT)
+        call = client.callback(calls=1, callback=callback)
+        if callback == {"key": [ScalarRef(1)]}:
+            assert call.result(WAIT) == ()  # it answers before it calls
+            call = client.add_numbers(n1=1, n2=1)
+        with pytest.raises(Disconnected):
+            call.result(WAIT)
+        server.wait_for_log("Traceback")
+        assert other.add_numbers(n1=1, n2=1).result(WAIT)["sum"] == 2
+        other.disconnect()
+
+
+def test_complicated(rpc):
+    values = {
+        "array_of_int": [1, -2, 300000],
+        "array_of_string": ["x", "", "\u263a"],
+        "array_of_any": [1, "x", None, [], {}],
+        "complicated": {"results": [{"name": "Ann", "age": 42}], "error": {"errornum": 7}},
+    }
+    assert rpc.complicated(**values).result(WAIT).pairs() == values
+
+
+def test_definitions(rpc):
+    methods = rpc.methods(defs=1).result(WAIT)["methods"]
+    names = ["add_numbers", "callback", "complicated", "die", "get_id", "hang", "sleep", "sum"]
+    assert sorted(methods) == names
+    assert methods["sum"] == {"in": {"numbers": ["integer32"]}, "out": {"sum": "integer32"}}
+    assert methods["callback"]["in"] == {"01calls": "integer32", "02callback": "sub"}
+
+
+def test_sleepers_are_woken_when_others_have_to_wait_for_them(rpc):
+    sleepers = [rpc.sleep(count=number) for number in range(250)]
+    assert sleepers[199].result(WAIT)["count"] == 199
+    assert [call.done for call in sleepers] == [True] * 200 + [False] * 50
+    assert rpc.add_numbers(n1=1, n2=1).result(WAIT)["sum"] == 2
+    assert not sleepers[200].done  # for that, nobody had to wait
+    more = [rpc.sleep(count=number) for number in range(250, 250 + LIMIT - 50)]
+    with pytest.raises(RemoteError, match="^No sub 'nothing' in package 'main'$"):
+        rpc.nothing().result(WAIT)
+    assert not sleepers[200].done  # nor for that
+    assert rpc.add_numbers(n1=2, n2=2).result(WAIT)["sum"] == 4
+    assert all(call.done for call in sleepers + more)
+    assert {call.result()["queued"] for call in more} == {1}
+
+
+def test_hang_with_a_timeout(rpc):
+    errors = []
+    rpc.hang(lambda error: errors.append(error)).set_timeout(0.02)
+    call = rpc.hang().set_timeout(0.01)
+    with pytest.raises(CallTimeout, match="^hang: no answer "):
+        call.result(WAIT)
+    assert rpc.wait(WAIT)
+    assert [type(error) for error in errors] == [CallTimeout]
+    assert rpc.add_numbers(n1=1, n2=1).result(WAIT)["sum"] == 2
+    assert not rpc.has_requests()
+
+
+def test_calls_that_hang_are_in_the_way_until_their_client_has_gone(mux):
+    with listening(SERVER) as (address, _):
+        hanging, other = Client(mux, address), Client(mux, address)
+        for _ in range(LIMIT):
+            hanging.hang(lambda error: None)
+        with pytest.raises(RemoteError):  # is answered at once: the others have been read
+            hanging.nothing().result(WAIT)
+        call = other.add_numbers(n1=1, n2=1)
+        with pytest.raises(CallTimeout):
+            call.result(0.05)
+        hanging.disconnect()
+        assert call.result(WAIT)["sum"] == 2
+        other.disconnect()
+
+
+def test_die_ends_its_client_and_no_other(mux):
+    with listening(SERVER) as (address, server):
+        client, other = Client(mux, address), Client(mux, address)
+        asleep = other.sleep(count=7)
+        before, call = client.add_numbers(n1=1, n2=1), client.die()
+        with pytest.raises(Disconnected, match="^die: .*the server closed the connection"):
+            call.result(WAIT)
+        assert before.result()["sum"] == 2
+        assert other.add_numbers(n1=1, n2=1).result(WAIT)["sum"] == 2
+        assert not asleep.done
+        other.disconnect()
+        server.wait_for_log("RuntimeError: <Caller ")
+
+
+def test_the_parent_of_a_server_reads_why_a_procedure_died(mux):
+    client = Client(mux, CHILD.replace("://", "2://"))
+    mux.add(client.stderr, buffered=Split(b"\n"))
+    mux.add(client.stdout)
+    call = client.die(lambda error: errors.append(error))
+    errors, lines = [], []
+    for event in mux:
+        if client.io(event) is not None and event.type == "read":
+            lines.append(event.data)
+    assert call.done
+    assert [type(error) for error in errors] == [Disconnected]
+    assert any(line.startswith(b"RuntimeError: <Caller 0 die of ") for line in lines)
+    assert client.process.returncode == 0

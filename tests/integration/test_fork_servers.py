@@ -1,0 +1,227 @@
+"""Fork without exec: each child serves one client, and hears at once when the parent lets go."""
+
+import os
+import re
+import signal
+import socket
+import sys
+import traceback
+import warnings
+
+import pytest
+from support.processes import open_descriptors
+from support.programs import LIMIT, run
+
+from eventmux import Child, EventMux
+from rpcasync import Client, Disconnected, Server
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
+
+WAIT = 30
+
+
+class Device:
+    """What a child serves."""
+
+    def __init__(self, name, mux, sock):
+        self.name = name
+        self.rpc = Server(mux, self)
+        self.calls = 0
+        self.rpc.add_client(sock)
+
+    def serve(self):
+        while self.rpc.has_clients():
+            self.rpc.io(self.rpc._mux.mux())
+
+    def rpc_name(self, caller):
+        self.calls += 1
+        self.rpc.return_(caller, name=self.name, calls=self.calls)
+
+    def rpc_call_wrapper(self, caller, device, procedure, /, *args):
+        """Answer a list, as snmpit's children do."""
+        self.rpc.return_(caller, device, procedure, getattr(self, procedure)(*args))
+
+    def rpc_sockets(self, caller):
+        self.rpc.return_(caller, sockets=sorted(sockets()))
+
+    def rpc_die(self, caller):
+        os._exit(7)
+
+    def join(self, *parts):
+        return "".join(map(str, parts))
+
+
+def sockets():
+    return {link for link in open_descriptors().values() if link.startswith("socket:")}
+
+
+class Parent:
+    """Forks children, and holds a client for each on one mux."""
+
+    def __init__(self, mux):
+        self.mux = mux
+        self.clients = {}
+        self.filters = []  # the clients, and those that were let go of and are to hear of it
+        self.pids = {}
+
+    def start(self, name):
+        ours, theirs = socket.socketpair()
+        with warnings.catch_warnings():  # newer Pythons warn of forks while there are threads
+            warnings.simplefilter("ignore", DeprecationWarning)
+            pid = os.fork()
+        if not pid:
+            self._be_child(name, ours, theirs)
+        theirs.close()
+        self.mux.child(pid)
+        self.pids[pid] = name
+        client = self.clients[name] = Client(self.mux, ours)
+        self.filters.append(client)
+        return client
+
+    def _be_child(self, name, ours, theirs):
+        status = 99
+        try:
+            signal.alarm(int(LIMIT))  # ends it should it hang
+            self.mux.after_fork()
+            ours.close()
+            Device(name, self.mux, theirs).serve()
+            status = 0
+        except BaseException:  # noqa: BLE001
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+    def turn(self):
+        """Hand the next event round; return it if it is of no client."""
+        event = self.mux.mux(WAIT)
+        for client in list(self.filters):
+            event = client.io(event)
+        assert event is None or isinstance(event, Child), event
+        return event
+
+    def wait_for_end(self):
+        """Return the name of the child that ends next, and its status."""
+        while True:
+            event = self.turn()
+            if event is not None:
+                return self.pids.pop(event.pid), event.returncode
+
+    def ask_all(self):
+        """Start a call on each child at once; return who has answered."""
+        names = []
+        for client in self.clients.values():
+            client.name(lambda name, calls: names.append(name))
+        while len(names) < len(self.clients):
+            assert self.turn() is None
+        return sorted(names)
+
+    def end(self):
+        for client in self.clients.values():
+            client.disconnect()
+        while self.pids:
+            self.wait_for_end()
+
+
+@pytest.fixture
+def parent():
+    with EventMux() as mux:
+        parent = Parent(mux)
+        yield parent
+        parent.end()
+
+
+def let_go(parent, name):
+    """Disconnect from a child; it has to be the one that ends."""
+    parent.clients.pop(name).disconnect()
+    assert parent.wait_for_end() == (name, 0)
+
+
+@pytest.mark.parametrize("order", ["bac", "abc", "cba", "bca"])
+def test_each_child_ends_when_the_parent_lets_go_of_it(parent, order):
+    for name in "abc":
+        parent.start(name)
+    assert parent.ask_all() == ["a", "b", "c"]
+    left = ["a", "b", "c"]
+    for name in order:
+        let_go(parent, name)
+        left.remove(name)
+        assert parent.ask_all() == left
+
+
+def test_a_child_has_no_socket_of_the_parent():
+    of_others = sockets()
+    with EventMux() as mux:
+        parent = Parent(mux)
+        for name in "abc":
+            parent.start(name)
+        held = sockets() - of_others
+        assert len(held) >= 3  # to each child, and those of the mux itself
+        for client in parent.clients.values():
+            assert held.isdisjoint(client.sockets().result(WAIT)["sockets"])
+        parent.end()
+
+
+def test_a_positional_answer_as_snmpit_has_it(parent):
+    answers = []
+
+    def reap(device, procedure, result, /):
+        answers.append((device, procedure, result))
+
+    for name in "abc":
+        parent.start(name).call_wrapper(name, "join", 1, None, "x", reap)
+    while len(answers) < 3:
+        parent.turn()
+    assert sorted(answers) == [(name, "join", "1Nonex") for name in "abc"]
+
+
+def test_what_is_queued_when_a_sibling_is_forked_is_sent_once(parent):
+    first = parent.start("first")
+    calls = [first.name() for _ in range(3)]  # they leave when the loop turns
+    parent.start("second")
+    assert [call.result(WAIT)["calls"] for call in calls] == [1, 2, 3]
+    assert parent.ask_all() == ["first", "second"]
+    assert first.name().result(WAIT)["calls"] == 5
+
+
+def test_a_child_that_is_started_while_others_work(parent):
+    names = []
+    clients = [parent.start("a"), parent.start("b")]
+    clients[0].name(lambda name, calls: parent.start(name * 2))  # forks in a callback
+    clients[1].name(lambda name, calls: names.append(name))
+    while not names or len(parent.clients) < 3:
+        parent.turn()
+    assert parent.ask_all() == ["a", "aa", "b"]
+    let_go(parent, "a")
+    let_go(parent, "aa")
+    assert parent.ask_all() == ["b"]
+
+
+def test_a_child_that_dies_fails_its_calls_and_no_others(parent):
+    errors = []
+    parent.start("a").die(lambda error: errors.append(error))
+    parent.start("b")
+    assert parent.wait_for_end() == ("a", 7)
+    while not errors:
+        parent.turn()
+    assert [type(error) for error in errors] == [Disconnected]
+    del parent.clients["a"]
+    assert parent.ask_all() == ["b"]
+
+
+def test_many_children(parent):
+    names = [f"device{number}" for number in range(20)]
+    for name in names:
+        parent.start(name)
+    assert parent.ask_all() == sorted(names)
+    for name in (*names[10:], *names[:10]):
+        let_go(parent, name)
+
+
+def test_the_example():
+    result = run(sys.executable, "examples/fork_workers.py", "x", "yy")
+    *answers, one, two = result.stdout.splitlines()
+    found = [re.fullmatch(r"(\w+): (\d+), says process (\d+)", line) for line in answers]
+    assert {match[1]: int(match[2]) for match in found} == {"x": 4999950000, "yy": 9999900000}
+    assert len({match[3] for match in found}) == 2
+    assert [one, two] == ["a process ended: 0"] * 2
+    assert (result.stderr, result.returncode) == ("", 0)
