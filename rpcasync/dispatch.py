@@ -142,7 +142,6 @@ class Dispatcher:
             args, named = procedure.bind(self._arguments(caller.connection, request))
         except ArgumentError as error:
             raise Fault(str(error)) from None
-        request.args = []  # else callbacks would live as long as the request
         try:
             value = procedure.function(caller, *args, **named)
             if value is not None and not caller.answered:

@@ -243,7 +243,8 @@ def _replacement(
         raise EncodeError(f"class name of {len(name)} bytes, limit is {ops.LONG_CLASS - 1}")
     head = bytes([ops.REF, ops.BLESS, len(name)]) + name
     first = len(pieces)
-    room = _unusual(replacement.value, pieces, levels - 1, room - len(head), default)
+    room -= len(head) - 1  # one reference is enough for both
+    room = _unusual(replacement.value, pieces, levels - 1, room, default)
     if pieces[first][:1] != _REF:
         raise EncodeError(f"{type(replacement.value).__name__} cannot be blessed")
     pieces[first] = head + pieces[first][1:]  # the reference is to the object, not to what it has

@@ -381,23 +381,24 @@ class Back:
     def rpc_report(self, caller, report: Coderef):
         report(ScalarRef(1))
         report("text")
-        caller_of_back.append(caller)
+        kept.append(caller)
 
 
 class Front:
     def rpc_report(self, caller, report: Coderef):
         self.behind.report(lambda: None, report=report)
+        kept.append(caller)
 
 
-caller_of_back = []
+kept = []
 
 
 def test_a_callback_whose_values_the_client_cannot_take(mux, caplog):
     back, front = Server(mux, Back()), Front()
-    url = "tcp://127.0.0.1:{}".format(back.listen(ANY_PORT).getsockname()[1])
+    url = f"tcp://127.0.0.1:{back.listen(ANY_PORT).getsockname()[1]}"
     front.behind = Client(mux, url)
     front.rpc = Server(mux, front)
-    url = "tcp://127.0.0.1:{}".format(front.rpc.listen(ANY_PORT).getsockname()[1])
+    url = f"tcp://127.0.0.1:{front.rpc.listen(ANY_PORT).getsockname()[1]}"
     got = []
     client = Client(mux, url, codec="json")
     client.report(lambda: None, report=got.append)
@@ -409,4 +410,4 @@ def test_a_callback_whose_values_the_client_cannot_take(mux, caplog):
     assert got == ["text"]
     assert "a callback that was passed on: cannot send as JSON" in caplog.text
     assert len(front.rpc.clients) == 1
-    caller_of_back.clear()
+    kept.clear()

@@ -4,6 +4,8 @@ from hypothesis import strategies as st
 
 from rpcasync.codecs import JSONCodec, StorableCodec, get_codec
 from rpcasync.errors import DecodeError, EncodeError
+from rpcasync.messages import CallbackRef
+from rpcasync.storable import Blessed, ScalarRef, freeze, thaw
 
 JSON = JSONCodec()
 VALUES = st.recursive(
@@ -95,3 +97,129 @@ def test_lookup_by_name():
     assert get_codec(JSON) is JSON
     with pytest.raises(ValueError, match="codec is 'xml'"):
         get_codec("xml")
+
+
+# Functions
+
+CODECS = [JSON, StorableCodec(), StorableCodec(byte_strings="bytes")]
+NAME = "RPC::Async::Coderef"
+by_codec = pytest.mark.parametrize("codec", CODECS, ids=["json", "storable", "storable-bytes"])
+
+
+@by_codec
+@pytest.mark.parametrize("id", [0, 3, 2**31 - 1, -1, 2**64 - 1, "7", "", "x" * 20])
+def test_callbacks_arrive(codec, id):
+    if codec is not JSON and id == 2**64 - 1:
+        id = str(id)  # which is what Perl would make of it
+    ref = CallbackRef(id)
+    table = {"a": [[ref]], "b": ref}
+    assert codec.decode(codec.encode([1, 2, ref, table, ref])) == [1, 2, ref, table, ref]
+
+
+def test_callbacks_in_scalar_references():
+    values = [1, 2, ScalarRef([CallbackRef(5)])]
+    assert StorableCodec().decode(StorableCodec().encode(values)) == values
+
+
+def test_callbacks_on_the_wire():
+    assert JSON.encode([1, CallbackRef(3)]) == b'[1,{"RPC::Async::Coderef":{"id":3}}]'
+    fields = {"id": 3, "alive": 1, "call": None, "destroy": None}
+    assert thaw(StorableCodec().encode([1, CallbackRef(3)])) == [1, Blessed(NAME, fields)]
+
+
+WRONG_IDS = [None, True, 1.5, [3], {"id": 3}, 2**64, "x" * 21]
+
+
+@pytest.mark.parametrize("wrong", WRONG_IDS, ids=repr)
+def test_json_callbacks_without_a_proper_id(wrong):
+    for values in ([{NAME: {"id": wrong}}], [{"k": [{NAME: {"id": wrong}}]}]):
+        assert JSON.decode(JSON.encode(values)) == values
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *({NAME: 3}, {NAME: [3]}, {NAME: None}, {NAME: {}}, {NAME: {"Id": 3}}, {NAME: {"i": 3}}),
+        *({NAME: {"id": 3}, "more": 1}, {"x": NAME}, NAME, [NAME], {f"{NAME}2": {"id": 3}}),
+    ],
+    ids=repr,
+)
+def test_json_that_only_mentions_the_name(value):
+    assert JSON.decode(JSON.encode([1, "x", value])) == [1, "x", value]
+
+
+def test_json_callbacks_in_each_other():
+    inner = {NAME: {"id": {NAME: {"id": 3}}}}
+    assert JSON.decode(JSON.encode([inner])) == [{NAME: {"id": CallbackRef(3)}}]
+    more = {NAME: {"id": 3, "call": [{NAME: {"id": 4}}]}}
+    assert JSON.decode(JSON.encode([more])) == [CallbackRef(3)]
+
+
+def test_json_with_the_name_in_escapes_is_no_callback():
+    payload = b'[1,{"RPC\\u003a:Async::Coderef":{"id":3}}]'
+    assert JSON.decode(payload) == [1, {NAME: {"id": 3}}]
+
+
+def image_of(value):
+    """The image of [1, an object], as a peer could write it."""
+    return freeze([1, object()], default=lambda _: value)
+
+
+@pytest.mark.parametrize("wrong", [*WRONG_IDS[:1], 1.5, [3], {"id": 3}, "x" * 21], ids=repr)
+def test_storable_callbacks_without_a_proper_id(wrong):
+    (_one, value) = StorableCodec().decode(image_of(Blessed(NAME, {"id": wrong})))
+    assert type(value) is Blessed or (wrong == 1.5 and value == CallbackRef("1.5"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(Blessed(NAME, {}), Blessed(NAME, [3]), Blessed(NAME, ScalarRef(3))),
+        *(Blessed(NAME, {"Id": 3}), Blessed(f"{NAME}2", {"id": 3}), Blessed("X", {"id": NAME})),
+    ],
+    ids=repr,
+)
+def test_storable_objects_that_are_no_callbacks(value):
+    assert StorableCodec().decode(image_of(value)) == [1, value]
+
+
+@by_codec
+def test_values_that_only_mention_the_name(codec):
+    values = [1, NAME, {NAME: 3}, [NAME], {"k": NAME}]
+    arrived = codec.decode(codec.encode(values))
+    assert arrived[2] in ({NAME: 3}, {NAME.encode(): 3})
+    assert CallbackRef not in map(type, arrived)
+
+
+def test_storable_callbacks_are_not_the_root():
+    image = image_of(Blessed(NAME, {"id": 3}))
+    root = image[:2] + image[10:]  # the object alone
+    assert StorableCodec().decode(root) == Blessed(NAME, {"id": 3})
+
+
+@pytest.mark.parametrize("depth", [100, 1000, 3000])
+def test_callbacks_deep_down(depth):
+    codec = StorableCodec(max_depth=10_000)
+    value = CallbackRef(1)
+    for _ in range(depth):
+        value = [value]
+    try:
+        payload = codec.encode([1, value])
+    except EncodeError:
+        payload = b"\x05\x0b" + b"\x02\0\0\0\x01\x04" * depth + b"\x0a\x13" + NAME.encode()
+    try:
+        assert codec.decode(payload)
+    except DecodeError as error:
+        assert depth > 100
+        assert error.code == "limit-depth"
+
+
+@given(st.binary(max_size=40))
+def test_storable_with_the_name_decodes_or_says_why(data):
+    image = image_of(Blessed(NAME, {"id": 3}))
+    for cut in range(2, len(image), 3):
+        for payload in (image[:cut] + data + image[cut:], image[:cut] + data):
+            try:
+                StorableCodec().decode(payload)
+            except DecodeError as error:
+                assert error.code

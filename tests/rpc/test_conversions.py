@@ -1,3 +1,4 @@
+import collections.abc
 import contextlib
 import typing
 from typing import Any, Optional
@@ -6,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rpcasync import Coderef
 from rpcasync.conversions import conversion
 
 NAN = float("nan")
@@ -108,6 +110,40 @@ def test_what_does_not(annotation, value, why):
 @pytest.mark.parametrize("annotation", [Any, object, Exception, "int", tuple[int]])
 def test_other_annotations_convert_nothing(annotation):
     assert conversion(annotation) is None
+
+
+CALLBACKS = [
+    *(Coderef, typing.Callable, collections.abc.Callable),
+    *(typing.Callable[[int], None], collections.abc.Callable[..., None]),
+]
+
+
+class FromPeer:
+    """What stands for a Coderef here: conversions only ask whether it can be called."""
+
+    def __call__(self):
+        pass
+
+
+@pytest.mark.parametrize("annotation", CALLBACKS)
+def test_callbacks(annotation):
+    callback = FromPeer()
+    assert conversion(annotation)(callback) is callback
+    assert conversion(annotation | None)(None) is None
+    assert conversion(Optional[annotation])(callback) is callback  # noqa: UP045
+    assert conversion(list[annotation])([callback, callback]) == [callback, callback]
+    assert conversion(dict[str, annotation])({"k": callback}) == {"k": callback}
+
+
+@pytest.mark.parametrize("annotation", CALLBACKS)
+@pytest.mark.parametrize("value", [None, 3, "callback", b"x", [], {"id": 3}, [FromPeer()]])
+def test_what_is_no_callback(annotation, value):
+    kind = type(value).__name__
+    with pytest.raises(ValueError, match=f"cannot convert {kind}.* to a callback$"):
+        conversion(annotation)(value)
+    if value is not None:
+        with pytest.raises(ValueError, match="to a callback, cannot convert"):
+            conversion(Optional[annotation])(value)  # noqa: UP045
 
 
 def test_a_long_number_takes_no_longer_than_its_length():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 import inspect
 import math
+import shutil
+import subprocess
 import sys
 import tracemalloc
 from collections import OrderedDict, UserList, defaultdict, namedtuple
@@ -243,6 +245,146 @@ def test_a_refusal_leaves_nothing_behind():
     for _ in range(2):
         refusal(["new text", {"new key": object()}])
         assert thaw(freeze(["new text", {"new key": 1}])) == ["new text", {"new key": 1}]
+
+
+# ---- what the program puts in the place of what cannot be sent ----------------------------
+
+
+class Strange:
+    """What cannot be sent."""
+
+
+def coderef(number: int) -> Blessed:
+    fields = {"id": number, "alive": 1, "call": None, "destroy": None}
+    return Blessed("RPC::Async::Coderef", fields)
+
+
+def putting(replacement: object):
+    """A `default` that gives this for a Strange, and knows nothing else."""
+    return lambda value: replacement if isinstance(value, Strange) else value
+
+
+CODEREF = (
+    b"\x04\x11\x13RPC::Async::Coderef\x03"
+    + u32(4)
+    + (b"\x08\x8f" + u32(2) + b"id" + b"\x08\x81" + u32(5) + b"alive")
+    + (b"\x05" + u32(4) + b"call" + b"\x05" + u32(7) + b"destroy")
+)
+
+
+def test_the_packet_of_a_callback():
+    call = [16, "callback", "calls", 2, "callback", {"key": [ScalarRef(Strange())]}]
+    image = freeze(call, default=putting(coderef(15)))
+    expected = HEADER + b"\x02" + u32(6) + b"\x08\x90\x0a\x08callback\x0a\x05calls\x08\x82"
+    expected += b"\x0a\x08callback\x04\x03" + u32(1) + b"\x04\x02" + u32(1)
+    expected += b"\x04" + CODEREF + u32(3) + b"key"
+    assert image == expected
+    assert len(image) == 0x81 - 4  # what Perl writes, but for the order of keys
+    assert thaw(image) == [*call[:5], {"key": [ScalarRef(coderef(15))]}]
+
+
+@pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl here")
+def test_what_perl_makes_of_callbacks():
+    program = """
+        binmode STDIN; local $/; my $call = Storable::thaw(<STDIN>);
+        for my $object (@$call[2, 3], ${$call->[4]}) {
+            print join(",", ref $object, map { "$_=" . ($object->{$_} // "undef") }
+                sort keys %$object), "\\n";
+        }
+        print Storable::thaw(Storable::nfreeze($call))->[5];
+    """
+    value = [1, "x", Strange(), Strange(), ScalarRef(Strange()), "end"]
+    image = freeze(value, default=putting(coderef(15)))
+    command = ["perl", "-MStorable", "-e", program]
+    result = subprocess.run(command, input=image, capture_output=True, timeout=60)
+    line = b"RPC::Async::Coderef,alive=1,call=undef,destroy=undef,id=15\n"
+    assert result.stdout == line * 3 + b"end", result.stderr
+
+
+@pytest.mark.parametrize(
+    "inner", [[1, [2]], {"k": "v"}, ScalarRef(5), ScalarRef([1]), [], {}, (1, 2)]
+)
+def test_what_can_be_blessed(inner):
+    image = freeze([Strange(), 1], default=putting(Blessed("A::B", inner)))
+    arrived = list(inner) if isinstance(inner, tuple) else inner
+    assert thaw(image) == [Blessed("A::B", arrived), 1]
+    as_root = freeze([inner])[len(HEADER) + 5 :]
+    assert image == HEADER + b"\x02" + u32(2) + b"\x04\x11\x04A::B" + as_root[1:] + b"\x08\x81"
+
+
+@pytest.mark.parametrize("inner", [1, "x", None, b"", 0.5])
+def test_what_cannot_be_blessed(inner):
+    text = refusal([Strange()], default=putting(Blessed("A", inner)))
+    assert text == f"{type(inner).__name__} cannot be blessed"
+
+
+def test_objects_of_peers_are_not_written():
+    stranger = Blessed("IO::File", {})
+    for options in ({}, {"default": lambda value: value}, {"default": putting(1)}):
+        for value in ([stranger], {"k": stranger}, ScalarRef(stranger), [[stranger]]):
+            assert refusal(value, **options).startswith("cannot send Blessed: only None, bool")
+    inside = putting(Blessed("Fine", [stranger]))
+    assert refusal([Strange()], default=inside).startswith("cannot send Blessed")
+
+
+@pytest.mark.parametrize("name", ["A", "A" * 127, "\xe9" * 63, "\u263a" * 42])
+def test_names_of_classes(name):
+    image = freeze([Strange()], default=putting(Blessed(name, [])))
+    length = len(name.encode())
+    assert image[len(HEADER) + 5 :][:3] == bytes([4, 0x11, length])
+    assert image.endswith(name.encode() + b"\x02" + u32(0))
+
+
+@pytest.mark.parametrize(("name", "length"), [("A" * 128, 128), ("\u263a" * 43, 129)])
+def test_names_of_classes_that_are_too_long(name, length):
+    text = refusal([Strange()], default=putting(Blessed(name, [])))
+    assert text == f"class name of {length} bytes, limit is 127"
+
+
+@pytest.mark.parametrize("replacement", [None, 5, "text", [1], {"k": [2]}, ScalarRef(3)])
+def test_what_is_put_in_its_place(replacement):
+    value = [Strange(), {"k": Strange()}, ScalarRef(Strange())]
+    expected = [replacement, {"k": replacement}, ScalarRef(replacement)]
+    assert freeze(value, default=putting(replacement)) == freeze(expected)
+
+
+def test_what_has_a_form_is_not_asked_for():
+    asked: list[object] = []
+    value = [None, True, 1, 0.5, "x", b"x", (1,), {"k": Colour.RED}, ScalarRef(1), Point(1, 2)]
+    freeze(value, default=asked.append)
+    assert asked == []
+
+
+def test_replacements_without_end():
+    assert refusal([1, Strange()], default=lambda value: Strange()).startswith("nested deeper")
+    text = refusal([Strange()], default=lambda value: Blessed("A", [Strange()]))
+    assert text == "nested deeper than 256 levels"
+
+
+@pytest.mark.parametrize(("steps", "fits"), [(100, True), (300, False)])
+def test_replacements_of_replacements_count_as_levels(steps, fits):
+    left = [Strange() for _ in range(steps)]
+    default = lambda value: left.pop() if left else 5  # noqa: E731
+    if fits:
+        assert freeze([Strange()], default=default) == freeze([5])
+    else:
+        assert refusal([Strange()], default=default) == "nested deeper than 256 levels"
+
+
+def test_a_replacement_that_fails():
+    def fail(value):
+        raise EncodeError("not this one")
+
+    assert refusal([Strange()], default=fail) == "not this one"
+
+
+def test_the_size_of_objects_counts():
+    default = putting(coderef(1))
+    size = len(freeze([Strange(), Strange()], default=default))
+    assert freeze([Strange(), Strange()], default=default, max_size=size)
+    for smaller in range(1, size):
+        text = refusal([Strange(), Strange()], default=default, max_size=smaller)
+        assert text == f"image of more than {smaller} bytes"
 
 
 # ---- limits ------------------------------------------------------------------------------
