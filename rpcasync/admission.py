@@ -24,16 +24,20 @@ class Admission:
     `outstanding` is how many may run at a time, None is any number.
     """
 
-    __slots__ = ("_gone", "_queue", "_running", "outstanding")
+    __slots__ = ("_gone", "_queue", "_running", "_stalled", "outstanding")
 
     def __init__(self) -> None:
         self.outstanding: int | None = None
         self._queue: deque[tuple[Connection, Request]] = deque()
         self._running = 0
         self._gone = 0  # entries in the queue of connections that have gone
+        self._stalled = 0  # calls whose turn came while their client did not read
 
     def __len__(self) -> int:
         """Return how many calls wait."""
+        return self._in_line() + self._stalled
+
+    def _in_line(self) -> int:
         return len(self._queue) - self._gone
 
     def _is_full(self) -> bool:
@@ -41,11 +45,11 @@ class Admission:
 
     def admits(self) -> bool:
         """True if a call that comes now may run now: none waits in front of it."""
-        return not (self._queue and len(self)) and not self._is_full()
+        return not (self._queue and self._in_line()) and not self._is_full()
 
     def has_next(self) -> bool:
         """True if one that waits may run."""
-        return len(self) > 0 and not self._is_full()
+        return self._in_line() > 0 and not self._is_full()
 
     def start(self, client: Connection) -> None:
         """Count a call that runs."""
@@ -74,11 +78,25 @@ class Admission:
             return client, request
         return None
 
+    def stall(self, client: Connection, request: Request) -> None:
+        """Set a call aside whose turn it is, until its client has read what was queued for it."""
+        client.waiting += 1
+        client.stalled.append(request)
+        self._stalled += 1
+
+    def resume(self, client: Connection) -> None:
+        """Put what was set aside for a client in front again."""
+        self._stalled -= len(client.stalled)
+        self._queue.extendleft((client, request) for request in reversed(client.stalled))
+        client.stalled.clear()
+
     def forget(self, client: Connection) -> None:
         """Drop what waits of a connection that has gone, and give back what runs."""
         self._running -= client.running
-        self._gone += client.waiting
+        self._stalled -= len(client.stalled)
+        self._gone += client.waiting - len(client.stalled)
         client.running = client.waiting = 0
+        client.stalled.clear()
         if self._gone > _FEW and self._gone > len(self._queue) // 2:
             self._queue = deque(entry for entry in self._queue if not entry[0].gone)
             self._gone = 0

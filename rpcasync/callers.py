@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from rpcasync._log import log, shorten
 from rpcasync.callbacks import Coderef, map_leaves
 from rpcasync.errors import ArgumentError
-from rpcasync.messages import CallbackRef, Id
+from rpcasync.messages import CallbackRef, Id, Request
 from rpcasync.protocol import ServerProtocol
 
 __all__ = ["Caller", "Connection", "Sender"]
@@ -42,8 +42,19 @@ class Connection:
     """What the server knows about one client."""
 
     __slots__ = (
-        *("broken", "coderefs", "fh", "gone", "muted", "name", "paused", "protocol", "queued"),
-        *("running", "sender", "waiting"),
+        *(
+            "broken",
+            "coderefs",
+            "failed",
+            "fh",
+            "gone",
+            "muted",
+            "name",
+            "paused",
+            "protocol",
+            "queued",
+        ),
+        *("running", "sender", "stalled", "waiting"),
     )
 
     def __init__(
@@ -58,8 +69,10 @@ class Connection:
         self.queued = 0  # bytes of answers in the mux, as of the last one
         self.paused = False  # requests may be left in the protocol: too much is queued
         self.muted = False  # nothing is read from it: too many of its calls wait
+        self.failed = False  # what is sent to it does not arrive: its end is to be seen
         self.running = 0  # calls that are under way
         self.waiting = 0  # calls that wait until others have been answered
+        self.stalled: list[Request] = []  # those whose turn came while too much was queued
         self.coderefs: WeakValueDictionary[Id, Coderef] = WeakValueDictionary()
 
     # Its functions, for `Coderef`

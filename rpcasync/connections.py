@@ -121,7 +121,8 @@ class Connections:
             self.disconnect(client, f"an error cannot be sent to it: {error}")
 
     def mute(self, client: Connection, muted: bool) -> None:
-        """Stop reading from a client, or go on."""
+        """Stop reading from a client, or go on. The end of one that has failed has to be seen."""
+        muted = muted and not client.failed
         if muted != client.muted and self._want_read is not None and not client.gone:
             client.muted = muted
             with contextlib.suppress(KeyError):

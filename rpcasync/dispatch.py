@@ -7,6 +7,8 @@ client's affair: nothing is raised, and no other request is lost.
 
 from __future__ import annotations
 
+import logging
+
 from rpcasync._log import log, shorten
 from rpcasync.admission import Admission
 from rpcasync.callers import Caller, Connection
@@ -47,12 +49,13 @@ class Dispatcher:
 
     def serve(self, client: Connection) -> None:
         """Take the calls that are complete, until too much is queued."""
-        if client.queued > HIGH_WATER:
-            self._connections.update_queued(client)
         protocol = client.protocol
+        is_traced = log.isEnabledFor(logging.DEBUG)  # asked once: calls come by the hundred
         client.paused = False
+        if client.stalled and not self._is_slow(client):
+            self._admission.resume(client)
         while not client.gone:
-            if client.queued > HIGH_WATER or client.waiting >= self.max_waiting:
+            if client.waiting >= self.max_waiting or self._is_slow(client):
                 client.paused = True  # `Sent`, or the turn of what waits, will bring us back
                 break
             try:
@@ -62,12 +65,21 @@ class Dispatcher:
                 break
             if request is None:
                 break
+            if is_traced:
+                name = shorten(request.procedure)
+                log.debug("< call %r of %s: %s", request.id, client.name, name)
             if self._admission.admits() or not self._has_procedure(request.procedure):
                 self._call(client, request)
             else:
                 self._admission.put(client, request)
         self._connections.mute(client, client.waiting >= self.max_waiting)
         self._end_broken(client)
+
+    def _is_slow(self, client: Connection) -> bool:
+        """True if a client has too much to read before it may be given more."""
+        if client.queued > HIGH_WATER:
+            self._connections.update_queued(client)  # it may have read since
+        return client.queued > HIGH_WATER
 
     def _has_procedure(self, name: str) -> bool:
         """False for what is answered at once, and never waits."""
@@ -84,6 +96,10 @@ class Dispatcher:
         try:
             while (next_one := self._admission.take()) is not None:
                 client, request = next_one
+                if self._is_slow(client):
+                    client.paused = True
+                    self._admission.stall(client, request)
+                    continue
                 self._call(client, request)
                 if client.paused and client.waiting <= self.max_waiting // 2:
                     self.serve(client)

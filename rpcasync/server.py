@@ -306,6 +306,8 @@ class Server:
             self._connections.forget(client)
         elif kind == "error":
             log.warning("client %s: %s", client.name, event.error)
+            client.failed = True
+            self._connections.mute(client, False)
 
     def _listener_event(self, fh: socket.socket, event: Any) -> None:
         if event.type == "error":

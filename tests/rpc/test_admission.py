@@ -17,6 +17,7 @@ class Client:
         self.gone = False
         self.running = 0
         self.waiting = 0
+        self.stalled = []
 
 
 class Model(RuleBasedStateMachine):
@@ -29,6 +30,7 @@ class Model(RuleBasedStateMachine):
         self.limit = None
         self.waiting = []
         self.running = []
+        self.stalled = []
         self.number = 0
 
     def may_run(self):
@@ -66,6 +68,24 @@ class Model(RuleBasedStateMachine):
         self.admission.start(client)
         self.running.append((client, number))
 
+    @precondition(lambda self: self.waiting)
+    @rule()
+    def set_next_aside(self):
+        """Its client does not read."""
+        taken = self.admission.take()
+        if not self.may_run():
+            assert taken is None
+            return
+        self.admission.stall(*taken)
+        self.stalled.append(self.waiting.pop(0))
+
+    @rule(index=st.integers(0, 2))
+    def client_reads(self, index):
+        client = self.clients[index]
+        self.admission.resume(client)
+        self.waiting[:0] = [entry for entry in self.stalled if entry[0] is client]
+        self.stalled = [entry for entry in self.stalled if entry[0] is not client]
+
     @precondition(lambda self: self.running)
     @rule(data=st.data())
     def answer(self, data):
@@ -80,6 +100,7 @@ class Model(RuleBasedStateMachine):
         late = [entry for entry in self.running if entry[0] is client]
         self.running = [entry for entry in self.running if entry[0] is not client]
         self.waiting = [entry for entry in self.waiting if entry[0] is not client]
+        self.stalled = [entry for entry in self.stalled if entry[0] is not client]
         if answered:  # by a program that does not know
             for entry in late:
                 self.admission.finish(entry[0])
@@ -92,12 +113,13 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def counts_agree(self):
-        assert len(self.admission) == len(self.waiting)
+        assert len(self.admission) == len(self.waiting) + len(self.stalled)
         assert self.admission.has_next() == (bool(self.waiting) and self.may_run())
         assert self.admission._running == len(self.running)
         for client in self.clients:
             assert client.running == sum(entry[0] is client for entry in self.running)
-            assert client.waiting == sum(entry[0] is client for entry in self.waiting)
+            waiting = [*self.waiting, *self.stalled]
+            assert client.waiting == sum(entry[0] is client for entry in waiting)
 
 
 TestModel = Model.TestCase
