@@ -79,6 +79,7 @@ class Channel:
         "dialing",
         "fd",
         "fh",
+        "is_quiet",
         "meta",
         "muted",
         "options",
@@ -105,6 +106,7 @@ class Channel:
         self.dialing = False  # it has no address yet to connect to: nothing to wait for
         self.muted = 0
         self.write_off = False  # the program writes itself, and does not want to now
+        self.is_quiet = False  # a stream tells nobody when what is queued has left at once
         self.unflushed = False  # the mux's note that it will call flush() before it waits
         self.unsent = 0  # bytes, or packets, in the output queue
         self._lost = 0  # what was queued when the handle broke
@@ -131,6 +133,10 @@ class Channel:
         """Put bytes in the output queue, unless the handle failed or was closed by our side."""
         del data, receiver
         raise TypeError(f"cannot send on {self.fh!r}: it is a listener")
+
+    def send_now(self, data: bytes) -> bytes | None:
+        """Send bytes past the queue; return what is left to be queued, None if it is nothing."""
+        return data
 
     def flush(self) -> None:
         """Send what the kernel takes, and emit `Sent` if that was all."""

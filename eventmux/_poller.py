@@ -118,22 +118,26 @@ class Poller:
                 self.arm(pollable)
         for key, mask in ready:
             if mask & EVENT_READ:
-                self._let_read(key.data, only)
+                pollable = key.data
+                if only is None or pollable.fh is None or pollable.fh == only:
+                    self._read(pollable)
+                else:
+                    self._hold(pollable)
         if self._always:
             self._serve_always(only)
         return bool(ready or self._always)
 
-    def _let_read(self, pollable: Pollable, only: Handle | None) -> None:
-        if only is None or pollable.fh is None or pollable.fh == only:
-            try:
-                pollable.readable()
-            finally:  # the program's meta_handler may raise
-                if pollable.wanted != pollable.armed:  # as arm() asks, without the call
-                    self.arm(pollable)
-        else:
-            pollable.muted |= HELD
-            self._held.append(pollable)
-            self.arm(pollable)
+    def _read(self, pollable: Pollable) -> None:
+        try:
+            pollable.readable()
+        finally:  # the program's meta_handler may raise
+            if pollable.wanted != pollable.armed:  # as arm() asks, without the call
+                self.arm(pollable)
+
+    def _hold(self, pollable: Pollable) -> None:
+        pollable.muted |= HELD
+        self._held.append(pollable)
+        self.arm(pollable)
 
     def _serve_always(self, only: Handle | None) -> None:
         ready = list(self._always.values())
@@ -143,7 +147,10 @@ class Poller:
                 self.arm(pollable)
         for pollable in ready:
             if pollable.armed & EVENT_READ:
-                self._let_read(pollable, only)
+                if only is None or pollable.fh == only:
+                    self._read(pollable)
+                else:
+                    self._hold(pollable)
 
     def _fail_broken(self) -> bool:
         """Fail what select() cannot wait for: a closed descriptor, or one over 1023."""

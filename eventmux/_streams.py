@@ -28,7 +28,7 @@ from eventmux._channels import (
 from eventmux._descriptors import Descriptor, Port
 from eventmux.buffers import Buffer
 from eventmux.errors import EventMuxError, OutputOverflow
-from eventmux.events import Address, Error, Handle, ReadLast, Ready, Sent
+from eventmux.events import Address, Error, Handle, Read, ReadLast, Ready, Sent
 
 __all__ = ["Sink", "Source", "Stream"]
 
@@ -41,8 +41,10 @@ class Stream(Channel):
 
     __slots__ = (
         "_buffer",
+        "_is_plain",
         "_nodelay",
         "_out",
+        "_read_size",
         "_reads_per_turn",
         "_ready",
         "_recv",
@@ -71,6 +73,9 @@ class Stream(Channel):
         self._reads_per_turn = 1 if is_tty else options.reads_per_turn
         self._out: list[bytes | memoryview] = []
         self._recv = port.recv
+        self._read_size = options.read_size
+        # Most streams are so, and emit what they read without more ado.
+        self._is_plain = self._buffer is None and options.meta_handler is None
         self._send = port.send
 
     def release(self) -> None:
@@ -111,7 +116,7 @@ class Stream(Channel):
         """Read once; with a buffer, until a record is complete or there is no more to read."""
         if self.closing:
             return
-        read_size = self.options.read_size
+        read_size = self._read_size
         for _ in range(self._reads_per_turn):
             try:
                 data = self._recv(read_size)
@@ -122,6 +127,9 @@ class Stream(Channel):
                 return
             if not data:
                 self._end()
+                return
+            if self._is_plain:
+                self._emit(Read(self.fh, data))
                 return
             if self._buffer is None:
                 self._emit_read(data)
@@ -172,6 +180,7 @@ class Stream(Channel):
         fresh = None if buffered is None else buffered.fresh()  # first: it may raise
         rest = b"".join(self._buffer.read_last()) if self._buffer is not None else b""
         self._buffer = fresh
+        self._is_plain = fresh is None and self.options.meta_handler is None
         self.muted &= ~WAITING
         if self._buffer is not None:
             self._cut(self._buffer, rest)
@@ -212,6 +221,21 @@ class Stream(Channel):
                 self._out.append(chunk)
                 self.unsent += len(chunk)
 
+    def send_now(self, data: bytes) -> bytes | None:
+        """Send bytes past the queue, if it is empty and nothing else speaks against it."""
+        if self.unsent or self.closing or not (self._ready and self._takes_output):
+            return data
+        if type(data) is not bytes or not data:
+            return data
+        try:
+            sent = self._send(data)
+        except OSError:  # to be met again by flush(), which deals with it
+            return data
+        if sent < len(data):
+            return data[sent:]
+        self._emit(Sent(self.fh))
+        return None
+
     def flush(self) -> None:
         """Send what the kernel takes, and emit `Sent` if that was all."""
         self.unflushed = False
@@ -219,11 +243,12 @@ class Stream(Channel):
             return
         for _ in range(_WRITES_PER_TURN):
             if not self._send_once():
+                self.is_quiet = False  # it has to wait, and so may the program
                 return
             if not self._out:
                 self.muted &= ~THROTTLED
                 # Also behind `Closing`, if it was the peer that closed; never behind `Closed`.
-                if self._takes_output and self.closed is None:
+                if self._takes_output and self.closed is None and not self.is_quiet:
                     self._emit(Sent(self.fh))
                 if self.closing:
                     self._end_if_drained()

@@ -35,22 +35,22 @@ class Entry:
 class Timers:
     """A heap of entries, the first that is due on top."""
 
-    __slots__ = ("_cancelled", "_count", "_heap")
+    __slots__ = ("_cancelled", "_count", "heap")
 
     def __init__(self) -> None:
-        self._heap: list[Entry] = []
+        self.heap: list[Entry] = []  # for others to see, without a call, if there is anything
         self._count = 0
         self._cancelled = 0
 
     def __len__(self) -> int:
         """Return how many entries are still to be done."""
-        return len(self._heap) - self._cancelled
+        return len(self.heap) - self._cancelled
 
     def add(self, due: float, action: Callable[[], None]) -> Entry:
         """Do something at a time; return what `cancel()` takes."""
         self._count += 1
         entry = Entry(due, self._count, action)
-        heapq.heappush(self._heap, entry)
+        heapq.heappush(self.heap, entry)
         return entry
 
     def cancel(self, entry: Entry) -> None:
@@ -59,14 +59,14 @@ class Timers:
             return
         entry.action = None
         self._cancelled += 1
-        if self._cancelled > _FEW and self._cancelled > len(self._heap) // 2:
-            self._heap = [entry for entry in self._heap if entry.action is not None]
-            heapq.heapify(self._heap)
+        if self._cancelled > _FEW and self._cancelled > len(self.heap) // 2:
+            self.heap = [entry for entry in self.heap if entry.action is not None]
+            heapq.heapify(self.heap)
             self._cancelled = 0
 
     def next_due(self) -> float | None:
         """Return when the next entry is due; None if there is none."""
-        heap = self._heap
+        heap = self.heap
         while heap and heap[0].action is None:
             heapq.heappop(heap)
             self._cancelled -= 1
@@ -75,14 +75,14 @@ class Timers:
     def run(self, now: float) -> None:
         """Do what is due, in order."""
         while (due := self.next_due()) is not None and due <= now:
-            entry = heapq.heappop(self._heap)
+            entry = heapq.heappop(self.heap)
             action, entry.action = entry.action, None
             if action is not None:
                 action()
 
     def clear(self) -> None:
         """Forget everything."""
-        for entry in self._heap:
+        for entry in self.heap:
             entry.action = None  # so that it can still be cancelled
-        self._heap.clear()
+        self.heap.clear()
         self._cancelled = 0

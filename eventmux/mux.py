@@ -116,11 +116,17 @@ class EventMux:
             RuntimeError: the process has forked, and this is the child: see `after_fork()`.
         """
         timeout = _lowest(timeouts) if timeouts else None
+        if self._timers.heap:  # at each call, so that traffic cannot put a deadline off
+            self._watches.run_due()
+        if only is None and self._holding_for is None and self._trace is None:
+            event = self._queue.take()  # what nearly every call comes to
+            if event is not None:
+                if type(event) is Closed:
+                    self._dispose(event)
+                return event
         if self._holding_for is not None and self._holding_for is not only:
             self._holding_for = None
             self._poller.release()
-        if self._timers:  # at each call, so that traffic cannot put a deadline off
-            self._watches.run_due()
         event = self._next_event(only)
         if event is not None:
             return event
@@ -161,7 +167,7 @@ class EventMux:
             looked_after = self._table.look_after_some()
             if len(self._queue) > queued:  # one was closed behind our back
                 return looked_after
-        limit = self._watches.until_due(timeout) if self._timers else timeout
+        limit = self._watches.until_due(timeout) if self._timers.heap else timeout
         if not looked_after:
             limit = _IDLE if limit is None else min(limit, _IDLE)
         if self._nested and only is None:
@@ -174,7 +180,7 @@ class EventMux:
         finally:  # the program's meta_handler may raise, and the bell does not ring twice
             if self._mailbox.is_rung:
                 self._watches.answer_bell()
-        if self._timers:
+        if self._timers.heap:
             self._watches.run_due()
         if self._nested and only is None:
             self._report_nested()
@@ -481,7 +487,8 @@ class EventMux:
             fh: the handle.
             data: one after the other, as one stream of bytes; or each one packet.
             later: do not send yet, but when `mux()` is about to wait: many small pieces then
-                cost one system call. A plain `send()` to the same handle sends them too.
+                cost one system call. A plain `send()` to the same handle sends them too. On a
+                stream, `Sent` comes only if they had to wait for the peer.
 
         Returns:
             How many bytes, or packets, are in the queue now. After `close()` the data is
@@ -492,7 +499,13 @@ class EventMux:
             TypeError: something is not bytes, or the handle takes none.
             ValueError: an empty packet for a connection of packets.
         """
-        channel = self._channel(fh)
+        channel = self._channels.get(fh) or self._channel(fh)
+        if not later and len(data) == 1 and self._trace is None:  # as most are
+            rest = channel.send_now(data[0])
+            if rest is None:
+                return 0
+            data = (rest,)
+        channel.is_quiet = later and (channel.is_quiet or not channel.unsent)
         channel.queue(data)
         return self._send_queued(channel, data, later)
 

@@ -1,4 +1,4 @@
-"""When things are due: a heap of deadlines, each known by a key.
+"""When things are due: a heap of deadlines, each known by a key, and what a time may be.
 
 A deadline that is discarded stays in the heap until its turn comes, or until most of the heap is
 like it. This file knows no clock: `now` is passed in, in the seconds of whoever uses it.
@@ -8,9 +8,23 @@ from __future__ import annotations
 
 import heapq
 
-__all__ = ["Deadlines"]
+__all__ = ["Deadlines", "check_seconds"]
 
 _FEW = 64  # entries that are not worth cleaning up
+
+
+def check_seconds(name: str, seconds: float) -> float:
+    """Return a time in seconds if it can be waited for.
+
+    Raises:
+        ValueError: it is negative, infinite or NaN.
+        TypeError: it is no number.
+    """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"{name} is {seconds!r}, must be a number of seconds")
+    if not 0 <= seconds < float("inf"):
+        raise ValueError(f"{name} is {seconds!r}, must be 0 seconds or more")
+    return seconds
 
 
 class Deadlines:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from rpcasync.callers import Connection
+from rpcasync.connection import Connection
 from rpcasync.messages import Request
 
 __all__ = ["Admission"]

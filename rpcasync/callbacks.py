@@ -1,8 +1,8 @@
 """Functions of a client's that the server can call.
 
 A client puts a `CallbackRef` in the place of each function in the arguments of a call; the server
-puts a `Coderef` in the place of each CallbackRef. `map_leaves()` does both. A Coderef belongs to a
-connection, calls through it, and dies with it.
+puts a `Coderef` in the place of each CallbackRef. A Coderef belongs to a connection, calls through
+it, and dies with it.
 
 A finalizer may run at any moment, in the middle of anything: that of a Coderef leaves a note with
 the connection, and does no more.
@@ -12,57 +12,16 @@ This file knows no mux and no bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from itertools import chain
 from typing import Protocol
 
 from rpcasync.errors import Disconnected
 from rpcasync.messages import Id
-from rpcasync.storable import ScalarRef
 
-__all__ = ["Coderef", "Owner", "map_leaves"]
-
-
-def map_leaves(values: list[object], function: Callable[[object], object]) -> list[object]:
-    """Return a copy of lists, dicts and ScalarRefs in each other, with what is in them mapped.
-
-    What stands in two places is copied once.
-
-    Raises:
-        ValueError: something stands inside itself, or is nested too deeply for Python.
-    """
-    done: dict[int, tuple[object, object]] = {id(values): (values, None)}
-    try:
-        return [_map(value, function, done) for value in values]
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
+__all__ = ["Coderef", "CoderefOwner"]
 
 
-def _map(
-    value: object,
-    function: Callable[[object], object],
-    done: dict[int, tuple[object, object]],
-) -> object:
-    """Map one value. `done` has what was met, by id, and keeps it alive so that ids stay unique."""
-    if not isinstance(value, (list, tuple, dict, ScalarRef)):
-        return function(value)
-    if id(value) in done:
-        mapped = done[id(value)][1]
-        if mapped is None:
-            raise ValueError(f"{type(value).__name__} stands inside itself")
-        return mapped
-    done[id(value)] = value, None
-    if isinstance(value, dict):
-        mapped = {key: _map(item, function, done) for key, item in value.items()}
-    elif isinstance(value, ScalarRef):
-        mapped = ScalarRef(_map(value.value, function, done))
-    else:
-        mapped = [_map(item, function, done) for item in value]
-    done[id(value)] = value, mapped
-    return mapped
-
-
-class Owner(Protocol):
+class CoderefOwner(Protocol):
     """What a Coderef needs of the connection that it came by."""
 
     @property
@@ -103,7 +62,7 @@ class Coderef:
 
     __slots__ = ("__weakref__", "_owner", "_released", "id")
 
-    def __init__(self, owner: Owner, id: Id) -> None:  # noqa: A002
+    def __init__(self, owner: CoderefOwner, id: Id) -> None:  # noqa: A002
         self._owner = owner
         self._released = False
         self.id = id

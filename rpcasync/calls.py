@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
-from rpcasync.errors import ArgumentError, CallTimeout, RPCError
+from rpcasync._log import log
+from rpcasync.errors import ArgumentError, CallTimeout, RemoteError, RPCError
 from rpcasync.messages import as_text
 from rpcasync.signatures import signature_of
 
-__all__ = ["Call", "Outcome", "Owner", "Reply"]
+__all__ = ["Call", "CallOwner", "Outcome", "Reply"]
 
 
 class Reply(tuple[Any, ...]):
@@ -48,7 +49,7 @@ Outcome = Sequence[object] | RPCError
 """What comes of a call: the values of the answer, or an error."""
 
 
-class Owner(Protocol):
+class CallOwner(Protocol):
     """What a call needs of its client, whose public names are procedures of the server."""
 
     def _run_until(self, is_over: Callable[[], bool], timeout: float | None) -> bool: ...
@@ -58,19 +59,46 @@ class Owner(Protocol):
     def _set_timeout(self, call: Call, seconds: float | None) -> None: ...
 
 
+class _Unasked:
+    """An error that nobody has asked for yet, of a call without a callback."""
+
+    __slots__ = ("error", "is_asked")
+
+    def __init__(self, error: RPCError) -> None:
+        self.error = error
+        self.is_asked = False
+
+    def __del__(self) -> None:
+        """Tell the log, now that nobody can ask any more."""
+        if not self.is_asked:
+            log.warning("a call without a callback failed: %s", self.error)
+
+
 class Call:
     """One call: what was asked, and what came of it.
 
     `id` is its number on the wire, `procedure` its name, `args` what was sent, and `timeout` the
-    seconds that it was given, or None. A call belongs
-    to the thread of its client: in any other, all that asks for something raises RuntimeError.
+    seconds that it was given, or None. A call belongs to the thread of its client: in any other,
+    all that asks for something raises RuntimeError.
+
+    One that fails without a callback, and is let go of without a look at its `result()`, leaves a
+    warning in the log.
     """
 
-    __slots__ = ("_callback", "_outcome", "_owner", "args", "id", "procedure", "timeout")
+    __slots__ = (
+        "_callback",
+        "_outcome",
+        "_owner",
+        "_unasked",
+        "args",
+        "id",
+        "procedure",
+        "timeout",
+    )
 
     def __init__(
         self,
-        owner: Owner,
+        owner: CallOwner,
         procedure: str,
         args: list[object],
         callback: Callable[..., object] | None,
@@ -78,6 +106,7 @@ class Call:
         self._owner = owner
         self._callback = callback
         self._outcome: Outcome | None = None
+        self._unasked: _Unasked | None = None
         self.id = -1
         self.procedure = procedure
         self.args = args
@@ -113,6 +142,8 @@ class Call:
         """
         if not self.done and not self._owner._run_until(lambda: self.done, timeout):
             raise CallTimeout(f"{self.procedure}: no answer within {timeout} seconds")
+        if self._unasked is not None:
+            self._unasked.is_asked = True
         if isinstance(self._outcome, RPCError):
             raise self._outcome.with_traceback(None)  # else it would grow each time
         if not isinstance(self._outcome, Reply):
@@ -144,13 +175,13 @@ class Call:
         """
         return self._owner._cancel(self)
 
-    # For the client
+    # For the client. No other may call these, so they have no public names.
 
-    def settle(self, outcome: Outcome) -> None:
+    def _settle(self, outcome: Outcome) -> None:
         """Note what has come of the call."""
         self._outcome = outcome
 
-    def hand_over(self) -> None:
+    def _hand_over(self) -> None:
         """Give the outcome to the callback: this is where it runs.
 
         Raises:
@@ -158,9 +189,11 @@ class Call:
             Exception: what the callback raised.
         """
         callback, self._callback = self._callback, None
-        if callback is None:
-            return
         outcome = self._outcome
+        if callback is None:
+            if isinstance(outcome, (RemoteError, CallTimeout)):
+                self._unasked = _Unasked(outcome)
+            return
         signature = signature_of(callback)
         if not isinstance(outcome, RPCError):
             try:
@@ -173,12 +206,12 @@ class Call:
             args, named = signature.bind_error(outcome)
         callback(*args, **named)
 
-    def end(self, outcome: Outcome) -> None:
-        """Note the outcome and hand it over; raises what `hand_over()` does."""
+    def _end(self, outcome: Outcome) -> None:
+        """Note the outcome and hand it over; raises what `_hand_over()` does."""
         self._outcome = outcome
-        self.hand_over()
+        self._hand_over()
 
-    def drop(self, outcome: Outcome) -> None:
+    def _drop(self, outcome: Outcome) -> None:
         """Note the outcome and hand it to nobody."""
         self._outcome = outcome
         self._callback = None

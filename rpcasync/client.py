@@ -1,9 +1,9 @@
 """`Client`: the shell that joins a mux on one side and the core on the other.
 
-It sends calls and hands their answers to the program: to a callback, from `Call.end()`, or through
-`Call.result()`. Functions that the program has passed to the server are called from `_invoke()`.
-Every decision about bytes is the core's; all sending is one `mux.send()`, put off until the mux is
-about to wait, so that the calls of a turn leave in one write.
+It sends calls and hands their answers to the program: to a callback, from `Call._hand_over()`, or
+through `Call.result()`. Functions that the program has passed to the server are called from
+`_invoke()`. Every decision about bytes is the core's; all sending is one `mux.send()`, put off
+until the mux is about to wait, so that the calls of a turn leave in one write.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import IO, Any, cast
 
-from eventmux import EventMux
+from eventmux import EventMux, Watch
 from eventmux.events import Closed, Event
+from rpcasync._deadlines import check_seconds
 from rpcasync._log import log
 from rpcasync.callbacks import Coderef
 from rpcasync.calls import Call
@@ -82,14 +83,15 @@ class Client:
     ) -> None:
         self._protocol = ClientProtocol(get_codec(codec), max_packet)
         self._mux = mux
-        self._timeout = _check_seconds("timeout", timeout)
+        self._timeout = None if timeout is None else check_seconds("timeout", timeout)
         self._thread = threading.get_ident()
-        self._alarm: Any = None  # the mux's timer for the next call that expires
+        self._alarm: Watch | None = None  # the mux's timer for the next call that expires
         self._alarm_due = 0.0
         self._reaper: Reaper | None = None
         self._name = server if isinstance(server, str) else repr(server)
         self._reason = ""  # why the connection ended, as far as is known
         self._gave_up = False  # what the server sent could not be understood
+        self._is_leaving = False  # the program has disconnected
         self.fh = _open(mux, server, args)
 
     def __getattr__(self, name: str) -> Callable[..., Call]:
@@ -205,6 +207,8 @@ class Client:
     def _run_until(self, is_over: Callable[[], bool], timeout: float | None) -> bool:
         """Run the mux for this client alone until something is so; False if time is over."""
         self._check_thread()
+        if timeout is not None:
+            check_seconds("timeout", timeout)
         now = self._mux.clock
         deadline = None if timeout is None else now() + timeout
         self._take_messages()  # called from a callback, there may be some behind its own
@@ -236,7 +240,7 @@ class Client:
 
     def _set_timeout(self, call: Call, seconds: float | None) -> None:
         self._check_thread()
-        call.timeout = _check_seconds("timeout", seconds)
+        call.timeout = None if seconds is None else check_seconds("timeout", seconds)
         if not call.done:
             due = None if seconds is None else self._mux.clock() + seconds
             self._protocol.set_deadline(call.id, due)
@@ -257,8 +261,8 @@ class Client:
         calls = cast("list[Call]", self._protocol.expire(self._mux.clock()))
         for call in calls:
             why = f"{call.procedure}: no answer within {call.timeout} seconds"
-            call.settle(CallTimeout(why))
-        _run_all((call.procedure, call.hand_over) for call in calls)
+            call._settle(CallTimeout(why))
+        _run_all((call.procedure, call._hand_over) for call in calls)
 
     def _cancel(self, call: Call) -> bool:
         self._check_thread()
@@ -266,7 +270,7 @@ class Client:
             return False
         self._protocol.abandon(call.id)
         self._set_alarm()
-        call.drop(CallCancelled(f"{call.procedure}: cancelled"))
+        call._drop(CallCancelled(f"{call.procedure}: cancelled"))
         return True
 
     # Events
@@ -280,6 +284,7 @@ class Client:
         Raises:
             RPCError: a call failed, and its callback takes no `error`.
         """
+        self._check_thread()
         if event is None:
             return None
         if event.fh is not self.fh:
@@ -302,7 +307,7 @@ class Client:
 
     def _without_handle(self, event: Event) -> Event | None:
         """Take an event of a timer or a child process, if it is this client's."""
-        if event.type == "timer" and cast("Any", event).data is self:
+        if event.type == "timer" and getattr(event, "data", None) is self:
             self._alarm = None
             try:
                 self._expire()
@@ -332,9 +337,9 @@ class Client:
                 return
             token = cast("Any", message.token)
             if isinstance(message, Result):
-                yield token.procedure, functools.partial(token.end, message.values)
+                yield token.procedure, functools.partial(token._end, message.values)
             elif isinstance(message, Failure):
-                yield token.procedure, functools.partial(token.end, RemoteError(message.text))
+                yield token.procedure, functools.partial(token._end, RemoteError(message.text))
             elif isinstance(message, Invoke):
                 yield "the server", functools.partial(self._invoke, token, message.args)
 
@@ -371,8 +376,10 @@ class Client:
         Raises:
             ValueError: `grace` is negative.
         """
-        _check_seconds("grace", grace)
+        self._check_thread()
+        check_seconds("grace", grace)
         self._reason = self._reason or "disconnected"
+        self._is_leaving = True
         with contextlib.suppress(KeyError):  # the server was faster
             if self._mux.send(self.fh):
                 self._mux.close(self.fh)  # the rest leaves as the loop turns
@@ -394,13 +401,24 @@ class Client:
 
     def _lose(self) -> None:
         """Fail all pending calls."""
-        error = f"{self._name}: {self._reason}"
         calls = cast("list[Call]", self._protocol.connection_lost())
+        error = f"{self._name}: {self._reason}{self._child_status() if calls else ''}"
         self._set_alarm()
         self._reap(_GRACE)
         for call in calls:  # all of them now: a callback may ask for another's result
-            call.settle(Disconnected(f"{call.procedure}: {error}"))
-        _run_all((call.procedure, call.hand_over) for call in calls)
+            call._settle(Disconnected(f"{call.procedure}: {error}"))
+        _run_all((call.procedure, call._hand_over) for call in calls)
+
+    def _child_status(self) -> str:
+        """Tell what has become of the server's process, if it has ended by itself."""
+        process = self.process
+        if process is None or self._is_leaving:
+            return ""
+        # A process closes its sockets on its way out: a moment later it has a status.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(_MOMENT)
+        status = process.returncode
+        return "" if status is None else f"; its process has ended with status {status}"
 
     def _reap(self, grace: float) -> None:
         """See to the end of the server's process, if it was started for this client."""
@@ -414,6 +432,7 @@ class Client:
 
 
 _GRACE = 5.0  # seconds that a server has to end by itself
+_MOMENT = 0.1  # seconds
 
 _Step = tuple[str, Callable[[], object]]  # whose callback may run in it, and what to do
 
@@ -431,12 +450,6 @@ def _run_all(steps: Iterable[_Step]) -> None:
                 log.exception("callback of %s failed", name)
     if failure is not None:
         raise failure
-
-
-def _check_seconds(name: str, seconds: float | None) -> float | None:
-    if seconds is not None and not 0 <= seconds < float("inf"):
-        raise ValueError(f"{name} is {seconds!r}, must be a number of seconds, or None")
-    return seconds
 
 
 def _open(mux: EventMux, server: str | socket.socket, args: tuple[str, ...]) -> socket.socket:

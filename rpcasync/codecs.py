@@ -15,10 +15,10 @@ import json
 from collections.abc import Callable
 from typing import Any, Literal, Protocol
 
-from rpcasync.callbacks import map_leaves
 from rpcasync.errors import DecodeError, EncodeError
-from rpcasync.messages import CALLBACK_CLASS, CallbackRef, as_text, is_id
+from rpcasync.messages import CALLBACK_CLASS, CallbackRef, as_text, is_id, may_hold_callbacks
 from rpcasync.storable import Blessed, freeze, thaw
+from rpcasync.trees import map_leaves
 
 __all__ = ["Codec", "JSONCodec", "StorableCodec", "get_codec", "refuse_constant"]
 
@@ -96,15 +96,12 @@ class StorableCodec:
             max_expanded=max(len(payload), _MAX_EXPANDED),
             byte_strings=self._byte_strings,
         )
-        if _CALLBACK_MARK not in payload or type(value) is not list:
+        if not may_hold_callbacks(payload) or type(value) is not list:
             return value
         try:
             return map_leaves(value, _from_object)
         except ValueError as error:
             raise DecodeError("limit-depth", str(error)) from None
-
-
-_CALLBACK_MARK = CALLBACK_CLASS.encode()
 
 
 def _to_object(value: object) -> object:
@@ -190,14 +187,16 @@ class JSONCodec:
         """
         try:
             text = payload.decode()
-            scan = self._scan_for_callbacks if _CALLBACK_MARK in payload else self._scan
+            scan = self._scan_for_callbacks if may_hold_callbacks(payload) else self._scan
             value, end = scan(text, 0)
         except UnicodeDecodeError as error:
             raise DecodeError("bad-utf8", f"{error.reason} at offset {error.start}") from None
         except StopIteration as error:  # how the scanner says that there is no value
             raise DecodeError("bad-json", f"expected a value at offset {error.value}") from None
         except json.JSONDecodeError as error:
-            raise DecodeError("bad-json", f"{error.msg} at offset {error.pos}") from None
+            raise DecodeError(
+                "bad-json", f"{error.msg.removesuffix(' at')} at offset {error.pos}"
+            ) from None
         except ValueError as error:
             raise DecodeError("bad-json", str(error)) from None
         except RecursionError:

@@ -19,7 +19,8 @@ from typing import Protocol
 from eventmux.events import Event
 from rpcasync._log import log, shorten
 from rpcasync.admission import Admission
-from rpcasync.callers import Caller, Connection
+from rpcasync.callers import Caller
+from rpcasync.connection import Connection
 from rpcasync.errors import Disconnected, EncodeError
 from rpcasync.messages import Id
 from rpcasync.protocol import ServerProtocol
@@ -50,7 +51,7 @@ class Mux(Protocol):
         ...
 
     def kill(self, fh: socket.socket, reason: str | None = None) -> None:
-        """Close a socket now."""
+        """Close a socket now; a `Closed` event is to come."""
         ...
 
 
@@ -139,7 +140,7 @@ class Connections:
         self._admission.finish(client)
         self.wake_for_waiting()
 
-    def drop(self, client: Connection, id: Id, procedure: str) -> None:  # noqa: A002
+    def note_dropped(self, client: Connection, id: Id, procedure: str) -> None:  # noqa: A002
         """Have a call answered whose `Caller` is gone."""
         self.note(partial(self._answer_dropped, client, id, procedure))
 
@@ -147,7 +148,9 @@ class Connections:
         self._give_back(client)
         if not client.gone:
             name = shorten(procedure)
-            log.error("procedure %s dropped call %r without an answer", name, id)
+            log.error(
+                "procedure %s dropped call %r without an answer: answer with return_()", name, id
+            )
             self.send_failure(client, id, f"{name}: did not answer")
 
     # What is to be done on the next turn
@@ -166,8 +169,10 @@ class Connections:
         """Do what was noted."""
         self._is_woken = False
         while self._notes:
-            with contextlib.suppress(Disconnected):  # then there is nobody to be told
+            try:
                 self._notes.popleft()()
+            except Exception:  # noqa: BLE001  # a codec of the program's own may raise anything
+                log.exception("a callback or call that was dropped could not be told so")
 
     def wake_for_waiting(self) -> None:
         """Have an event come if a call that waits may run now."""

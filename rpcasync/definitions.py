@@ -13,11 +13,15 @@ This file knows nothing of namespaces, and sends nothing. What it returns, each 
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import types
 import typing
 from collections.abc import Callable, Iterable
 from inspect import Parameter
+
+from rpcasync.errors import ArgumentError
+from rpcasync.signatures import Signature
 
 __all__ = ["describe", "expand", "is_sendable", "stated"]
 
@@ -193,7 +197,9 @@ def _part(name: str, part: object, default: dict[str, object]) -> object:
     return expand(part, is_in=name == "in")
 
 
-def describe(function: Callable[..., object]) -> dict[str, object]:
+def describe(
+    function: Callable[..., object], signature: Signature | None = None
+) -> dict[str, object]:
     """Return the definition of a procedure, from its signature and the start of its docstring.
 
         n: int, x: float            integer32 (what `int` is in Perl's definitions), float64
@@ -213,49 +219,33 @@ def describe(function: Callable[..., object]) -> dict[str, object]:
         (caller, x: int, y: int, /)      {"00x": "integer32", "01y": "integer32"}
         (caller, level: int, /, **more)  {"level": "integer32", "*": "any"}
 
+    Args:
+        function: the procedure. One that cannot be called with any values takes nothing.
+        signature: how it takes them, where that has been read already.
+
     Returns:
         `in`; `out`, which is empty, because a signature does not tell what will be answered;
         and `doc`, the first line of the docstring, if there is one.
     """
-    definition: dict[str, object] = {"in": _parameters_in(function), "out": {}}
+    definition: dict[str, object] = {"in": {}, "out": {}}
+    with contextlib.suppress(ArgumentError):
+        definition["in"] = _fields(signature or Signature(function, leading=1))
     doc = _first_line(function)
     return {**definition, "doc": doc} if doc else definition
 
 
-def _parameters_in(function: Callable[..., object]) -> dict[str, object]:
-    parameters = _parameters(function)
-    kinds = [parameter.kind for parameter in parameters]
-    takes_list = Parameter.VAR_POSITIONAL in kinds
-    listed: list[int] = [Parameter.POSITIONAL_ONLY, Parameter.VAR_POSITIONAL]
-    if takes_list:  # before *args a name has no use, and behind it nobody can give one
-        listed.append(Parameter.POSITIONAL_OR_KEYWORD)
-    by_position = [parameter for parameter in parameters if parameter.kind in listed]
-    found: dict[str, object] = {}
-    for count, parameter in enumerate(by_position):
-        kind = _type_of(parameter.annotation)
-        name = f"{count:02}{parameter.name}" if len(by_position) > 1 else parameter.name
-        found[name] = [kind] if parameter.kind is Parameter.VAR_POSITIONAL else kind
-    if not takes_list:
-        for parameter in parameters:
-            if parameter.kind not in listed:
-                variable = parameter.kind is Parameter.VAR_KEYWORD
-                found[_ANY_NAME if variable else parameter.name] = _type_of(parameter.annotation)
-    return found
-
-
-def _parameters(function: Callable[..., object]) -> list[Parameter]:
-    """Return the parameters but for the caller."""
-    try:
-        signature = inspect.signature(function, eval_str=True)
-    except Exception:  # noqa: BLE001  # an annotation may be any expression
-        try:
-            signature = inspect.signature(function)
-        except (ValueError, TypeError):  # builtins without a text signature
-            return [Parameter("values", Parameter.VAR_POSITIONAL)]
-    parameters = list(signature.parameters.values())
-    if parameters and parameters[0].kind is Parameter.VAR_POSITIONAL:
-        return parameters  # the caller is the first of many
-    return parameters[1:]
+def _fields(signature: Signature) -> dict[str, object]:
+    fields = [(name, _type_of(annotation)) for name, annotation in signature.listed.items()]
+    rest = signature.rest
+    if rest is not None and signature.takes_rest:
+        fields.append((rest.name, [_type_of(rest.annotation)]))
+    if len(fields) > 1:
+        fields = [(f"{count:02}{name}", kind) for count, (name, kind) in enumerate(fields)]
+    if signature.takes_pairs:
+        fields += [(name, _type_of(annotation)) for name, annotation in signature.named.items()]
+        if rest is not None:
+            fields.append((_ANY_NAME, _type_of(rest.annotation)))
+    return dict(fields)
 
 
 _PLAIN: dict[object, str] = {

@@ -11,7 +11,8 @@ import logging
 
 from rpcasync._log import log, shorten
 from rpcasync.admission import Admission
-from rpcasync.callers import Caller, Connection
+from rpcasync.callers import Caller
+from rpcasync.connection import Connection
 from rpcasync.connections import HIGH_WATER, Connections
 from rpcasync.errors import ArgumentError, Disconnected, EncodeError, Fault, ProtocolError
 from rpcasync.messages import Request
@@ -96,7 +97,7 @@ class Dispatcher:
         try:
             while (next_one := self._admission.take()) is not None:
                 client, request = next_one
-                if self._is_slow(client):
+                if client.stalled or self._is_slow(client):  # in order, so only serve() ends it
                     client.paused = True
                     self._admission.stall(client, request)
                     continue
@@ -154,7 +155,7 @@ class Dispatcher:
         try:
             if procedure is None:
                 self._arguments(caller.connection, request)  # so that callbacks are let go of
-                raise Fault(f"No sub '{name}' in package '{self._namespace.name}'")
+                raise Fault(self._unknown(name))
             args, named = procedure.bind(self._arguments(caller.connection, request))
         except ArgumentError as error:
             raise Fault(str(error)) from None
@@ -162,10 +163,18 @@ class Dispatcher:
             value = procedure.function(caller, *args, **named)
             if value is not None and not caller.answered:
                 kind = type(value).__name__
-                log.warning("procedure %s returned %s, which is ignored", name, kind)
+                log.warning(
+                    "procedure %s returned %s, which is ignored: answer with return_()", name, kind
+                )
         except EncodeError:
             log.exception("procedure %s has a value that cannot be sent", name)
-            raise Fault(f"{name}: the answer cannot be sent") from None
+            raise Fault(f"{name}: a value cannot be sent") from None
+
+    def _unknown(self, name: str) -> str:
+        package = self._namespace.name
+        if not self._namespace.names():
+            log.warning("package %s has no rpc_* at all: define them before the loop", package)
+        return f"No sub '{name}' in package '{package}'"
 
     def _arguments(self, client: Connection, request: Request) -> list[object]:
         if not request.has_callbacks:

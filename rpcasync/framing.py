@@ -16,11 +16,23 @@ from eventmux.buffers import Size
 from eventmux.errors import BufferOverflow, MalformedRecord
 from rpcasync.errors import EncodeError, FrameTooLarge, ProtocolError
 
-__all__ = ["DEFAULT_MAX_PACKET", "LengthPrefix"]
+__all__ = ["DEFAULT_MAX_PACKET", "LengthPrefix", "check_max_packet"]
 
 DEFAULT_MAX_PACKET = 16 * 1024 * 1024
 _HEADER = struct.Struct("!I")
 _SMALLEST_PAYLOAD = 3  # a Storable header and one opcode; in JSON, a list of one digit
+
+
+def check_max_packet(max_packet: int) -> int:
+    """Return the limit if it can be one.
+
+    Raises:
+        ValueError: it is not between 7 and 2**32 - 1 bytes.
+    """
+    smallest = _HEADER.size + _SMALLEST_PAYLOAD
+    if type(max_packet) is not int or not smallest <= max_packet < 2**32:
+        raise ValueError(f"max_packet is {max_packet!r}, must be from {smallest} to 2**32 - 1")
+    return max_packet
 
 
 class LengthPrefix:
@@ -36,10 +48,7 @@ class LengthPrefix:
     __slots__ = ("_buffer", "_failure", "_frames", "_max_packet")
 
     def __init__(self, max_packet: int = DEFAULT_MAX_PACKET) -> None:
-        smallest = _HEADER.size + _SMALLEST_PAYLOAD
-        if type(max_packet) is not int or not smallest <= max_packet < 2**32:
-            raise ValueError(f"max_packet is {max_packet!r}, must be from {smallest} to 2**32 - 1")
-        self._max_packet = max_packet
+        self._max_packet = check_max_packet(max_packet)
         self._buffer = Size(
             "!I",
             -_HEADER.size,

@@ -37,6 +37,7 @@ __all__ = [
     "failure_values",
     "invoke_values",
     "is_id",
+    "may_hold_callbacks",
     "parse_invoke",
     "parse_reply",
     "parse_request",
@@ -46,6 +47,7 @@ __all__ = [
 Id = int | str
 
 CALLBACK_CLASS = "RPC::Async::Coderef"
+_CALLBACK_MARK = CALLBACK_CLASS.encode()
 
 # It is the client that chooses the id, and the server that has to send it back.
 _ID_BITS = 64
@@ -123,6 +125,11 @@ def parse_reply(value: object) -> tuple[Id, list[object]]:
     if type(value) is not list or not value:
         raise ProtocolError(f"not a reply: {_describe(value)}, expected [id, ...]")
     return _check_id(value[0]), value[1:]
+
+
+def may_hold_callbacks(payload: bytes) -> bool:
+    """True if a callback may stand in a payload, of any codec: most have none, and need no look."""
+    return _CALLBACK_MARK in payload
 
 
 def parse_invoke(values: list[object]) -> list[object] | None:

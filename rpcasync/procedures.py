@@ -25,16 +25,20 @@ _MAX_KNOWN = 1024
 
 
 class Procedure:
-    """A function that clients can call, and how it takes their values."""
+    """A function that clients can call, and how it takes their values.
 
-    __slots__ = ("_signature", "_unusable", "function", "name")
+    `signature` is None if it can take none, because it has no parameter for the caller or such.
+    """
+
+    __slots__ = ("_unusable", "function", "name", "signature")
 
     def __init__(self, name: str, function: Callable[..., object]) -> None:
         self.name = name
         self.function = function
+        self.signature: Signature | None = None
         self._unusable = ""
         try:
-            self._signature = Signature(function, leading=1)
+            self.signature = Signature(function, leading=1)
         except ArgumentError as error:
             self._unusable = str(error)
 
@@ -45,9 +49,9 @@ class Procedure:
             ArgumentError: the values do not fit the signature.
         """
         try:
-            if self._unusable:
+            if self.signature is None:
                 raise ArgumentError(self._unusable)
-            return self._signature.bind(values)
+            return self.signature.bind(values)
         except ArgumentError as error:
             raise ArgumentError(f"{shorten(self.name)}: {error}") from None
 
@@ -123,15 +127,17 @@ class Namespace:
             defs: False for an empty dict in place of each definition.
             caller: what the functions get: the call of `methods` that this is for.
         """
-        names = filter(is_sendable, self.names())
-        return {name: self._definition(name, caller) if defs else {} for name in names}
+        names = [name for name in self.names() if is_sendable(name)]
+        if not defs:
+            return {name: {} for name in names}
+        procedures = [self.find(name) for name in names]  # a def_NAME may take others away
+        return {each.name: self._definition(each, caller) for each in procedures if each}
 
-    def _definition(self, name: str, caller: object) -> dict[str, object]:
-        function: Any = self._look_up(_PREFIX + name)
-        described = describe(function)
+    def _definition(self, procedure: Procedure, caller: object) -> dict[str, object]:
+        described = describe(procedure.function, procedure.signature)
         try:
-            source = self._look_up(_DEFINITION_PREFIX + name)
+            source = self._look_up(_DEFINITION_PREFIX + procedure.name)
             return described if source is None else stated(source, caller, described)
         except Exception:  # noqa: BLE001  # whatever it is, the others are not to suffer
-            log.exception("%s%s is not used", _DEFINITION_PREFIX, shorten(name))
+            log.exception("%s%s is not used", _DEFINITION_PREFIX, shorten(procedure.name))
             return described

@@ -132,18 +132,18 @@ def start_program(program: Program, args: Sequence[str]) -> ChildSocket:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program.file)
     user = None if program.root else _user_to_be(program.url)
     ours, theirs = socket.socketpair()
-    with theirs:
-        command, environment, folder = _command(program, header, theirs.fileno())
-        with _child_socket(ours) as sock:
-            _start(
-                sock,
-                [*command, *args],
-                pipes=program.pipes,
-                environment=environment,
-                user=user,
-                folder=folder,
-                descriptors=[theirs.fileno()],
-            )
+    with theirs, _child_socket(ours) as sock:
+        descriptor = theirs.fileno()
+        is_perl = program.language == "perl"
+        command = _Command(
+            [*_words(program, header, descriptor), *args],
+            _environment() if is_perl else _python_environment(descriptor),
+            folder=os.path.dirname(os.path.abspath(program.file)) if is_perl else None,
+            user=user,
+            descriptors=[descriptor],
+            pipes=program.pipes,
+        )
+        _start(sock, command)
     return sock
 
 
@@ -162,8 +162,7 @@ def start_command(url: str, command: str, args: Sequence[str]) -> ChildSocket:
     # A datagram socket, so that nobody takes it for one that calls could be sent on
     with _child_socket(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as sock:
         sock.close()
-        environment = _environment()
-        _start(sock, [command, *args], pipes=True, environment=environment, stdin=False)
+        _start(sock, _Command([command, *args], _environment(), pipes=True, stdin=False))
     return sock
 
 
@@ -175,25 +174,16 @@ def _take_header(program: Program, args: Sequence[str]) -> tuple[str, Sequence[s
     return args[0], args[1:]
 
 
-def _command(
-    program: Program, header: str, descriptor: int
-) -> tuple[list[str], dict[str, str], str | None]:
-    """Return the command, its environment, and the folder to run it in if not this one."""
-    environment = _environment()
+def _words(program: Program, header: str, descriptor: int) -> list[str]:
+    """Return the command, but for the arguments of the program."""
     path = os.path.abspath(program.file)
     if program.language == "perl":
         code = header if program.header else _PERL_HEADER
-        folder = os.path.dirname(path)
-        return ["perl", "-e", code, str(descriptor), path], environment, folder
-    environment[FDS_VARIABLE] = str(descriptor)
-    import_path = _import_path(environment.get("PYTHONPATH"))
-    if import_path is not None:
-        environment["PYTHONPATH"] = import_path
+        return ["perl", "-e", code, str(descriptor), path]
     if program.header:
-        return [sys.executable, "-c", header, str(descriptor), path], environment, None
+        return [sys.executable, "-c", header, str(descriptor), path]
     # Python would take a name that begins with a dash for an option
-    file = f"./{program.file}" if program.file.startswith("-") else program.file
-    return [sys.executable, file], environment, None
+    return [sys.executable, f"./{program.file}" if program.file.startswith("-") else program.file]
 
 
 @contextmanager
@@ -208,27 +198,35 @@ def _child_socket(sock: socket.socket) -> Iterator[ChildSocket]:
         raise
 
 
-def _start(
-    sock: ChildSocket,
-    command: list[str],
-    *,
-    pipes: bool,
-    environment: dict[str, str],
-    user: _User | None = None,
-    folder: str | None = None,
-    descriptors: Sequence[int] = (),
-    stdin: bool = True,
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Command:
+    """What is run, and what it gets of us.
+
+    `folder` is where it runs, None for here; `user` whose rights it gets, None for ours;
+    `descriptors` what it inherits besides stdin, stdout and stderr.
+    """
+
+    words: list[str]
+    environment: dict[str, str]
+    folder: str | None = None
+    user: _User | None = None
+    descriptors: Sequence[int] = ()
+    pipes: bool = False
+    stdin: bool = True
+
+
+def _start(sock: ChildSocket, command: _Command) -> None:
+    user = command.user
     sock.process = subprocess.Popen(  # noqa: S603  # starting what the URL says is the point
-        command,
+        command.words,
         bufsize=0,
-        stdin=None if stdin else subprocess.DEVNULL,
-        stdout=subprocess.PIPE if pipes else None,
-        stderr=subprocess.PIPE if pipes else None,
-        pass_fds=descriptors,
+        stdin=None if command.stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE if command.pipes else None,
+        stderr=subprocess.PIPE if command.pipes else None,
+        pass_fds=command.descriptors,
         close_fds=True,
-        cwd=folder,
-        env={**environment, **(user.environment if user else {})},
+        cwd=command.folder,
+        env={**command.environment, **(user.environment if user else {})},
         start_new_session=True,  # Ctrl-C is for us: the child ends when we let go of it
         user=user.uid if user else None,
         group=user.gid if user else None,
@@ -245,6 +243,16 @@ def _environment() -> dict[str, str]:
     environment = dict(os.environ)
     for variable in (FDS_VARIABLE, OPTIONS_VARIABLE):
         environment.pop(variable, None)
+    return environment
+
+
+def _python_environment(descriptor: int) -> dict[str, str]:
+    """Return the environment of a Python program: it tells of its socket and this package."""
+    environment = _environment()
+    environment[FDS_VARIABLE] = str(descriptor)
+    import_path = _import_path(environment.get("PYTHONPATH"))
+    if import_path is not None:
+        environment["PYTHONPATH"] = import_path
     return environment
 
 

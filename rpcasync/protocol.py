@@ -16,12 +16,10 @@ from typing import TypeVar
 
 from rpcasync._deadlines import Deadlines
 from rpcasync._log import log
-from rpcasync.callbacks import map_leaves
 from rpcasync.codecs import Codec, JSONCodec, StorableCodec
 from rpcasync.errors import EncodeError, ProtocolError
 from rpcasync.framing import DEFAULT_MAX_PACKET, LengthPrefix
 from rpcasync.messages import (
-    CALLBACK_CLASS,
     CallbackRef,
     Failure,
     Id,
@@ -32,19 +30,21 @@ from rpcasync.messages import (
     failure_text,
     failure_values,
     invoke_values,
+    may_hold_callbacks,
     parse_invoke,
     parse_reply,
     parse_request,
     release_values,
 )
+from rpcasync.trees import map_leaves
 
 __all__ = ["ClientProtocol", "ServerProtocol"]
 
 T = TypeVar("T")
 
 _LONGEST_TEXT = 4096  # characters of an error
+_MOST_ABANDONED = 65_536  # ids to remember: a server that never answers must not fill the memory
 _ID_MASK = 0x7FFFFFFF  # ids stay within 31 bits, as a Perl client's do
-_CALLBACK_MARK = CALLBACK_CLASS.encode()
 
 
 class _Protocol:
@@ -124,7 +124,7 @@ class ServerProtocol(_Protocol):
         if codec is None:
             codec = self._codec = self._detect(frame)
         request = self._decode(codec, frame, parse_request)
-        request.has_callbacks = _CALLBACK_MARK in frame
+        request.has_callbacks = may_hold_callbacks(frame)
         return request
 
     def _detect(self, frame: bytes) -> Codec:
@@ -183,7 +183,7 @@ class ClientProtocol(_Protocol):
         self._codec = codec
         self._pending: dict[Id, object] = {}
         self._callbacks: dict[Id, object] = {}
-        self._abandoned: set[Id] = set()  # calls that may still be answered, in vain
+        self._abandoned: dict[Id, None] = {}  # calls that may still be answered, oldest first
         self._deadlines = Deadlines()
         self._next_id = 0
 
@@ -269,7 +269,7 @@ class ClientProtocol(_Protocol):
             if id in self._callbacks:
                 return self._for_callback(id, values)
             if id in self._abandoned:
-                self._abandoned.discard(id)
+                del self._abandoned[id]
                 log.debug("< call %.20r is answered too late", id)
             else:
                 log.warning("< reply to a call that is not pending, id %.20r", id)
@@ -289,10 +289,12 @@ class ClientProtocol(_Protocol):
     def abandon(self, id: Id) -> object:  # noqa: A002
         """Return the token of a pending call, and wait for its answer no more.
 
-        Its id stays in use: the answer may still come.
+        Its id stays in use, since the answer may still come; of very many, the last ones do.
         """
         token = self._forget(id)
-        self._abandoned.add(id)
+        self._abandoned[id] = None
+        if len(self._abandoned) > _MOST_ABANDONED:
+            del self._abandoned[next(iter(self._abandoned))]
         return token
 
     def _forget(self, id: Id) -> object:  # noqa: A002

@@ -40,6 +40,8 @@ class Reaper:
             ("SIGKILL", process.kill),
             ("SIGTERM", process.terminate),
         ]
+        self.is_done = False
+        """True once the process has ended and its event was taken."""
         self._timer = mux.timer(grace, self)
         try:
             self._child = mux.child(process)
@@ -50,9 +52,10 @@ class Reaper:
     def io(self, event: Event) -> bool:
         """Take an event; return whether it was this reaper's."""
         details: Any = event
-        if event.type == "timer" and details.data is self:
+        if event.type == "timer" and getattr(event, "data", None) is self:
             self._use_force()
-        elif event.type == "child" and details.pid == self._process.pid:
+        elif event.type == "child" and not self.is_done and details.pid == self._process.pid:
+            self.is_done = True
             self._timer.cancel()
             level = logging.INFO if details.returncode else logging.DEBUG
             log.log(level, "%s ended with status %s", self._name, details.returncode)

@@ -7,6 +7,8 @@ about bytes is the core's.
 
 from __future__ import annotations
 
+import errno
+import logging
 import socket
 import sys
 from collections.abc import Sequence
@@ -17,11 +19,12 @@ from typing import Any
 from eventmux.events import Event
 from rpcasync._log import log
 from rpcasync.admission import Admission
-from rpcasync.callers import Caller, Connection
+from rpcasync.callers import Caller
 from rpcasync.codecs import Codec, JSONCodec, StorableCodec, get_codec
+from rpcasync.connection import Connection
 from rpcasync.connections import HIGH_WATER, Connections, Mux
 from rpcasync.dispatch import Dispatcher
-from rpcasync.framing import DEFAULT_MAX_PACKET, LengthPrefix
+from rpcasync.framing import DEFAULT_MAX_PACKET, check_max_packet
 from rpcasync.procedures import Namespace, Procedure
 from rpcasync.protocol import ServerProtocol
 from rpcasync.urls import check_stream, parse_stream_url, url_listen
@@ -75,8 +78,7 @@ class Server:
         max_outbuffer: int | None = None,
     ) -> None:
         if max_outbuffer is None:
-            LengthPrefix(max_packet)  # checks it: the error is not to be about what was not given
-            max_outbuffer = 4 * max_packet
+            max_outbuffer = 4 * check_max_packet(max_packet)
         self._mux = mux
         self._namespace = Namespace(sys._getframe(1).f_globals if namespace is None else namespace)
         self._admission = Admission()
@@ -125,8 +127,7 @@ class Server:
             if limit is not None:
                 _check_limit(name, limit)
         if max_packet is not None:
-            LengthPrefix(max_packet)  # checks it: better here than when the first client comes
-            self._max_packet = max_packet
+            self._max_packet = check_max_packet(max_packet)
         if max_callbacks is not None:
             self._dispatcher.max_callbacks = max_callbacks
         if max_waiting is not None:
@@ -227,12 +228,8 @@ class Server:
         if named:
             values = (*values, *chain.from_iterable(named.items()))
         client = _check_open(caller)
-        if client.gone:
-            caller.answered = True
-            return False
-        packet = client.protocol.result(caller.id, values)
-        self._connections.finish(caller)
-        return self._connections.send(client, packet)
+        packet = b"" if client.gone else client.protocol.result(caller.id, values)
+        return self._answer(caller, packet)
 
     def error(self, caller: Caller, text: str) -> bool:
         """Answer a call with an error; the client stays. A text of over 4096 characters is cut.
@@ -248,9 +245,12 @@ class Server:
         if not isinstance(text, str):
             raise TypeError(f"error text is {text!r}, must be a str")
         client = _check_open(caller)
-        packet = client.protocol.failure(caller.id, text)
+        packet = b"" if client.gone else client.protocol.failure(caller.id, text)
+        return self._answer(caller, packet)
+
+    def _answer(self, caller: Caller, packet: bytes) -> bool:
         self._connections.finish(caller)
-        return not client.gone and self._connections.send(client, packet)
+        return bool(packet) and self._connections.send(caller.connection, packet)
 
     def _methods(self, caller: Caller, defs: bool = False) -> None:
         """Answer the built-in procedure `methods`."""
@@ -305,7 +305,9 @@ class Server:
             log.debug("client %s closed: %s", client.name, event.reason or "end of stream")
             self._connections.forget(client)
         elif kind == "error":
-            log.warning("client %s: %s", client.name, event.error)
+            usual = event.errno in (errno.EPIPE, errno.ECONNRESET)  # it has gone before its answer
+            level = logging.INFO if usual else logging.WARNING
+            log.log(level, "client %s: %s", client.name, event.error)
             client.failed = True
             self._connections.mute(client, False)
 

@@ -28,11 +28,17 @@ from rpcasync.messages import as_text
 
 __all__ = ["Signature", "signature_of"]
 
+_LISTED = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+_VARIABLE = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
 class Signature:
     """How a function takes its values.
+
+    `listed` are the parameters that take them in order and `named` those that take pairs, each
+    with its annotation; `rest` is the `*args` or `**args` for what is left, None if there is
+    neither. Defaults are not kept: a callback's may be what its program wants to let go of.
 
     Args:
         function: any callable. One that has no signature to read, as some written in C, takes
@@ -46,34 +52,33 @@ class Signature:
     def __init__(self, function: Callable[..., object], leading: int = 0) -> None:
         parameters = _parameters(function)
         taken = _leading_names(parameters, leading)
-        rest = parameters[leading:] if len(taken) == leading else parameters
-        kinds = [parameter.kind for parameter in rest]
-        takes_list = Parameter.VAR_POSITIONAL in kinds
-        listed = (
-            (*_NAMED[:1], Parameter.POSITIONAL_ONLY) if takes_list else (Parameter.POSITIONAL_ONLY,)
-        )
-        positional = [parameter for parameter in rest if parameter.kind in listed]
-        named = [p for p in rest if p.kind in _NAMED and p.kind not in listed]
-
-        self.takes_rest = takes_list
+        values = parameters[leading:] if len(taken) == leading else parameters
+        kinds = [parameter.kind for parameter in values]
+        self.takes_rest = Parameter.VAR_POSITIONAL in kinds
         self.takes_any_name = Parameter.VAR_KEYWORD in kinds
-        self.takes_pairs = not takes_list and (bool(named) or self.takes_any_name)
-        self.names = frozenset(parameter.name for parameter in named)
+        listed_kinds = _LISTED if self.takes_rest else (Parameter.POSITIONAL_ONLY,)
+        listed = [p for p in values if p.kind in listed_kinds]
+        named = [p for p in values if p.kind in _NAMED and p.kind not in listed_kinds]
+        self.listed = {parameter.name: parameter.annotation for parameter in listed}
+        self.named = {parameter.name: parameter.annotation for parameter in named}
+        self.rest = next((p for p in values if p.kind in _VARIABLE), None)  # *args comes first
+        self.takes_pairs = not self.takes_rest and (bool(named) or self.takes_any_name)
+
+        self.names = frozenset(self.named)
         self._required = frozenset(p.name for p in named if p.default is Parameter.empty)
-        self._positional = tuple(parameter.name for parameter in positional)
-        self._least = sum(p.default is Parameter.empty for p in positional)
-        self._blocked = frozenset(
-            filter(None, taken)
-        )  # a pair of such a name would clash with the caller
-        converters = _converters(rest)
-        self._convert_any = converters.pop("*", None)
-        self._positional_converters = tuple(converters.pop(name, None) for name in self._positional)
-        kinds_of = {parameter.name: parameter.annotation for parameter in named}
+        self._positional = tuple(self.listed)
+        self._least = sum(p.default is Parameter.empty for p in listed)
+        # A pair of such a name would clash with the caller.
+        self._blocked = frozenset(filter(None, taken))
+        self._positional_converters = tuple(map(_converter, listed))
+        self._convert_any = None if self.rest is None else _converter(self.rest)
         # With the type whose values may stay as they are: most of them do.
         self._conversions = [
-            (name, kinds_of[name], convert) for name, convert in converters.items()
+            (parameter.name, parameter.annotation, convert)
+            for parameter in named
+            if (convert := _converter(parameter)) is not None
         ]
-        if takes_list and self._required:
+        if self.takes_rest and self._required:
             raise ArgumentError(f"takes a list, but requires {_sorted(self._required)} by name")
 
     def bind(self, values: Sequence[object]) -> tuple[Sequence[object], dict[str, Any]]:
@@ -225,19 +230,14 @@ def _leading_names(parameters: list[Parameter], leading: int) -> list[str]:
     return names
 
 
-def _converters(parameters: list[Parameter]) -> dict[str, Conversion]:
-    """Return the conversions by parameter; that of `*args` or `**args` under "*"."""
-    converters = {}
-    for parameter in parameters:
-        if parameter.annotation is Parameter.empty:
-            continue
-        convert = conversion(parameter.annotation)
-        if convert is not None:
-            if parameter.default is None:  # `n: int = None` has always meant int | None
-                convert = _or_none(convert)
-            variable = parameter.kind in (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
-            converters["*" if variable else parameter.name] = convert
-    return converters
+def _converter(parameter: Parameter) -> Conversion | None:
+    """Return what converts the values of a parameter, None if they stay as they are."""
+    if parameter.annotation is Parameter.empty:
+        return None
+    convert = conversion(parameter.annotation)
+    if convert is not None and parameter.default is None:
+        return _or_none(convert)  # `n: int = None` has always meant int | None
+    return convert
 
 
 def _or_none(convert: Conversion) -> Conversion:

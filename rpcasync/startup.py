@@ -24,8 +24,9 @@ from typing import Any, NoReturn
 from eventmux.errors import URLError
 from eventmux.sockets import is_listening
 from rpcasync._log import log_to_stderr
+from rpcasync.programs import FDS_VARIABLE, OPTIONS_VARIABLE
 from rpcasync.server import Server
-from rpcasync.urls import FDS_VARIABLE, OPTIONS_VARIABLE, check_stream
+from rpcasync.urls import check_stream, is_number
 
 __all__ = ["init_clients"]
 
@@ -125,7 +126,7 @@ def _from_starter() -> list[socket.socket]:
     text = os.environ.pop(FDS_VARIABLE, "")
     if not text:
         return []
-    numbers = [int(part) if _is_number(part) else -1 for part in text.split(",")]
+    numbers = [int(part) if is_number(part) else -1 for part in text.split(",")]
     if -1 in numbers or len(set(numbers)) < len(numbers):
         _refuse(FDS_VARIABLE, text, "expected different numbers of descriptors, as in 3,4")
     return _open_all(numbers, FDS_VARIABLE, text)
@@ -139,7 +140,7 @@ def _from_systemd(name: str | None) -> list[socket.socket]:
     text = os.environ.get(_LISTEN_FDS, "")
     if not text or not _is_for_us():
         return []
-    if not _is_number(text, digits=6):
+    if not is_number(text, digits=6):
         _refuse(_LISTEN_FDS, text, "expected a number")
     names = _names(int(text))
     wanted = [at for at, each in enumerate(names) if each != _TAKEN and name in (None, each)]
@@ -158,7 +159,7 @@ def _from_systemd(name: str | None) -> list[socket.socket]:
 def _is_for_us() -> bool:
     """False if the variables were meant for another process, whose environment we inherited."""
     text = os.environ.get(_LISTEN_PID, "")
-    if text and not _is_number(text):
+    if text and not is_number(text):
         _refuse(_LISTEN_PID, text, "expected the number of a process")
     return text == str(os.getpid())
 
@@ -171,10 +172,6 @@ def _names(count: int) -> list[str]:
     if len(names) != count:
         _refuse(_LISTEN_FDNAMES, text, f"expected {count} names, as many as {_LISTEN_FDS} says")
     return names
-
-
-def _is_number(text: str, digits: int = 9) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= digits
 
 
 def _open_all(numbers: Sequence[int], variable: str, text: str) -> list[socket.socket]:

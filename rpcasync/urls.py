@@ -18,21 +18,15 @@ import subprocess
 from eventmux import sockets
 from eventmux.errors import URLError
 from eventmux.urls import Endpoint, parse_url
-from rpcasync.programs import (
-    FDS_VARIABLE,
-    OPTIONS_VARIABLE,
-    ChildSocket,
-    parse_program,
-    start_command,
-    start_program,
-)
+from rpcasync._deadlines import check_seconds
+from rpcasync.programs import ChildSocket, parse_program, start_command, start_program
 
 __all__ = [
-    "FDS_VARIABLE",
-    "OPTIONS_VARIABLE",
     "ChildSocket",
     "check_stream",
     "connect_stream",
+    "is_number",
+    "is_stream_url",
     "parse_stream_url",
     "url_absolute",
     "url_connect",
@@ -144,11 +138,16 @@ def _connect_datagrams(endpoint: Endpoint) -> socket.socket:
 
 
 def _inherited(url: str, number: str) -> socket.socket:
-    if not (number.isascii() and number.isdigit() and len(number) < 10):
+    if not is_number(number):
         raise URLError(f"cannot parse {url!r}: expected cfd://number")
     sock = socket.socket(fileno=int(number))
     sock.set_inheritable(False)  # it was meant for us, not for what we start
     return sock
+
+
+def is_number(text: str, digits: int = 9) -> bool:
+    """Return True for digits and nothing else: what a descriptor, for example, may be given as."""
+    return text.isascii() and text.isdigit() and len(text) <= digits
 
 
 # Listening
@@ -188,13 +187,18 @@ def connect_stream(url: str, *args: str) -> socket.socket:
     return sock
 
 
+def is_stream_url(url: str) -> bool:
+    """Return True for `tcp://` and `unix://`: what a mux can connect to without waiting."""
+    return _split(url)[0] in _STREAMS
+
+
 def parse_stream_url(url: str) -> Endpoint:
     """Parse a `tcp://` or `unix://` URL, the ones that a `Server` can listen at.
 
     Raises:
         URLError: it is another URL, or is not understood.
     """
-    if _split(url)[0] not in _STREAMS:
+    if not is_stream_url(url):
         raise URLError(f"cannot parse {url!r}: expected tcp:// or unix://")
     return parse_url(url)
 
@@ -229,12 +233,9 @@ def url_disconnect(sock: socket.socket, grace: float = 5.0) -> int | None:
 
     Raises:
         TypeError: `grace` is no number.
-        ValueError: `grace` is negative, or no number of seconds.
+        ValueError: `grace` is negative, infinite or NaN.
     """
-    if isinstance(grace, bool) or not isinstance(grace, (int, float)):
-        raise TypeError(f"grace is {grace!r}, must be a number of seconds")
-    if not grace >= 0:
-        raise ValueError(f"grace is {grace}, must be at least 0")
+    check_seconds("grace", grace)
     sock.close()
     if not isinstance(sock, ChildSocket):
         return None

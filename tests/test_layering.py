@@ -25,13 +25,14 @@ FLOORS = {
     "rpcasync": [
         ["errors", "_log", "_deadlines"],
         ["messages", "storable"],
-        ["callbacks"],
+        ["callbacks", "trees"],
         ["conversions"],
-        ["signatures", "definitions"],
+        ["signatures"],
+        ["definitions"],
         ["procedures", "codecs", "framing"],
         ["protocol"],
-        ["callers", "calls", "programs", "reaping"],
-        ["admission", "urls"],
+        ["calls", "connection", "programs", "reaping"],
+        ["admission", "callers", "urls"],
         ["connections"],
         ["dispatch"],
         ["client", "server"],
@@ -57,7 +58,7 @@ ACROSS = {
 PURE = {
     "eventmux": {"errors", "events", "buffers", "urls", "_queue", "_timers"},
     "rpcasync": {
-        *("errors", "_log", "_deadlines", "messages", "storable", "callbacks", "conversions"),
+        *("errors", "_log", "_deadlines", "messages", "storable", "callbacks", "trees", "conversions"),
         *("signatures", "procedures"),
         *("definitions", "codecs", "framing", "protocol"),
     },

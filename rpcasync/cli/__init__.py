@@ -9,14 +9,15 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
+from rpcasync._deadlines import check_seconds
 from rpcasync._log import log_to_stderr
 from rpcasync.calls import Reply
 from rpcasync.cli.lines import parse_word
 from rpcasync.cli.listen import listen
 from rpcasync.cli.output import (
-    Failure,
+    CommandFailed,
     answer_lines,
-    definition_line,
+    definition_lines,
     print_lines,
     procedures,
     say,
@@ -25,6 +26,7 @@ from rpcasync.cli.output import (
 from rpcasync.cli.session import Session, connected
 from rpcasync.cli.shell import shell
 from rpcasync.errors import RemoteError
+from rpcasync.urls import is_number
 
 __all__ = ["main"]
 
@@ -38,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         say("interrupted")
         return 0 if options.run is listen else 1  # it is how a server is told to stop
-    except Failure as failure:
+    except CommandFailed as failure:
         say(failure)
         return failure.status
     return status
@@ -144,20 +146,17 @@ def _add_log_level(parser: argparse.ArgumentParser) -> None:
 
 def _seconds(text: str) -> float:
     try:
-        seconds = float(text)
+        return check_seconds("timeout", float(text))
     except ValueError:
-        seconds = -1
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds")
-    return seconds
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
 
 
 def _number(what: str, least: int, most: int | None = None) -> Callable[[str], int]:
     limits = f"{least} or more" if most is None else f"{least} to {most}"
 
     def number(text: str) -> int:
-        digits = text.isascii() and text.isdigit() and len(text) <= 20
-        if not digits or int(text) < least or (most is not None and int(text) > most):
+        is_good = is_number(text, digits=20) and int(text) >= least
+        if not is_good or (most is not None and int(text) > most):
             raise argparse.ArgumentTypeError(f"{text!r} is not a number of {what}: {limits}")
         return int(text)
 
@@ -188,7 +187,7 @@ def _methods(options: argparse.Namespace) -> int:
     if options.json:
         print_lines([to_json(found)])
     else:
-        print_lines(definition_line(*each) for each in sorted(found.items()))
+        print_lines(definition_lines(found))
     return 0
 
 
@@ -197,5 +196,5 @@ def _ask_methods(session: Session, defs: bool) -> Reply:
         return session.ask("methods", ("defs", 1) if defs else ())
     except RemoteError as error:
         if defs:
-            raise Failure(f"the server has no definitions: {error}") from None
+            raise CommandFailed(f"the server has no definitions: {error}") from None
         raise

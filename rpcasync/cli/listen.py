@@ -15,8 +15,9 @@ import sys
 
 from eventmux import URLError
 from eventmux.urls import Endpoint
-from rpcasync.cli.output import Failure, say
-from rpcasync.urls import FDS_VARIABLE, OPTIONS_VARIABLE, parse_stream_url, url_listen
+from rpcasync.cli.output import CommandFailed, say
+from rpcasync.programs import FDS_VARIABLE, OPTIONS_VARIABLE
+from rpcasync.urls import parse_stream_url, url_listen
 
 __all__ = ["listen"]
 
@@ -25,11 +26,11 @@ def listen(options: argparse.Namespace) -> int:
     """Run the program.
 
     Raises:
-        Failure: there is no such program, a URL cannot be listened on, or the program did not
+        CommandFailed: there is no such program, a URL cannot be listened on, or the program did not
             want the sockets.
     """
     if not os.path.isfile(options.program):
-        raise Failure(f"no such file: {options.program}", 2)
+        raise CommandFailed(f"no such file: {options.program}", 2)
     for url in options.urls:
         _check_url(url)
     listeners = [_listen_on(url) for url in options.urls]
@@ -39,7 +40,7 @@ def listen(options: argparse.Namespace) -> int:
     sys.path[0] = os.path.dirname(os.path.abspath(options.program))
     runpy.run_path(options.program, run_name="__main__")
     if FDS_VARIABLE in os.environ:
-        raise Failure(f"{options.program} ended and never called init_clients()")
+        raise CommandFailed(f"{options.program} ended and never called init_clients()")
     return 0
 
 
@@ -57,14 +58,14 @@ def _check_url(url: str) -> None:
     try:
         parse_stream_url(url)
     except URLError as error:
-        raise Failure(f"cannot listen on {url}: {error}", 2) from None
+        raise CommandFailed(f"cannot listen on {url}: {error}", 2) from None
 
 
 def _listen_on(url: str) -> socket.socket:
     try:
         sock = url_listen(url)
     except OSError as error:
-        raise Failure(f"cannot listen on {url}: {error}") from None
+        raise CommandFailed(f"cannot listen on {url}: {error}") from None
     say(f"listening on {_address(sock)}")
     return sock
 

@@ -19,9 +19,10 @@ from rpcasync.errors import RPCError
 from rpcasync.messages import as_text
 
 __all__ = [
-    "Failure",
+    "CommandFailed",
     "answer_lines",
     "definition_line",
+    "definition_lines",
     "parameters",
     "print_lines",
     "procedures",
@@ -30,7 +31,7 @@ __all__ = [
 ]
 
 
-class Failure(Exception):
+class CommandFailed(Exception):
     """The command failed: the message for the user, and the exit status."""
 
     def __init__(self, message: object, status: int = 1) -> None:
@@ -52,10 +53,10 @@ def print_lines(lines: Iterable[str]) -> None:
     """Print lines to stdout, whatever its encoding.
 
     Raises:
-        Failure: nobody reads it, the disk is full...
+        CommandFailed: nobody reads it, the disk is full...
     """
     if sys.stdout is None:
-        raise Failure("cannot print the answer: stdout is closed")
+        raise CommandFailed("cannot print the answer: stdout is closed")
     encoding = sys.stdout.encoding
     try:
         for line in lines:
@@ -63,7 +64,7 @@ def print_lines(lines: Iterable[str]) -> None:
         sys.stdout.flush()
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
-        raise Failure(f"cannot print the answer: {error}") from None
+        raise CommandFailed(f"cannot print the answer: {error}") from None
 
 
 def _harmless(text: str) -> str:
@@ -150,6 +151,11 @@ def parameters(about: Mapping[object, object]) -> list[str]:
     return [name for name, _ in _entries(about.get("in")) if name != "*"]
 
 
+def definition_lines(found: Mapping[str, Mapping[object, object]]) -> Iterator[str]:
+    """Give a line for each procedure, by name."""
+    return (definition_line(name, about) for name, about in sorted(found.items()))
+
+
 def definition_line(name: str, about: Mapping[object, object]) -> str:
     """Return a definition such as `add(n1: integer32, n2: integer32) -> sum: integer32`.
 
@@ -171,12 +177,15 @@ def _fields(fields: object) -> str:
 
 
 def _entries(fields: object) -> list[tuple[str, object]]:
-    """Return names and types: those with a number first, by that number, and without it."""
+    """Return names and types: by number, and without it; then by name, and any name last.
+
+    Names without a number have no order: Perl gives them in another one each time.
+    """
     if not isinstance(fields, dict):
         return []
     parts = [(_NUMBERED.fullmatch(str(as_text(name))), kind) for name, kind in fields.items()]
     split = [(match[1], match[2], kind) for match, kind in parts if match]
-    split.sort(key=lambda part: int(part[0]) if part[0] else math.inf)
+    split.sort(key=lambda part: (float(part[0] or "inf"), part[1] == "*", part[1]))
     return [(name or number, kind) for number, name, kind in split]
 
 

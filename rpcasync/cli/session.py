@@ -13,13 +13,12 @@ from contextlib import contextmanager
 
 from eventmux import EventMux, URLError
 from eventmux.buffers import Split
-from eventmux.events import Closed, Closing, Error, Event, Read, Signal
+from eventmux.events import Closed, Event, Read, Signal
 from rpcasync._log import log
 from rpcasync.calls import Reply
-from rpcasync.cli.output import Failure, procedures, say
+from rpcasync.cli.output import CommandFailed, procedures, say
 from rpcasync.client import Client
-from rpcasync.errors import RemoteError, RPCError
-from rpcasync.urls import ChildSocket
+from rpcasync.errors import Disconnected, RemoteError, RPCError
 
 __all__ = ["Session", "connected"]
 
@@ -31,7 +30,7 @@ def connected(
     """Give a session with a server; the end of the block ends it.
 
     Raises:
-        Failure: there is no such server, or a call in the block failed.
+        CommandFailed: there is no such server, or a call in the block failed.
     """
     try:
         with EventMux() as mux:
@@ -43,9 +42,9 @@ def connected(
             finally:
                 session.end()
     except URLError as error:
-        raise Failure(error, 2) from None
+        raise CommandFailed(error, 2) from None
     except (RPCError, OSError) as error:
-        raise Failure(error) from None
+        raise CommandFailed(error) from None
 
 
 class Session:
@@ -63,14 +62,9 @@ class Session:
         self.is_interruptible = False
         self.lost: str | None = None
         self._url = url
-        self._reason: str | None = None
-        server = client.fh
-        self._process = server.process if isinstance(server, ChildSocket) else None
-        self._pipes: list[object] = []
-        for pipe in (getattr(server, "stdout", None), getattr(server, "stderr", None)):
-            if pipe is not None:
-                mux.add(pipe, buffered=Split())
-                self._pipes.append(pipe)
+        self._pipes = [pipe for pipe in (client.stdout, client.stderr) if pipe is not None]
+        for pipe in self._pipes:
+            mux.add(pipe, buffered=Split())
 
     def take(self, event: Event | None) -> Event | None:
         """Take an event of the client or of a pipe; return it if it is neither's."""
@@ -78,18 +72,9 @@ class Session:
             if isinstance(event, Read):
                 say(event.data.decode(errors="backslashreplace"), prefix="")
             return None
-        if event is not None and event.fh is self.client.fh:
-            self._look(event)
+        if isinstance(event, Closed) and event.fh is self.client.fh:
+            self.lost = f"{self._url}: {event.reason or 'the server closed the connection'}"
         return self.client.io(event)
-
-    def _look(self, event: Event) -> None:
-        """Note why the connection ends."""
-        if isinstance(event, Error):
-            self._reason = event.error
-        elif isinstance(event, Closing | Closed):
-            self._reason = self._reason or event.reason
-        if isinstance(event, Closed):
-            self.lost = f"{self._url}: {self._reason or 'the server closed the connection'}"
 
     def catch_up(self) -> None:
         """Take all that has happened."""
@@ -107,7 +92,8 @@ class Session:
             timeout: seconds to wait, if the session has no timeout.
 
         Raises:
-            RPCError: there is none.
+            CommandFailed: the server has gone.
+            RPCError: there is no answer for another reason.
         """
         limit = timeout if self.timeout is None else self.timeout
         call = self.client.call(procedure, *values).set_timeout(limit)
@@ -117,6 +103,8 @@ class Session:
                 if isinstance(self.take(event), Signal):
                     call.cancel()
             return call.result()
+        except Disconnected as error:
+            raise CommandFailed(error) from None
         finally:
             if watch is not None:
                 watch.cancel()
@@ -125,6 +113,7 @@ class Session:
         """Return the procedures of the server, with definitions if it has any.
 
         Raises:
+            CommandFailed: the server has gone.
             RPCError: there is no answer, or it is the answer to something else.
         """
         try:
@@ -135,8 +124,9 @@ class Session:
     def end(self) -> None:
         """Disconnect; wait for the end of a server that was started, and pass on what it prints."""
         self.client.disconnect()
-        if self._process is None:
+        process = self.client.process
+        if process is None:
             return
-        while self._process.returncode is None and (event := self.mux.mux()) is not None:
+        while process.returncode is None and (event := self.mux.mux()) is not None:
             self.take(event)
         self.catch_up()

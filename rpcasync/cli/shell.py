@@ -11,15 +11,16 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable
+from typing import Protocol
 
 from eventmux.buffers import Split
 from eventmux.events import Closed, Error, Event, Read
 from rpcasync.calls import Reply
 from rpcasync.cli.lines import Line, parse_line
 from rpcasync.cli.output import (
-    Failure,
+    CommandFailed,
     answer_lines,
-    definition_line,
+    definition_lines,
     parameters,
     print_lines,
     procedures,
@@ -50,16 +51,40 @@ def shell(options: argparse.Namespace) -> int:
     """Run the lines on stdin as calls; return the exit status.
 
     Raises:
-        Failure: the server is not there, or has gone.
+        CommandFailed: the server is not there, or has gone.
     """
     if sys.stdin is None:
-        raise Failure("stdin is closed")
+        raise CommandFailed("stdin is closed")
     with connected(
         options.url, *options.arguments, codec=options.codec, timeout=options.timeout
     ) as session:
         if sys.stdin.isatty() and sys.stdout.isatty():
             return _Terminal(session).run()
         return _Stream(session).run()
+
+
+class _Lines(Protocol):
+    """Where lines come from, and how what they ask for is done there."""
+
+    def leave(self) -> None: ...
+
+    def call(self, line: Line) -> None: ...
+
+    def list_procedures(self) -> None: ...
+
+
+def _obey(line: Line | None, lines: _Lines) -> None:
+    """Do what a line says."""
+    if line is None:
+        return
+    if not line.is_built_in:
+        lines.call(line)
+    elif line.procedure == "methods":
+        lines.list_procedures()
+    elif line.procedure == "help":
+        print_lines(HELP.splitlines())
+    else:
+        lines.leave()
 
 
 class _Stream:
@@ -81,7 +106,7 @@ class _Stream:
             event = session.take(self._mux.mux())
             if session.lost is not None:
                 calls = f"; calls without an answer: {self._unanswered}" if self._unanswered else ""
-                raise Failure(session.lost + calls)
+                raise CommandFailed(session.lost + calls)
             if event is not None and event.fh is sys.stdin:
                 self._take_line(event)
             self._hold_back()
@@ -106,28 +131,25 @@ class _Stream:
             except ValueError as error:
                 self._complain(self._number, error)
             else:
-                self._obey(line)
+                _obey(line, self)
 
-    def _obey(self, line: Line | None) -> None:
-        if line is None:
-            return
-        if not line.is_built_in:
-            self._call(line.procedure, line.values, _print_answer, self._number)
-        elif line.procedure == "methods":
-            self._list_procedures()
-        elif line.procedure == "help":
-            print_lines(HELP.splitlines())
-        else:
-            self._is_open = False
-            self._mux.remove(sys.stdin)
+    def leave(self) -> None:
+        self._is_open = False
+        self._mux.remove(sys.stdin)
 
-    def _list_procedures(self) -> None:
+    def call(self, line: Line) -> None:
+        self._call(line.procedure, line.values, _print_answer, self._number)
+
+    def list_procedures(self) -> None:
         number = self._number
 
-        def list_names() -> None:
-            self._call("methods", [], _print_procedures, number)
+        def show(reply: Reply) -> None:
+            print_lines(definition_lines(procedures(reply)))
 
-        self._call("methods", ["defs", 1], _print_procedures, number, instead=list_names)
+        def list_names() -> None:
+            self._call("methods", [], show, number)
+
+        self._call("methods", ["defs", 1], show, number, instead=list_names)
 
     def _call(
         self,
@@ -170,63 +192,47 @@ class _Terminal:
         self._session = session
         session.is_interruptible = True
         self._known: dict[str, list[str]] = {}
+        self._is_open = True
 
     def run(self) -> int:
         self._learn()
         with editing(self._known):
-            while True:
+            while self._is_open:
                 try:
-                    line = input(PROMPT)
-                    self._session.catch_up()
-                    if self._session.lost is not None:
-                        raise Failure(self._session.lost)
-                    if not self._obey(line):
-                        return 0
+                    self._take_line(input(PROMPT))
                 except EOFError:
                     print_lines([""])
-                    return 0
+                    self.leave()
                 except KeyboardInterrupt:
                     print_lines([""])
+        return 0
 
     def _learn(self) -> None:
         """Ask what can be completed. It also tells at once that nobody is there."""
         try:
             found = self._session.definitions(timeout=_LEARNING)
-        except Disconnected:
-            raise
         except RPCError:  # then without
             return
         self._known.update({name: parameters(about) for name, about in found.items()})
 
-    def _obey(self, text: str) -> bool:
-        """Do what a line says; False if it is to leave.
-
-        Raises:
-            Disconnected: the server has gone.
-        """
+    def _take_line(self, text: str) -> None:
+        self._session.catch_up()
+        if self._session.lost is not None:
+            raise CommandFailed(self._session.lost)
         try:
-            line = parse_line(text)
-            if line is None:
-                return True
-            if not line.is_built_in:
-                _print_answer(self._session.ask(line.procedure, line.values))
-            elif line.procedure == "methods":
-                found = self._session.definitions()
-                print_lines(definition_line(*each) for each in sorted(found.items()))
-            elif line.procedure == "help":
-                print_lines(HELP.splitlines())
-            else:
-                return False
-        except Disconnected:
-            raise
+            _obey(parse_line(text), self)
         except (ValueError, RPCError) as error:
             say(error)
-        return True
+
+    def leave(self) -> None:
+        self._is_open = False
+
+    def call(self, line: Line) -> None:
+        _print_answer(self._session.ask(line.procedure, line.values))
+
+    def list_procedures(self) -> None:
+        print_lines(definition_lines(self._session.definitions()))
 
 
 def _print_answer(reply: Reply) -> None:
     print_lines(answer_lines(reply))
-
-
-def _print_procedures(reply: Reply) -> None:
-    print_lines(definition_line(*each) for each in sorted(procedures(reply).items()))

@@ -68,7 +68,7 @@ def test_methods():
         (["call", CHILD, "refuse", "why=because"], 1, "rpcasync: because\n"),
         (["call", CHILD, "add_numbers", "n1=1"], 1, "rpcasync: add_numbers: n2 is missing\n"),
         (["call", CHILD, "park", "--timeout", "0.01"], 1, "rpcasync: park: no answer"),
-        (["call", CHILD, "explode"], 1, "the server closed the connection\n"),
+        (["call", CHILD, "explode"], 1, ": the server closed the connection"),
         (["call", "unix:///no/such/socket", "x"], 1, "No such file or directory\n"),
         (["call", "python://no_such.py", "x"], 1, "No such file or directory: 'no_such.py'\n"),
         (["call", "http://x", "y"], 2, "cannot parse 'http://x': expected tcp://, unix://"),
@@ -381,7 +381,39 @@ def test_a_program_that_sets_up_logging_itself(tmp_path):
     with listening(program) as (address, server):
         rpcasync("call", address, "forget")
         line = server.wait_for_log("dropped call")
-        assert line == "mine: procedure forget dropped call 0 without an answer"
+        assert line.startswith("mine: procedure forget dropped call 0 without an answer")
+
+
+SETUP = "import logging; logging.basicConfig(format='mine: %(message)s')\n"
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        (CALC.read_text(), "ERROR rpcasync: procedure explode failed"),
+        (SETUP + CALC.read_text(), "mine: procedure explode failed"),
+        (
+            CALC.read_text().replace("\nwhile ", f"\n{SETUP}while "),
+            "mine: procedure explode failed",
+        ),
+    ],
+    ids=["no logging", "logging before", "logging after"],
+)
+def test_what_fails_in_a_program_is_told_once(tmp_path, source, expected):
+    program = tmp_path / "server.py"
+    program.write_text(source)
+    path = tmp_path / "socket"
+    server = Program([sys.executable, program, "-u", f"unix://{path}"])
+    try:
+        with EventMux() as mux:
+            client = connect_when_there(mux, path)
+            with pytest.raises(Disconnected):
+                client.explode().result(LIMIT)
+        server.wait_for_log("RuntimeError: on purpose")
+    finally:
+        server.stop()
+    assert server.log.count(expected) == 1
+    assert server.log.count("RuntimeError: on purpose") == 1  # whatever the line above it
 
 
 def test_words_that_only_python_reads_as_json():

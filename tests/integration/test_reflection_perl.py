@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+import sys
 
 import pytest
 from support.programs import PERL, PROGRAMS, ROOT, listening, run
@@ -23,6 +24,41 @@ def test_a_perl_client_asks_for_definitions():
     lines = result.stdout.splitlines()
     assert [line for line in lines if not line.startswith("ok ")] == ["done"]
     assert len(lines) == 23  # 22 checks and "done"
+
+
+PERL_SERVER = """
+use IO::EventMux;
+use RPC::Async::Server;
+
+my $mux = IO::EventMux->new;
+my $rpc = RPC::Async::Server->new($mux);
+init_clients($rpc);
+while ($rpc->has_clients) { $rpc->io($mux->mux) }
+
+sub rpc_methods {
+    my %numbers = map { $_ => 'integer32' } qw(n1 n2 n3 n4);
+    my %about = (in => { %numbers, '00x' => 'any' }, out => { %numbers });
+    my %methods = map { $_ => { %about } } 'a'..'d';
+    $rpc->return($_[0], methods => \\%methods);
+}
+1;
+"""
+
+
+@pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl here")
+@pytest.mark.parametrize("seed", ["1", "2", "3"])
+def test_the_order_of_perls_hashes_does_not_show(tmp_path, seed):
+    program = tmp_path / "server.pl"
+    program.write_text(PERL_SERVER)
+    result = run(
+        *(sys.executable, "-m", "rpcasync", "methods", "--defs", f"perl://{program}"),
+        env={"PERL_HASH_SEED": seed, "PERL5LIB": str(PERL / "standin")},
+    )
+    assert result.stderr == ""
+    fields = ", ".join(f"n{number}: integer32" for number in range(1, 5))
+    assert result.stdout.splitlines() == [
+        f"{name}(x: any, {fields}) -> {fields}" for name in "abcd"
+    ]
 
 
 def test_python_clients_ask_for_definitions():

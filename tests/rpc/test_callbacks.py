@@ -1,4 +1,4 @@
-"""Functions that a client passes to a server: `map_leaves`, both ends together, and a gateway."""
+"""Functions that a client passes to a server: both ends together, and a gateway."""
 
 from __future__ import annotations
 
@@ -7,171 +7,15 @@ import gc
 import socket
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from support.peers import Bench, Peer
+from support.peers import Bench, Peer, turn
+from support.procedures import Procedures
 
 from eventmux import EventMux
-from rpcasync import (
-    Client,
-    Coderef,
-    Disconnected,
-    JSONCodec,
-    RemoteError,
-    StorableCodec,
-)
-from rpcasync.callbacks import map_leaves
+from rpcasync import Client, Coderef, Disconnected, RemoteError
 from rpcasync.messages import CallbackRef
-from rpcasync.storable import ScalarRef
-
-CODECS = {"storable": StorableCodec, "json": JSONCodec}
-
-
-@pytest.fixture(params=list(CODECS))
-def codec(request):
-    return request.param
-
-
-@pytest.fixture
-def mux():
-    with EventMux() as mux:
-        yield mux
-
-
-class Procedures:
-    """What the tests call; callbacks are kept in `kept` until a test lets go of them."""
-
-    def __init__(self):
-        self.kept = []
-        self.connection = None
-
-    def rpc_keep(self, caller, *values):
-        self.connection = caller.connection
-        self.kept.append(values)
-        self.bench.rpc.return_(caller, len(values))
-
-    def rpc_count(self, caller, upto: int, progress: Coderef):
-        for number in range(upto):
-            progress(number, name="x")
-        self.bench.rpc.return_(caller, "done")
-
-    def rpc_ignore(self, caller, *values):
-        self.connection = caller.connection
-        self.bench.rpc.return_(caller)
-
-    def rpc_echo(self, caller, *values):
-        self.bench.rpc.return_(caller, *values)
-
-    def rpc_explode(self, caller, *values):
-        raise RuntimeError("secret")
-
-    def last(self):
-        """Return the only value of the last call, and forget the call."""
-        (value,) = self.kept.pop()
-        return value
-
-
-@pytest.fixture
-def procedures():
-    return Procedures()
-
-
-@pytest.fixture
-def bench(procedures):
-    with EventMux() as mux:
-        bench = procedures.bench = Bench(mux, procedures)
-        yield bench
-        procedures.kept.clear()
-        bench.close()
-
-
-def turn(mux, *takers):
-    """Run the loop until nothing happens; return the events that were nobody's."""
-    foreign = []
-    while (event := mux.mux(0)).type != "timeout":
-        for taker in takers:
-            event = taker.io(event)
-        if event is not None:
-            foreign.append(event)
-    return foreign
-
-
-# map_leaves
-
-LEAVES = st.none() | st.integers() | st.text() | st.binary()
-TREES = st.recursive(
-    LEAVES,
-    lambda inner: (
-        st.lists(inner)
-        | st.lists(inner).map(tuple)
-        | st.dictionaries(st.text(), inner)
-        | inner.map(ScalarRef)
-    ),
-    max_leaves=30,
-)
-
-
-def naive(value):
-    if isinstance(value, ScalarRef):
-        return ScalarRef(naive(value.value))
-    if isinstance(value, dict):
-        return {key: naive(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [naive(item) for item in value]
-    return ("leaf", value)
-
-
-@given(st.lists(TREES))
-def test_leaves_are_mapped_and_the_rest_is_copied(values):
-    before = repr(values)
-    assert map_leaves(values, lambda leaf: ("leaf", leaf)) == naive(values)
-    assert repr(values) == before
-
-
-@given(TREES, st.integers(1, 5))
-def test_what_stands_in_two_places_is_mapped_once(tree, times):
-    seen: list[object] = []
-    shared = [object(), tree]
-    mapped = map_leaves([shared] * times, lambda leaf: seen.append(leaf) or len(seen))
-    assert seen.count(shared[0]) == 1
-    assert all(item is mapped[0] for item in mapped)
-
-
-def test_subclasses_are_containers():
-    class Table(dict):
-        pass
-
-    assert map_leaves([Table(a=1)], str) == [{"a": "1"}]
-
-
-def in_list(inner):
-    return [inner]
-
-
-def in_dict(inner):
-    return {"a": inner}
-
-
-@pytest.mark.parametrize("wrap", [in_list, in_dict, ScalarRef])
-def test_what_stands_inside_itself(wrap):
-    knot: list[object] = []
-    knot.append(wrap(knot))
-    with pytest.raises(ValueError, match="list stands inside itself"):
-        map_leaves([knot], str)
-    with pytest.raises(ValueError, match="list stands inside itself"):
-        map_leaves(knot, str)
-
-
-def test_what_is_nested_too_deeply():
-    tree: list[object] = []
-    for _ in range(100_000):
-        tree = [tree]
-    with pytest.raises(ValueError, match="nested too deeply"):
-        map_leaves(tree, str)
-    while tree:
-        tree = tree[0]
-
 
 # Both ends
 
@@ -316,6 +160,8 @@ class Ends(RuleBasedStateMachine):
 
 
 TestEnds = Ends.TestCase
+
+
 TestEnds.settings = settings(max_examples=30, stateful_step_count=20)
 
 

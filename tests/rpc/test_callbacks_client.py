@@ -4,60 +4,22 @@ from __future__ import annotations
 
 import functools
 import gc
-import logging
-import socket
 import weakref
 
 import pytest
-from support.peers import Peer
+from support.peers import turn
+from support.records import warnings_of
 
-from eventmux import EventMux
-from rpcasync import (
-    ArgumentError,
-    Client,
-    Disconnected,
-    EncodeError,
-    JSONCodec,
-    StorableCodec,
-)
+from rpcasync import ArgumentError, Disconnected, EncodeError
 from rpcasync.messages import CallbackRef
 from rpcasync.storable import ScalarRef
 
-CODECS = {"storable": StorableCodec, "json": JSONCodec}
 
+class Function:
+    """Can be called, and pointed to by a weakref."""
 
-@pytest.fixture(params=list(CODECS))
-def codec(request):
-    return request.param
-
-
-@pytest.fixture
-def mux():
-    with EventMux() as mux:
-        yield mux
-
-
-@pytest.fixture
-def pair(mux, codec):
-    """A client, and the server's end of its socket in our hands."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        yield Client(mux, ours, codec=codec), Peer(theirs, CODECS[codec]())
-
-
-def turn(mux, *takers):
-    """Run the loop until nothing happens; return the events that were nobody's."""
-    foreign = []
-    while (event := mux.mux(0)).type != "timeout":
-        for taker in takers:
-            event = taker.io(event)
-        if event is not None:
-            foreign.append(event)
-    return foreign
-
-
-def warnings_of(caplog):
-    return [record.message for record in caplog.records if record.levelno >= logging.WARNING]
+    def __call__(self, *values):
+        pass
 
 
 def test_what_is_sent(mux, pair):
@@ -78,15 +40,13 @@ def test_what_is_sent(mux, pair):
     assert called == ["to 3", "to 0", "to 6", ("answer",)]
 
 
-def test_callbacks_in_scalar_references(mux):
-    ours, theirs = socket.socketpair()
-    with theirs:
-        client, peer = Client(mux, ours), Peer(theirs)
-        shared = [ScalarRef(print)]
-        client.x(ScalarRef(print), shared, shared)
-        turn(mux, client)
-        ref = [ScalarRef(CallbackRef(1))]
-        assert peer.read() == [[2, "x", ScalarRef(CallbackRef(0)), ref, ref]]
+def test_callbacks_in_scalar_references(mux, connect):
+    client, peer = connect()
+    shared = [ScalarRef(print)]
+    client.x(ScalarRef(print), shared, shared)
+    turn(mux, client)
+    ref = [ScalarRef(CallbackRef(1))]
+    assert peer.read() == [[2, "x", ScalarRef(CallbackRef(0)), ref, ref]]
 
 
 def test_all_kinds_of_callables(mux, pair):
@@ -131,11 +91,6 @@ def test_the_server_lets_go(mux, pair):
 
 def test_a_released_function_is_not_kept(mux, pair):
     client, peer = pair
-
-    class Function:
-        def __call__(self, *values):
-            pass
-
     function = Function()
     gone = weakref.ref(function)
     client.x([function])
@@ -302,11 +257,6 @@ def test_knots_cannot_be_sent(mux, pair):
 
 def test_a_lost_connection_forgets_callbacks(mux, pair):
     client, peer = pair
-
-    class Function:
-        def __call__(self, *values):
-            pass
-
     function = Function()
     gone = weakref.ref(function)
     client.x(function, None).cancel()

@@ -1,57 +1,17 @@
+"""A client, with the server's end in our hands: calls, results, and how it connects."""
+
+from __future__ import annotations
+
 import gc
-import logging
 import socket
-import sys
 import weakref
 
 import pytest
-from support.peers import Peer
+from support.fakes import CountedSocket
+from support.peers import Peer, turn
 
-from eventmux import Error, EventMux, Read, URLError
-from rpcasync import (
-    ArgumentError,
-    CallTimeout,
-    Client,
-    Disconnected,
-    EncodeError,
-    JSONCodec,
-    RemoteError,
-    Reply,
-    Server,
-    StorableCodec,
-)
-
-
-@pytest.fixture
-def mux():
-    with EventMux() as mux:
-        yield mux
-
-
-@pytest.fixture(params=["storable", "json"])
-def codec(request):
-    return request.param
-
-
-@pytest.fixture
-def pair(mux, codec):
-    """A client, and the server's end of its socket in our hands."""
-    ours, theirs = socket.socketpair()
-    with theirs:
-        peer = Peer(theirs, {"storable": StorableCodec, "json": JSONCodec}[codec]())
-        yield Client(mux, ours, codec=codec), peer
-
-
-def turn(mux, *clients):
-    """Run the loop until nothing happens; return the events that were nobody's."""
-    foreign = []
-    while (event := mux.mux(0)).type != "timeout":
-        for client in clients:
-            event = client.io(event)
-        if event is not None:
-            foreign.append(event)
-    return foreign
-
+from eventmux import Read, URLError
+from rpcasync import ArgumentError, CallTimeout, Client, Disconnected, EncodeError, Reply, Server
 
 # Calls
 
@@ -71,18 +31,16 @@ def test_what_is_sent(mux, pair):
     ]
 
 
-def test_calls_of_a_turn_leave_in_one_write(mux, pair, monkeypatch):
-    client, peer = pair
-    writes = []
-    stream = mux._stream(client.fh)
-    send = stream._send
-    monkeypatch.setattr(stream, "_send", lambda data: writes.append(1) or send(data))
-    for _ in range(100):
-        client.x()
-    assert writes == []
-    turn(mux, client)
-    assert len(peer.read()) == 100
-    assert writes == [1]
+def test_calls_of_a_turn_leave_in_one_write(mux, codec):
+    ours, theirs = socket.socketpair()
+    with CountedSocket(ours) as ours, theirs:
+        client, peer = Client(mux, ours, codec=codec), Peer(theirs, codec)
+        for _ in range(100):
+            client.x()
+        assert ours.writes == []
+        turn(mux, client)
+        assert len(peer.read()) == 100
+        assert len(ours.writes) == 1
 
 
 def test_names_that_python_would_stumble_on(mux, pair):
@@ -116,6 +74,30 @@ def test_callbacks_take_answers_by_their_signature(mux, pair):
     assert not client.has_requests()
 
 
+def test_a_callback_that_can_take_no_answer_is_a_wrong_call(mux, pair):
+    client, _ = pair
+    with pytest.raises(ArgumentError, match="takes a list, but requires must by name"):
+        client.x(lambda *values, must: None)
+    assert not client.has_requests()
+
+
+def test_callbacks_are_let_go(mux, pair):
+    client, peer = pair
+
+    class Thing:
+        pass
+
+    thing = Thing()
+    seen = weakref.ref(thing)
+    client.x(lambda *values, kept=thing: None)
+    turn(mux, client)
+    peer.send(0)
+    turn(mux, client)
+    del thing
+    gc.collect()
+    assert seen() is None
+
+
 def test_pending_calls(mux, pair):
     client, peer = pair
     first, second = client.x(1), client.y()
@@ -140,6 +122,13 @@ def test_a_value_that_cannot_be_sent(mux, pair):
             client.x(bad, 1)
     assert not client.has_requests()
     assert client.x().id == 0
+
+
+def test_foreign_events_come_back(mux, pair):
+    client, peer = pair
+    event = Read(peer.sock, b"x")
+    assert client.io(event) is event
+    assert client.io(None) is None
 
 
 # Results
@@ -233,240 +222,6 @@ def test_wait(mux, pair):
     assert client.wait(0) is True
 
 
-# Errors
-
-
-def test_a_remote_error(mux, pair):
-    client, peer = pair
-    errors = []
-    call = client.x(lambda answer=None, error=None: errors.append(error))
-    turn(mux, client)
-    peer.send(0, "error", "no luck")
-    turn(mux, client)
-    (error,) = errors
-    assert isinstance(error, RemoteError)
-    assert str(error) == "no luck"
-    assert repr(call) == "<Call 0 x failed>"
-    with pytest.raises(RemoteError, match="no luck"):
-        call.result()
-
-
-def test_an_error_without_a_parameter_for_it_is_raised_out_of_io(mux, pair):
-    client, peer = pair
-    client.x(lambda sum: None)
-    turn(mux, client)
-    peer.send(0, "error", "no luck")
-    with pytest.raises(RemoteError, match="^no luck$"):
-        turn(mux, client)
-
-
-def test_an_error_without_a_callback_waits_for_result(mux, pair):
-    client, peer = pair
-    call, other = client.x(), client.y()
-    turn(mux, client)
-    peer.send(0, "error", "no luck")
-    peer.send(1, "fine")
-    assert other.result(5) == ("fine",)
-    with pytest.raises(RemoteError):
-        call.result()
-
-
-def test_an_answer_that_does_not_fit_goes_to_the_error_parameter(mux, pair):
-    client, peer = pair
-    errors = []
-    client.x(lambda sum=None, error=None: errors.append(error))
-    turn(mux, client)
-    peer.send(0, "odd")
-    turn(mux, client)
-    assert isinstance(errors[0], ArgumentError)
-
-
-def test_a_callback_may_ask_for_the_result_of_another_lost_call(mux, pair):
-    client, peer = pair
-    seen = []
-
-    def done(error=None):
-        with pytest.raises(Disconnected):
-            second.result()
-        seen.append(type(error))
-
-    client.x(done)
-    second = client.y()
-    turn(mux, client)
-    peer.sock.close()
-    turn(mux, client)
-    assert seen == [Disconnected]
-
-
-def test_a_lost_call_is_done_although_a_callback_ends_the_program(mux, pair):
-    client, peer = pair
-    client.x(lambda error=None: sys.exit(1))
-    second = client.y()
-    turn(mux, client)
-    peer.sock.close()
-    with pytest.raises(SystemExit):
-        turn(mux, client)
-    with pytest.raises(Disconnected):
-        second.result()
-
-
-def test_garbage_after_a_failed_write_ends_the_connection(mux, pair):
-    client, peer = pair
-    call = client.x()
-    turn(mux, client)
-    assert client.io(Error(client.fh, "Broken pipe")) is None
-    peer.sock.sendall(b"\0\0\0\0")
-    with pytest.raises(Disconnected, match="packet too short"):
-        call.result(5)
-
-
-def test_a_callback_that_raises_harms_no_other(mux, pair, caplog):
-    client, peer = pair
-    got = []
-
-    def fail(*values):
-        raise LookupError(values[0])
-
-    for callback in (fail, got.append, fail, got.append):
-        client.x(callback)
-    turn(mux, client)
-    peer.sock.sendall(b"".join(peer.packet(id, f"answer {id}") for id in range(4)))
-    with pytest.raises(LookupError, match="answer 0"):
-        turn(mux, client)
-    assert got == ["answer 1", "answer 3"]
-    assert not client.has_requests()
-    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert record.message == "callback of x failed"
-    assert str(record.exc_info[1]) == "answer 2"
-
-
-def test_an_answer_that_does_not_fit_its_callback(mux, pair):
-    client, peer = pair
-    client.x(lambda sum: None)
-    turn(mux, client)
-    peer.send(0, "product", 5)
-    with pytest.raises(ArgumentError, match="^answer of x, to its callback: unknown name product$"):
-        turn(mux, client)
-
-
-def test_garbage_from_the_server(mux, pair, caplog):
-    client, peer = pair
-    good, bad = client.x(), client.y()
-    turn(mux, client)
-    peer.sock.sendall(peer.packet(0, "fine") + b"\0\0\0\0")
-    assert good.result(5) == ("fine",)
-    with pytest.raises(Disconnected, match="y: .*: packet too short: header announces -4"):
-        bad.result(5)
-    with pytest.raises(Disconnected, match="packet too short"):
-        client.z().result(5)
-    assert sum(record.levelno == logging.ERROR for record in caplog.records) == 1
-
-
-# The end of the connection
-
-
-def test_losing_the_server_fails_every_pending_call(mux, pair, caplog):
-    client, peer = pair
-    errors = []
-    call = client.x()
-    client.x(lambda error=None: errors.append(error))
-    client.x(lambda **named: errors.append(named["error"]))
-    client.x(lambda sum: None)
-    client.x(lambda sum: None)
-    turn(mux, client)
-    peer.sock.close()
-    with pytest.raises(Disconnected, match="^x: <socket.*: "):
-        turn(mux, client)
-    assert [type(error) for error in errors] == [Disconnected, Disconnected]
-    with pytest.raises(ConnectionError):
-        call.result()
-    assert not client.has_requests()
-    assert [record.message for record in caplog.records] == ["callback of x failed"]
-    turn(mux, client)
-
-
-def test_a_call_after_the_end_fails_like_one_before(mux, pair):
-    client, peer = pair
-    peer.sock.close()
-    turn(mux, client)
-    errors = []
-    client.x(lambda error=None: errors.append(str(error)))
-    client.x(lambda error=None: errors.append(str(error)))
-    assert errors == []  # nothing runs outside io()
-    assert turn(mux, client) == []
-    assert errors == [f"x: {client._name}: the server closed the connection"] * 2
-    assert not client.has_requests()
-
-
-def test_answers_before_the_end_are_handed_over(mux, pair):
-    client, peer = pair
-    got = []
-    client.x(got.append)
-    client.x(lambda value=None, error=None: got.append(type(error)))
-    turn(mux, client)
-    peer.send(0, "in time")
-    peer.sock.close()
-    turn(mux, client)
-    assert got == ["in time", Disconnected]
-
-
-def test_an_idle_client_that_loses_its_server_is_quiet(mux, pair):
-    client, peer = pair
-    turn(mux, client)
-    peer.sock.close()
-    assert turn(mux, client) == []
-
-
-def test_disconnect_sends_what_was_called_and_fails_what_is_pending(mux, pair):
-    client, peer = pair
-    errors = []
-    call = client.note(lambda error=None: errors.append(str(error)))
-    client.disconnect()
-    assert peer.read() == [[0, "note"]]
-    assert peer.ended
-    assert errors == []  # nothing runs outside io()
-    assert client.has_requests()
-    assert turn(mux, client) == []
-    assert errors == [f"note: {client._name}: disconnected"]
-    with pytest.raises(Disconnected):
-        call.result()
-    with pytest.raises(Disconnected, match="disconnected"):
-        client.x().result(5)
-    client.disconnect()
-
-
-def test_result_after_disconnect_does_not_wait(mux, pair):
-    client, _ = pair
-    call = client.x()
-    client.disconnect()
-    with pytest.raises(Disconnected, match="disconnected"):
-        call.result()
-
-
-def test_a_socket_that_the_program_removed_itself(mux, pair):
-    client, _ = pair
-    call = client.x()
-    mux.remove(client.fh)
-    with pytest.raises(Disconnected, match="not watched any more"):
-        call.result(5)
-    client.fh.close()
-
-
-def test_calling_on_a_socket_that_the_program_killed(mux, pair):
-    client, _ = pair
-    mux.kill(client.fh)
-    call = client.x()
-    with pytest.raises(Disconnected, match="the socket was closed"):
-        call.result(5)
-
-
-def test_foreign_events_come_back(mux, pair):
-    client, peer = pair
-    event = Read(peer.sock, b"x")
-    assert client.io(event) is event
-    assert client.io(None) is None
-
-
 # Connecting
 
 
@@ -508,49 +263,3 @@ def test_wrong_calls_raise_at_the_call(mux):
     with pytest.raises(TypeError, match="cannot watch 5: not a stream socket"):
         Client(mux, 5)
     assert mux.handles() == []
-
-
-def test_callbacks_are_let_go(mux, pair):
-    client, peer = pair
-
-    class Thing:
-        pass
-
-    thing = Thing()
-    seen = weakref.ref(thing)
-    client.x(lambda *values, kept=thing: None)
-    turn(mux, client)
-    peer.send(0)
-    turn(mux, client)
-    del thing
-    gc.collect()
-    assert seen() is None
-
-
-def test_the_end_of_a_block_disconnects(mux, pair):
-    client, peer = pair
-    with client as same:
-        assert same is client
-        client.note()
-        assert repr(client).endswith("1 calls pending>")
-    assert peer.read() == [[0, "note"]]
-    assert peer.ended
-
-
-def test_what_does_not_leave_at_once_leaves_as_the_loop_turns(mux, pair):
-    client, peer = pair
-    client.note("x" * 5_000_000)
-    client.disconnect()
-    packets = []
-    while not peer.ended:
-        packets += peer.read()
-        turn(mux, client)
-    assert [packet[:2] for packet in packets] == [[0, "note"]]
-    assert not client.has_requests()
-
-
-def test_a_callback_that_can_take_no_answer_is_a_wrong_call(mux, pair):
-    client, _ = pair
-    with pytest.raises(ArgumentError, match="takes a list, but requires must by name"):
-        client.x(lambda *values, must: None)
-    assert not client.has_requests()

@@ -386,6 +386,8 @@ class Methods:
         (lambda caller, *parts, by_name=1, **more: None, {"parts": ["any"]}),
         (lambda *everything: None, {"everything": ["any"]}),
         (lambda: None, {}),
+        (lambda *, n: None, {}),
+        (lambda caller, *parts, n: None, {}),
         (Methods().rpc, {"n": "integer32"}),
         (functools.partial(lambda caller, a, b: None, b=1), {"a": "any", "b": "any"}),
         (iter, {"values": ["any"]}),  # has no signature to read

@@ -15,8 +15,7 @@ import sys
 import types
 
 import pytest
-from support.fakes import ClockedSelector, FakeClock
-from support.peers import Bench, Peer
+from support.peers import set_next_id, turn
 
 from eventmux import EventMux
 from rpcasync import Client, Coderef, Disconnected, EncodeError, Server
@@ -26,69 +25,20 @@ from rpcasync.storable import Blessed, Regexp, freeze
 NOTHING = object()
 
 
-class Procedures:
-    """What the tests call."""
-
-    def __init__(self):
-        self.parked = []
-        self.got = []
-        self.connection = None
-
-    def rpc_add(self, caller, n1: int, n2: int):
-        self.bench.rpc.return_(caller, sum=n1 + n2)
-
-    def rpc_park(self, caller, *values):
-        self.got.append(values)
-        self.parked.append(caller)
-
-    def rpc_take(self, caller, *values):
-        self.connection = caller.connection
-        self.got.append(values)
-        self.bench.rpc.return_(caller)
-
-    def rpc_explode(self, caller):
-        raise RuntimeError("secret")
+@pytest.fixture
+def mux(timed):
+    return timed
 
 
 @pytest.fixture
-def procedures():
-    return Procedures()
-
-
-@pytest.fixture
-def bench(procedures):
-    with EventMux() as mux:
-        bench = procedures.bench = Bench(mux, procedures)
-        yield bench
-        bench.close()
-
-
-@pytest.fixture
-def mux():
-    clock = FakeClock()
-    with EventMux(selector=ClockedSelector(clock), clock=clock) as mux:
-        yield mux
-
-
-@pytest.fixture
-def pair(mux):
-    ours, theirs = socket.socketpair()
-    with theirs:
-        yield Client(mux, ours), Peer(theirs)
-
-
-def turn(mux, client):
-    """Run the loop until nothing happens; return the events that were nobody's."""
-    foreign = []
-    while (event := mux.mux(0)).type != "timeout":
-        if (event := client.io(event)) is not None:
-            foreign.append(event)
-    return foreign
+def pair(connect):
+    """A client and the server's end of its socket, as Perl speaks."""
+    return connect()
 
 
 def send_value(peer, value):
-    """Send [0, "take", value] where the value is of a class."""
-    payload = freeze([0, "take", NOTHING], default=lambda _: value)
+    """Send [0, "keep", value] where the value is of a class."""
+    payload = freeze([0, "keep", NOTHING], default=lambda _: value)
     peer.sock.sendall(peer.framing.frame(payload))
 
 
@@ -99,7 +49,7 @@ def test_ra_1_what_arrives_comes_alive_in_no_class(bench, procedures):
     for name in ("os", "subprocess.Popen", "Procedures", "builtins::eval", "this"):
         send_value(peer, Blessed(name, {"args": ["true"]}))
         bench.turn()
-        assert procedures.got.pop() == (Blessed(name, {"args": ["true"]}),)
+        assert procedures.kept.pop() == (Blessed(name, {"args": ["true"]}),)
     assert set(sys.modules) == modules
 
 
@@ -128,11 +78,10 @@ def test_ra_3_an_answer_to_a_client_that_has_gone(bench, procedures):
 def test_ra_4_a_failure_loses_no_other_packet(bench, procedures, mux, pair):
     """What had been read together with the call that failed was lost, in servers and clients."""
     peer = bench.peer()
-    calls = [("take", 0), ("explode",), ("take", 2), ("take", 3)]
-    peer.sock.sendall(b"".join(peer.packet(id, *call) for id, call in enumerate(calls)))
+    peer.send_calls(("note", "a"), ("explode",), ("note", "b"), ("note", "c"))
     bench.turn()
-    assert peer.read() == [[0], [2], [3]]
-    assert procedures.got == [(0,), (2,), (3,)]
+    assert peer.read() == [[0, "a"], [2, "b"], [3, "c"]]
+    assert procedures.ran == ["a", "b", "c"]
 
     client, server = pair
     got = []
@@ -151,10 +100,10 @@ def test_ra_5_false_values_in_front_of_a_callback(bench, procedures):
     bench.rpc.add_client(ours)
     client = Client(bench.mux, theirs)
     got = []
-    client.take(0, "", None, 0.0, [], {}, [0, got.append], got.append, None)
+    client.keep(0, "", None, 0.0, [], {}, [0, got.append], got.append, None)
     while client.has_requests():
         client.io(bench.rpc.io(bench.mux.mux()))
-    *falsy, (zero, nested), plain, none = procedures.got.pop()
+    *falsy, (zero, nested), plain, none = procedures.kept.pop()
     assert [*falsy, zero, none] == [0, "", None, 0, [], {}, 0, None]
     nested("nested")
     plain("plain")
@@ -164,18 +113,17 @@ def test_ra_5_false_values_in_front_of_a_callback(bench, procedures):
 
 
 @pytest.mark.parametrize("name", ["shop", "shop.stock", "shop::stock", "shop::stock::", "main"])
-def test_ra_6_procedures_of_any_package(mux, monkeypatch, name):
+def test_ra_6_procedures_of_any_package(serve, monkeypatch, name):
     """Only in the main package were procedures found, but for one odd spelling of its name."""
     path = "__main__" if name == "main" else name.replace("::", ".").strip(".")
     module = types.ModuleType(path)
     monkeypatch.setitem(sys.modules, path, module)
     module.rpc_hi = lambda caller: bench.rpc.return_(caller, path)
-    bench = Bench(mux, name)
+    bench = serve(name)
     assert bench.ask(bench.peer(), 0, "hi") == [[0, path]]
-    bench.close()
 
 
-def test_ra_7_whatever_can_be_called_is_a_procedure(mux):
+def test_ra_7_whatever_can_be_called_is_a_procedure(serve):
     """Only some of the ways in which Perl keeps a sub were understood."""
 
     class Thing:
@@ -184,20 +132,19 @@ def test_ra_7_whatever_can_be_called_is_a_procedure(mux):
 
         method = __call__
 
-    procedures = types.SimpleNamespace(
+    namespace = types.SimpleNamespace(
         rpc_object=Thing(),
         rpc_method=Thing().method,
         rpc_lambda=lambda caller, *values: bench.rpc.return_(caller, *values),
         rpc_partial=functools.partial(Thing().method),
         rpc_number=5,
     )
-    bench = Bench(mux, procedures)
+    bench = serve(namespace)
     peer = bench.peer()
     for name in ("object", "method", "lambda", "partial"):
         assert bench.ask(peer, 0, name, 1) == [[0, 1]]
     assert bench.ask(peer, 0, "number")[0][1] == "error"
     assert list(bench.ask(peer, 0, "methods")[0][2]) == ["lambda", "method", "object", "partial"]
-    bench.close()
 
 
 def test_ra_8_the_count_of_calls_that_run_does_not_drift(bench, procedures, caplog):
@@ -217,13 +164,13 @@ def test_ra_8_the_count_of_calls_that_run_does_not_drift(bench, procedures, capl
     bench.rpc.set_limits(outstanding=2)  # forgets nothing
     for n in range(3):
         bench.ask(peer, 2 + n, "park", n)
-    assert [*procedures.got] == [("held",), ("going",), (0,)]
+    assert procedures.ran == ["held", "going", 0]
     assert bench.rpc.return_(procedures.parked[1]) is False  # gives nothing back twice
     bench.turn()
-    assert len(procedures.got) == 3
+    assert len(procedures.ran) == 3
     bench.rpc.return_(procedures.parked[0])
     bench.turn()
-    assert procedures.got[3:] == [(1,)]
+    assert procedures.ran[3:] == [1]
 
 
 def test_ra_9_what_waits_runs_by_itself(bench, procedures):
@@ -233,7 +180,7 @@ def test_ra_9_what_waits_runs_by_itself(bench, procedures):
     for n in range(3):
         bench.ask(peer, n, "park", n)
     for n in range(3):
-        assert procedures.got == [(n,) for n in range(n + 1)]
+        assert procedures.ran == [*range(n + 1)]
         bench.rpc.return_(procedures.parked[n])
         bench.rpc.io(bench.mux.mux(0))
     bench.turn()
@@ -263,10 +210,9 @@ def test_ra_10_the_loss_of_the_server(mux, pair):
             assert other.io(event) is None
 
 
-def test_ra_11_wait(mux, pair):
+def test_ra_11_wait(mux, clock, selector, pair):
     """It gave up too early, never said that all was answered, and left timeouts for the loop."""
     client, server = pair
-    selector, clock = mux._poller._selector, mux.clock
     calls = [client.x() for _ in range(3)]
     turn(mux, client)
     mine = mux.timer(0.5, "mine")
@@ -306,12 +252,12 @@ def test_ra_13_callbacks_that_are_gone_take_no_memory(bench, procedures):
     """For each callback that ever came a place was kept until the client left."""
     peer = bench.peer()
     for id in range(0, 2000, 2):
-        peer.send(id + 1, "take", CallbackRef(id))
+        peer.send(id + 1, "keep", CallbackRef(id))
         if id % 100 == 0:
             bench.turn()
-            procedures.got.clear()
+            procedures.kept.clear()
     bench.turn()
-    procedures.got.clear()
+    procedures.kept.clear()
     bench.turn()
     assert len(procedures.connection.coderefs) == 0
     assert not any(isinstance(thing, Coderef) for thing in gc.get_objects())
@@ -326,18 +272,17 @@ def test_ra_17_patterns(bench, procedures, mux, pair):
             client.x(pattern, None)
     assert not client.has_requests()
     peer = bench.peer()
-    image = b"\x05\x0b\x02\0\0\0\x03\x08\x80\x0a\x04take\x04\x11\x06Regexp\x20\0\x03a\nb\x02im"
+    image = b"\x05\x0b\x02\0\0\0\x03\x08\x80\x0a\x04keep\x04\x11\x06Regexp\x20\0\x03a\nb\x02im"
     peer.sock.sendall(peer.framing.frame(image))
     bench.turn()
-    ((value,),) = procedures.got
-    assert value == Blessed("Regexp", Regexp("a\nb", "im"))
+    assert procedures.last() == Blessed("Regexp", Regexp("a\nb", "im"))
 
 
 def test_ra_18_ids_that_are_in_use(mux, pair):
     """When the counter began anew, it could hit a call or callback that was still alive."""
     client, server = pair
     old = client.old([print])  # the callback is 0, the call 1
-    client._protocol._next_id = 0x7FFFFFFF
+    set_next_id(client._protocol, 0x7FFFFFFF)
     last, first = client.last(), client.first([print])
     assert [old.id, last.id, first.id] == [1, 0x7FFFFFFF, 3]
     assert client.has_coderefs() == 2

@@ -1,3 +1,4 @@
+import inspect
 import sys
 import types
 from collections import defaultdict
@@ -136,6 +137,23 @@ def test_definitions(caplog):
     assert asked == [(caller, True), (caller, False)]
     assert namespace.methods(True, caller) == expected
     assert not caplog.records
+
+
+def test_a_signature_is_read_once(monkeypatch, caplog):
+    def rpc_odd(caller, n: "NoSuchType"):  # noqa: F821
+        pass
+
+    namespace = Namespace({"rpc_odd": rpc_odd})
+    expected = {"odd": {"in": {"n": "any"}, "out": {}}}
+    assert namespace.methods(True) == expected
+    monkeypatch.setattr(inspect, "signature", None)
+    assert namespace.methods(True) == expected
+    assert namespace.find("odd").bind(["n", 1]) == ((), {"n": 1})
+    assert len(caplog.records) == 1
+
+
+def test_a_function_that_cannot_be_a_procedure_takes_nothing():
+    assert Namespace({"rpc_f": lambda: None}).methods(True) == {"f": {"in": {}, "out": {}}}
 
 
 def test_definitions_of_an_object():

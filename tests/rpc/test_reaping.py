@@ -15,10 +15,8 @@ import subprocess
 import sys
 
 import pytest
-from support.fakes import ClockedSelector, FakeClock
 from support.peers import Peer
 
-from eventmux import EventMux
 from rpcasync import ChildSocket, Client, Disconnected
 from rpcasync.reaping import Reaper
 
@@ -32,14 +30,8 @@ CLOSE_FIRST = "s.close()\n" + IGNORE_EOF
 
 
 @pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture
-def mux(clock):
-    with EventMux(selector=ClockedSelector(clock), clock=clock) as mux:
-        yield mux
+def mux(timed):
+    return timed
 
 
 @pytest.fixture
@@ -239,22 +231,20 @@ def test_an_end_in_the_last_moment(mux, clock, start):
     assert clock.now == before
 
 
-def test_a_process_that_the_program_has_waited_for(mux, clock, start):
+def by_the_program(process):
+    process.wait()
+
+
+def by_somebody_else(process):
+    os.waitpid(process.pid, 0)
+
+
+@pytest.mark.parametrize("wait", [by_the_program, by_somebody_else])
+def test_a_process_that_was_waited_for(mux, clock, start, wait):
     sock = start(IGNORE_EOF)
     client = Client(mux, sock)
     sock.process.kill()
-    sock.process.wait()
-    before = clock.now
-    client.disconnect()
-    run_to_the_end(mux, client)
-    assert clock.now == before
-
-
-def test_a_process_that_somebody_else_has_waited_for(mux, clock, start):
-    sock = start(IGNORE_EOF)
-    client = Client(mux, sock)
-    sock.process.kill()
-    os.waitpid(sock.process.pid, 0)
+    wait(sock.process)
     before = clock.now
     client.disconnect()
     run_to_the_end(mux, client)

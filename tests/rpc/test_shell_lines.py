@@ -1,5 +1,6 @@
 """What the command line makes of what is typed, and how it shows answers: without a server."""
 
+import itertools
 import json
 import math
 import re
@@ -210,7 +211,19 @@ def test_numbers_in_a_definition_say_the_order():
 
 def test_a_definition_with_parts_and_in_bytes():
     about = {b"in": 1, "in": {b"p": {"x": ["float64"], "key": b"sub"}}, "out": {}}
-    assert definition_line("x", about) == "x(p: {x: [float64], key: sub})"
+    assert definition_line("x", about) == "x(p: {key: sub, x: [float64]})"
+
+
+@pytest.mark.parametrize("names", list(itertools.permutations(["n2", "*", "n1", "1z", "01y"])))
+def test_the_order_of_names_does_not_depend_on_the_server(names):
+    about = {"in": dict.fromkeys(names, "any"), "out": dict.fromkeys(names[::-1], "any")}
+    fields = "y: any, z: any, n1: any, n2: any, *: any"
+    assert definition_line("x", about) == f"x({fields}) -> {fields}"
+
+
+def test_a_number_that_is_too_long_for_an_int():
+    about = {"in": {"z": "any", "9" * 5000 + "a": "any", "1b": "any"}}
+    assert definition_line("x", about) == "x(b: any, a: any, z: any)"
 
 
 def test_procedures():

@@ -1,4 +1,6 @@
 import functools
+import gc
+import weakref
 
 import pytest
 
@@ -113,6 +115,29 @@ def test_conversion_by_annotation():
         "m" * 57 + "...: cannot convert str 'x'"
     )
 
+    def rest_and_names(*rest: int, **more: str):
+        return rest, more
+
+    assert call(rest_and_names, "1", 2) == ((1, 2), {})
+
+
+@pytest.mark.parametrize(
+    ("function", "listed", "named", "rest"),
+    [
+        (lambda: None, [], [], None),
+        (lambda x, y, /, z: None, ["x", "y"], ["z"], None),
+        (lambda a, *, b: None, [], ["a", "b"], None),
+        (lambda x, /, **more: None, ["x"], [], "more"),
+        (lambda first, *rest: None, ["first"], [], "rest"),
+        (lambda *rest, b=1, **more: None, [], ["b"], "rest"),
+    ],
+)
+def test_what_each_parameter_takes(function, listed, named, rest):
+    signature = Signature(function)
+    assert list(signature.listed) == listed
+    assert list(signature.named) == named
+    assert (signature.rest and signature.rest.name) == rest
+
 
 def test_annotations_as_text(caplog):
     def postponed(n: "int"):
@@ -179,6 +204,22 @@ def test_an_error_parameter_is_none_when_there_is_none():
     assert done(*args, **named) == (5, None)
     args, named = Signature(done).bind_result(["sum", 5, "error", "mine"])
     assert done(*args, **named) == (5, "mine")
+
+
+def test_a_signature_holds_no_defaults():
+    class Thing:
+        pass
+
+    def make(thing):
+        return lambda first=thing, *rest, by_name=thing: None
+
+    thing = Thing()
+    seen = weakref.ref(thing)
+    signature = signature_of(make(thing))
+    del thing
+    gc.collect()
+    assert seen() is None
+    assert list(signature.named) == ["by_name"]
 
 
 def test_signatures_are_kept_by_code_and_no_longer_than_needed(monkeypatch):

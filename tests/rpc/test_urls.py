@@ -18,7 +18,7 @@ from rpcasync import (
     url_explode,
     url_listen,
 )
-from rpcasync.urls import check_stream, connect_stream, parse_stream_url
+from rpcasync.urls import check_stream, connect_stream, is_stream_url, parse_stream_url
 
 CALC = PROGRAMS / "calc_server.py"
 NO_URLS = ["", "x", "://", "://x", "tcp", "tcp:/x", "a b://x", "\u00e4://x"]
@@ -163,7 +163,9 @@ def test_urls_that_nobody_can_listen_at(url):
     assert str(caught.value).startswith(f"cannot parse {url!r}: expected tcp://, unix://, udp://")
 
 
-@pytest.mark.parametrize("function", [url_connect, url_listen, url_explode, parse_stream_url])
+@pytest.mark.parametrize(
+    "function", [url_connect, url_listen, url_explode, parse_stream_url, is_stream_url]
+)
 def test_a_url_is_a_str(function):
     with pytest.raises(TypeError, match="must be a str"):
         function(b"tcp://localhost:1")
@@ -181,6 +183,13 @@ def test_only_programs_take_arguments(url):
 def test_urls_of_streams():
     assert parse_stream_url("tcp://[::1]:7") == Endpoint("tcp", host="::1", port=7)
     assert parse_stream_url("unix://a") == Endpoint("unix", path="a")
+
+
+def test_what_is_a_url_of_a_stream():
+    assert is_stream_url("tcp://[::1]:7")
+    assert is_stream_url("unix://a")
+    for url in ("udp://a:1", "unix_dgram://a", "python://a", "cfd://1", "tcp", "", "x tcp://a:1"):
+        assert not is_stream_url(url)
 
 
 @pytest.mark.parametrize("url", [*NO_URLS, "udp://localhost:1", "unix_dgram://x", "python://x"])
@@ -238,7 +247,13 @@ def test_no_child_no_status():
 
 @pytest.mark.parametrize(
     ("grace", "error"),
-    [(-1, ValueError), (float("nan"), ValueError), ("5", TypeError), (True, TypeError)],
+    [
+        (-1, ValueError),
+        (float("nan"), ValueError),
+        (float("inf"), ValueError),
+        ("5", TypeError),
+        (True, TypeError),
+    ],
 )
 def test_a_grace_that_is_no_time(grace, error):
     with socket.socket() as sock:

@@ -121,6 +121,19 @@ class ScriptedSocket:
         self.closed = True
 
 
+class CountedSocket(socket.socket):
+    """A real socket that notes how many bytes each `send()` took."""
+
+    def __init__(self, sock):
+        super().__init__(sock.family, sock.type, fileno=sock.detach())
+        self.writes = []
+
+    def send(self, *args):
+        sent = super().send(*args)
+        self.writes.append(sent)
+        return sent
+
+
 class FakeClock:
     """A clock that stands still until it is told to go on."""
 

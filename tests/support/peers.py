@@ -1,21 +1,45 @@
-"""A server in this process with hand-driven peers: bytes in and out, no second thread."""
+"""Clients and servers in this process with hand-driven peers: bytes in and out, no threads."""
 
 from __future__ import annotations
 
 import socket
+from typing import Protocol
 
-from eventmux import EventMux
-from rpcasync import Server, StorableCodec
-from rpcasync.codecs import Codec
+from eventmux import Event, EventMux
+from rpcasync import Server
+from rpcasync.codecs import Codec, get_codec
 from rpcasync.framing import LengthPrefix
+from rpcasync.protocol import ClientProtocol
+
+
+class Taker(Protocol):
+    """A client or a server."""
+
+    def io(self, event: Event | None) -> Event | None: ...
+
+
+def turn(mux: EventMux, *takers: Taker) -> list[Event]:
+    """Run the loop until nothing happens; return the events that were nobody's."""
+    foreign = []
+    while (event := mux.mux(0)).type != "timeout":
+        for taker in takers:
+            event = taker.io(event)
+        if event is not None:
+            foreign.append(event)
+    return foreign
+
+
+def set_next_id(protocol: ClientProtocol, id: int) -> None:
+    """Have the counter stand here, as after so many calls: no test can make 2**31 of them."""
+    protocol._next_id = id
 
 
 class Peer:
     """The other end of a connection: sends what it likes and sees what comes."""
 
-    def __init__(self, sock: socket.socket, codec: Codec | None = None) -> None:
+    def __init__(self, sock: socket.socket, codec: str | Codec = "storable") -> None:
         self.sock = sock
-        self.codec = codec or StorableCodec()
+        self.codec = get_codec(codec)
         self.framing = LengthPrefix(2**31)
         self.ended = False
         sock.setblocking(False)
@@ -25,6 +49,10 @@ class Peer:
 
     def send(self, *values: object) -> None:
         self.sock.sendall(self.packet(*values))
+
+    def send_calls(self, *calls: tuple[object, ...]) -> None:
+        """Send calls at once; their ids are 0, 1, 2..."""
+        self.sock.sendall(b"".join(self.packet(id, *call) for id, call in enumerate(calls)))
 
     def read(self) -> list[object]:
         """Return the packets that have come."""
@@ -51,17 +79,14 @@ class Bench:
         self.foreign: list[object] = []  # events that were not the server's
         self._socks: list[socket.socket] = []
 
-    def peer(self, codec: Codec | None = None) -> Peer:
+    def peer(self, codec: str | Codec = "storable") -> Peer:
         ours, theirs = socket.socketpair()
         self.rpc.add_client(ours)
         self._socks.append(theirs)
         return Peer(theirs, codec)
 
     def turn(self) -> None:
-        while (event := self.mux.mux(0)).type != "timeout":
-            event = self.rpc.io(event)
-            if event is not None:
-                self.foreign.append(event)
+        self.foreign += turn(self.mux, self.rpc)
 
     def ask(self, peer: Peer, *values: object) -> list[object]:
         """Send one packet and return all that comes back."""

@@ -1,0 +1,94 @@
+"""What most tests of clients and servers begin with."""
+
+import contextlib
+import socket
+
+import pytest
+from support.fakes import ClockedSelector, FakeClock
+from support.peers import Bench, Peer
+from support.procedures import Procedures
+from support.records import Outcomes
+
+from eventmux import EventMux
+from rpcasync import Client
+
+
+@pytest.fixture(params=["storable", "json"])
+def codec(request):
+    return request.param
+
+
+@pytest.fixture
+def mux():
+    with EventMux() as mux:
+        yield mux
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def selector(clock):
+    return ClockedSelector(clock)
+
+
+@pytest.fixture
+def timed(clock, selector):
+    """A mux on a fake clock: it never waits, and waiting for ever is an error."""
+    with EventMux(selector=selector, clock=clock) as mux:
+        yield mux
+
+
+@pytest.fixture
+def connect(mux):
+    """Make clients, each with the server's end of its socket in our hands."""
+    with contextlib.ExitStack() as stack:
+
+        def make(*, codec="storable", **options):
+            ours, theirs = socket.socketpair()
+            stack.enter_context(theirs)
+            return Client(mux, ours, codec=codec, **options), Peer(theirs, codec)
+
+        yield make
+
+
+@pytest.fixture
+def pair(connect, codec):
+    """A client, and the server's end of its socket in our hands."""
+    return connect(codec=codec)
+
+
+@pytest.fixture
+def got():
+    return Outcomes()
+
+
+@pytest.fixture
+def procedures():
+    return Procedures()
+
+
+@pytest.fixture
+def serve(procedures):
+    """Make servers, of `procedures` unless the test has others, each on a mux of its own."""
+    with contextlib.ExitStack() as stack:
+
+        def make(namespace=None, *, mux=None, **options):
+            if mux is None:
+                mux = stack.enter_context(EventMux())
+            bench = Bench(mux, procedures if namespace is None else namespace, **options)
+            if namespace is None:
+                procedures.bench = bench
+            stack.callback(bench.close)
+            return bench
+
+        yield make
+        procedures.kept.clear()  # while the servers can still let go of callbacks
+
+
+@pytest.fixture
+def bench(serve):
+    """A server of `procedures`."""
+    return serve()

@@ -1,0 +1,96 @@
+"""How many calls of a client may wait; then it is not read from."""
+
+from __future__ import annotations
+
+import pytest
+
+
+def fill(bench, peer, start, size=10_000, most=10_000):
+    """Send calls until the socket takes no more; return how many were sent, and the rest."""
+    for id in range(start, start + most):
+        packet = peer.packet(id, "note", f"{id}{'x' * size}")
+        try:
+            sent = peer.sock.send(packet)
+        except BlockingIOError:
+            sent = 0
+        bench.turn()
+        if sent < len(packet):
+            return id + 1, packet[sent:]
+    raise AssertionError("everything is read")
+
+
+@pytest.mark.parametrize("max_waiting", [1, 2, 7])
+def test_reading_stops_and_goes_on(bench, procedures, max_waiting):
+    bench.rpc.set_limits(outstanding=1, max_waiting=max_waiting)
+    peer, other = bench.peer(), bench.peer()
+    bench.ask(peer, 0, "park", "parked")
+    count, rest = fill(bench, peer, 1)
+    assert bench.rpc.has_queued() == max_waiting
+    assert bench.ask(other, 0, "nothing")[0][0] == 0  # only that client has to wait
+    assert bench.rpc.has_queued() == max_waiting
+    bench.rpc.return_(procedures.parked.pop())
+    answers = []
+    while len(answers) < count:
+        bench.turn()
+        rest = rest[peer.sock.send(rest) :] if rest else rest
+        answers += peer.read()
+        assert bench.rpc.has_queued() <= max_waiting
+    assert [answer[0] for answer in answers] == list(range(count))
+    assert [str(ran).rstrip("x") for ran in procedures.ran[1:]] == list(map(str, range(1, count)))
+    assert bench.ask(peer, count, "note", "last") == [[count, "last"]]
+
+
+def test_one_client_that_waits_takes_no_turn_of_another(bench, procedures):
+    bench.rpc.set_limits(outstanding=1, max_waiting=2)
+    greedy, modest = bench.peer(), bench.peer()
+    greedy.send_calls(*[("park", n) for n in range(8)])
+    bench.turn()
+    bench.ask(modest, 0, "park", "modest")
+    for _ in range(4):
+        bench.rpc.return_(procedures.parked.pop())
+        bench.turn()
+    assert procedures.ran == [0, 1, 2, "modest", 3]
+
+
+def test_a_broken_client_that_had_to_wait(bench, procedures):
+    bench.rpc.set_limits(outstanding=1, max_waiting=2)
+    peer = bench.peer()
+    peer.send_calls(("park", 0), *[("note", n) for n in range(1, 6)], ("explode",), ("note", 7))
+    peer.sock.sendall(b"\0\0\0\0")
+    bench.turn()
+    bench.rpc.return_(procedures.parked.pop())
+    bench.turn()
+    assert procedures.ran == [0, 1, 2, 3, 4, 5, 7]
+    peer.read()
+    assert peer.ended
+
+
+def test_a_client_that_goes_while_it_has_to_wait(bench, procedures):
+    bench.rpc.set_limits(outstanding=1, max_waiting=2)
+    peer, other = bench.peer(), bench.peer()
+    peer.send_calls(*[("park", n) for n in range(5)])
+    bench.turn()
+    bench.ask(other, 0, "park", "other")
+    peer.sock.close()
+    while procedures.ran[-1] != "other":
+        bench.rpc.return_(procedures.parked.pop(0))
+        bench.turn()
+    bench.rpc.return_(procedures.parked.pop(0))
+    bench.turn()
+    assert len(bench.rpc.clients) == 1
+
+
+def test_a_client_that_goes_while_it_has_to_wait_is_noticed_when_it_is_answered(bench, procedures):
+    bench.rpc.set_limits(outstanding=1, max_waiting=2)
+    peer, other = bench.peer(), bench.peer()
+    peer.send_calls(*[("park", n) for n in range(5)])
+    bench.turn()
+    bench.ask(other, 0, "note", "other")
+    peer.sock.close()  # it is not read from, so its end is not seen yet
+    bench.turn()
+    assert procedures.ran == [0]
+    bench.rpc.return_(procedures.parked.pop())
+    bench.turn()
+    assert procedures.ran[-1] == "other"
+    assert len(bench.rpc.clients) == 1
+    assert bench.rpc.has_queued() == 0

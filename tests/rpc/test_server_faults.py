@@ -1,0 +1,175 @@
+"""What goes wrong in a call: who is told, who is logged, and who survives it."""
+
+from __future__ import annotations
+
+import gc
+import sys
+
+import pytest
+from support.procedures import Procedures
+from support.records import warnings_of
+
+from rpcasync import Fault
+
+
+@pytest.mark.parametrize(
+    ("call", "text"),
+    [
+        (["nothing"], "No sub 'nothing' in package 'Procedures'"),
+        (["__init__"], "No sub '__init__' in package 'Procedures'"),
+        (["../x"], "No sub '../x' in package 'Procedures'"),
+        ([""], "No sub '' in package 'Procedures'"),
+        (["x" * 10_000_000], f"No sub '{'x' * 57}...' in package 'Procedures'"),
+        (["add", "n1", 1], "add: n2 is missing"),
+        (["add", "n1", 1, "n2"], "add: takes names and values, got an odd number of them: 3"),
+        (["add", "n1", 1, "n2", []], "add: n2: cannot convert list to int"),
+        (["add", "n1", 1, "n2", 2, "n3", 3], "add: unknown name n3"),
+        (["fault"], "not for you"),
+        (["forget"], "forget: did not answer"),
+        (["unsendable"], "unsendable: a value cannot be sent"),
+    ],
+    ids=lambda value: str(value)[:30],
+)
+def test_errors_that_the_client_survives(bench, call, text):
+    peer = bench.peer()
+    assert bench.ask(peer, 0, *call) == [[0, "error", text, "errors", [text]]]
+    assert bench.ask(peer, 1, "add", "n1", 1, "n2", 1) == [[1, "sum", 2]]
+
+
+def test_a_failure_ends_its_client_but_no_packet_is_lost(bench, procedures, caplog):
+    peer, other = bench.peer(), bench.peer()
+    packets = [("note", 1), ("explode",), ("note", 2)]
+    peer.sock.sendall(b"".join(peer.packet(id, *call) for id, call in enumerate(packets)))
+    other.send(0, "note", 3)
+    bench.turn()
+    assert procedures.ran == [1, 2, 3]
+    assert peer.read() == [[0, 1], [2, 2]]
+    assert peer.ended
+    assert other.read() == [[0, 3]]
+    assert not other.ended
+    assert len(bench.rpc.clients) == 1
+    failure, disconnect = caplog.records[-2:]
+    assert failure.message == "procedure explode failed"
+    assert str(failure.exc_info[1]) == "secret"
+    assert "disconnected: procedure explode failed" in disconnect.message
+
+
+def test_a_call_that_is_forgotten_later(bench, procedures, caplog):
+    peer = bench.peer()
+    bench.ask(peer, 0, "park")
+    procedures.parked.clear()
+    gc.collect()
+    assert bench.rpc.io(None) is None
+    bench.turn()
+    assert peer.read() == [[0, "error", "park: did not answer", "errors", ["park: did not answer"]]]
+    assert warnings_of(caplog) == [
+        "procedure park dropped call 0 without an answer: answer with return_()"
+    ]
+
+
+def test_a_call_dropped_between_two_turns_wakes_the_loop(bench, procedures):
+    peer = bench.peer()
+    bench.ask(peer, 0, "park")
+    procedures.parked.clear()
+    bench.rpc.io(bench.mux.mux())  # does not wait for anything else
+    bench.turn()
+    assert peer.read()[0][2] == "park: did not answer"
+
+
+def test_a_forgotten_call_of_a_client_that_has_gone(bench, procedures, caplog):
+    peer = bench.peer()
+    bench.ask(peer, 0, "park")
+    peer.sock.close()
+    bench.turn()
+    procedures.parked.clear()
+    gc.collect()
+    bench.rpc.io(None)
+    assert warnings_of(caplog) == []
+
+
+def test_an_error_that_cannot_be_sent_ends_the_connection(serve, caplog):
+    bench = serve({"rpc_forget": lambda caller: None}, max_packet=50)
+    for procedure in ("nothing", "forget"):
+        peer, other = bench.peer(), bench.peer()
+        assert bench.ask(peer, 0, procedure) == []
+        assert peer.ended
+        assert not other.ended
+        assert "an error cannot be sent to it: packet of" in warnings_of(caplog)[-1]
+
+
+def test_errors_that_storable_cannot_carry_are_made_to_fit(bench, procedures):
+    procedures.rpc_long = lambda caller: bench.rpc.error(caller, "x" * 20_000_000)
+    procedures.rpc_odd = lambda caller: bench.rpc.error(caller, "caf\udce9")
+
+    def rpc_empty(caller):
+        raise Fault
+
+    procedures.rpc_empty = rpc_empty
+    peer = bench.peer()
+    assert bench.ask(peer, 0, "long")[0][2] == "x" * 4093 + "..."
+    assert bench.ask(peer, 1, "odd")[0][2] == "caf\\udce9"
+    assert bench.ask(peer, 2, "empty")[0][2] == "failed"
+
+
+def test_a_property_that_fails_harms_only_its_client(bench, monkeypatch):
+    monkeypatch.setattr(Procedures, "rpc_bad", property(lambda self: 1 / 0), raising=False)
+    peer, other = bench.peer(), bench.peer()
+    assert bench.ask(peer, 0, "bad") == []
+    assert peer.ended
+    assert bench.ask(other, 0, "list") == [[0]]
+
+
+def test_a_value_that_a_procedure_returns_is_no_answer(bench, caplog, monkeypatch):
+    monkeypatch.setattr(Procedures, "rpc_value", lambda self, caller: {"sum": 5}, raising=False)
+    assert bench.ask(bench.peer(), 0, "value")[0][2] == "value: did not answer"
+    assert (
+        warnings_of(caplog)[0]
+        == "procedure value returned dict, which is ignored: answer with return_()"
+    )
+    assert repr(bench.rpc) == "<Server 1 clients, 0 listeners>"
+
+
+def test_two_answers_are_the_programs_mistake(bench):
+    peer = bench.peer()
+    assert bench.ask(peer, 0, "twice") == [[0, 1]]
+    assert peer.ended
+
+
+def test_a_fault_after_the_answer_is_logged(bench, caplog):
+    peer = bench.peer()
+    assert bench.ask(peer, 0, "late_fault") == [[0, 1]]
+    assert warnings_of(caplog) == ["procedure late_fault failed after its answer: too late"]
+    assert not peer.ended
+
+
+def test_a_procedure_may_kill_its_client_and_fail(bench, procedures, caplog):
+    def rpc_bye(caller):
+        bench.mux.kill(caller.fh)
+        raise ValueError("then this")
+
+    procedures.rpc_bye = rpc_bye
+    peer, other = bench.peer(), bench.peer()
+    peer.sock.sendall(peer.packet(0, "bye") + peer.packet(1, "list"))
+    bench.turn()
+    assert peer.read() == []
+    assert bench.ask(other, 0, "list") == [[0]]
+    assert len(bench.rpc.clients) == 1
+
+
+def test_a_procedure_may_kill_its_client_and_answer(bench, procedures):
+    def rpc_bye(caller):
+        bench.mux.kill(caller.fh)
+        assert bench.rpc.return_(caller) is False
+
+    procedures.rpc_bye = rpc_bye
+    bench.ask(bench.peer(), 0, "bye")
+    assert [event.type for event in bench.foreign] == ["closed"]  # the program did it
+    assert not bench.rpc.has_clients()
+
+
+def test_procedures_may_end_the_program(bench, procedures):
+    procedures.rpc_exit = lambda caller: sys.exit(3)
+    peer = bench.peer()
+    peer.send(0, "exit")
+    with pytest.raises(SystemExit):
+        bench.turn()
