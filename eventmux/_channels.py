@@ -134,9 +134,10 @@ class Channel:
         del data, receiver
         raise TypeError(f"cannot send on {self.fh!r}: it is a listener")
 
-    def send_now(self, data: bytes) -> bytes | None:
-        """Send bytes past the queue; return what is left to be queued, None if it is nothing."""
-        return data
+    def send_now(self, data: bytes) -> bool:
+        """Send bytes past the queue, and queue what is left; False if nothing was done."""
+        del data
+        return False
 
     def flush(self) -> None:
         """Send what the kernel takes, and emit `Sent` if that was all."""

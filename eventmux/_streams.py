@@ -221,20 +221,27 @@ class Stream(Channel):
                 self._out.append(chunk)
                 self.unsent += len(chunk)
 
-    def send_now(self, data: bytes) -> bytes | None:
-        """Send bytes past the queue, if it is empty and nothing else speaks against it."""
+    def send_now(self, data: bytes) -> bool:
+        """Send bytes past the queue, and queue what is left; False if nothing was done.
+
+        So it is where the queue is not empty, or anything else is out of the ordinary.
+        """
         if self.unsent or self.closing or not (self._ready and self._takes_output):
-            return data
-        if type(data) is not bytes or not data:
-            return data
+            return False
+        if type(data) is not bytes or not data or self.options.max_outbuffer is not None:
+            return False
         try:
             sent = self._send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
         except OSError:  # to be met again by flush(), which deals with it
-            return data
-        if sent < len(data):
-            return data[sent:]
-        self._emit(Sent(self.fh))
-        return None
+            return False
+        if sent == len(data):
+            self._emit(Sent(self.fh))
+        else:
+            self.is_quiet = False
+            self.queue((data[sent:],))
+        return True
 
     def flush(self) -> None:
         """Send what the kernel takes, and emit `Sent` if that was all."""

@@ -500,11 +500,11 @@ class EventMux:
             ValueError: an empty packet for a connection of packets.
         """
         channel = self._channels.get(fh) or self._channel(fh)
-        if not later and len(data) == 1 and self._trace is None:  # as most are
-            rest = channel.send_now(data[0])
-            if rest is None:
-                return 0
-            data = (rest,)
+        is_plain = not later and len(data) == 1 and self._trace is None  # as most are
+        if is_plain and channel.send_now(data[0]):
+            if channel.unsent:
+                self._poller.arm(channel)
+            return channel.unsent
         channel.is_quiet = later and (channel.is_quiet or not channel.unsent)
         channel.queue(data)
         return self._send_queued(channel, data, later)

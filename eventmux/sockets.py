@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import stat
 import struct
@@ -33,6 +34,7 @@ __all__ = [
     "check_address",
     "connect_error",
     "credentials",
+    "has_hung_up",
     "is_listening",
     "is_of_one_connection",
     "known_targets",
@@ -309,6 +311,20 @@ def set_nodelay(sock: socket.socket, value: int = 1) -> int | None:
     except OSError:  # macOS says EINVAL if the peer has reset already
         return None
     return before
+
+
+def has_hung_up(sock: socket.socket) -> bool:
+    """True if the peer will send no more, though what it sent before may not have been read.
+
+    Always False where the system cannot tell.
+    """
+    poll = getattr(select, "poll", None)
+    hang_up = getattr(select, "POLLRDHUP", 0) | getattr(select, "POLLHUP", 0)
+    if poll is None or sock.fileno() < 0:
+        return False
+    asked = poll()
+    asked.register(sock, hang_up)
+    return bool(asked.poll(0))
 
 
 def is_listening(sock: socket.socket) -> bool:

@@ -65,6 +65,7 @@ class Admission:
     def put(self, client: Connection, request: Request) -> None:
         """Have a call wait."""
         client.waiting += 1
+        client.waiting_size += request.size
         self._queue.append((client, request))
 
     def take(self) -> tuple[Connection, Request] | None:
@@ -75,12 +76,14 @@ class Admission:
                 self._gone -= 1
                 continue
             client.waiting -= 1
+            client.waiting_size -= request.size
             return client, request
         return None
 
     def stall(self, client: Connection, request: Request) -> None:
         """Set a call aside whose turn it is, until its client has read what was queued for it."""
         client.waiting += 1
+        client.waiting_size += request.size
         client.stalled.append(request)
         self._stalled += 1
 
@@ -95,7 +98,7 @@ class Admission:
         self._running -= client.running
         self._stalled -= len(client.stalled)
         self._gone += client.waiting - len(client.stalled)
-        client.running = client.waiting = 0
+        client.running = client.waiting = client.waiting_size = 0
         client.stalled.clear()
         if self._gone > _FEW and self._gone > len(self._queue) // 2:
             self._queue = deque(entry for entry in self._queue if not entry[0].gone)

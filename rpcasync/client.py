@@ -38,7 +38,7 @@ from rpcasync.messages import Failure, Id, Invoke, Result
 from rpcasync.protocol import ClientProtocol
 from rpcasync.reaping import Reaper
 from rpcasync.signatures import signature_of
-from rpcasync.urls import check_stream, connect_stream, url_disconnect
+from rpcasync.urls import check_stream, connect_stream, is_stream_url, url_disconnect
 
 __all__ = ["Client"]
 
@@ -293,6 +293,8 @@ class Client:
         if kind == "read":
             self._protocol.feed(details.data)
             self._take_messages()
+        elif kind == "":  # our own: see _take_messages()
+            self._take_messages()
         elif kind == "error":
             self._reason = details.error
         elif kind == "closing":
@@ -322,6 +324,10 @@ class Client:
         """Hand over all answers that are complete, and do what the server asks for."""
         try:
             _run_all(self._steps())
+        except BaseException as error:
+            if not isinstance(error, Exception):  # Ctrl-C, say: the other answers come later
+                self._mux.push_event(Event(self.fh))
+            raise
         finally:
             if self._alarm is not None:
                 self._set_alarm()
@@ -432,7 +438,7 @@ class Client:
 
 
 _GRACE = 5.0  # seconds that a server has to end by itself
-_MOMENT = 0.1  # seconds
+_MOMENT = 1.0  # seconds
 
 _Step = tuple[str, Callable[[], object]]  # whose callback may run in it, and what to do
 
@@ -455,7 +461,7 @@ def _run_all(steps: Iterable[_Step]) -> None:
 def _open(mux: EventMux, server: str | socket.socket, args: tuple[str, ...]) -> socket.socket:
     """Return the socket, watched by the mux."""
     if isinstance(server, str):
-        if server.partition("://")[0] in ("tcp", "unix") and not args:
+        if is_stream_url(server) and not args:
             return mux.connect(server)
         sock = connect_stream(server, *args)
     else:

@@ -55,6 +55,7 @@ class Connection:
         "sender",
         "stalled",
         "waiting",
+        "waiting_size",
     )
 
     def __init__(
@@ -72,6 +73,7 @@ class Connection:
         self.failed = False  # what is sent to it does not arrive: its end is to be seen
         self.running = 0  # calls that are under way
         self.waiting = 0  # calls that wait until others have been answered
+        self.waiting_size = 0  # bytes of their packets
         self.stalled: list[Request] = []  # those whose turn came while too much was queued
         self.coderefs: WeakValueDictionary[Id, Coderef] = WeakValueDictionary()
 

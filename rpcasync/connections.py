@@ -17,6 +17,7 @@ from functools import partial
 from typing import Protocol
 
 from eventmux.events import Event
+from eventmux.sockets import has_hung_up
 from rpcasync._log import log, shorten
 from rpcasync.admission import Admission
 from rpcasync.callers import Caller
@@ -29,6 +30,7 @@ __all__ = ["HIGH_WATER", "Connections", "Mux"]
 
 # A client that has this many bytes of answers to read is neither read from nor served.
 HIGH_WATER = 1024 * 1024
+_LOOK_AGAIN = 1.0  # seconds
 
 
 class Mux(Protocol):
@@ -74,9 +76,12 @@ class Connections:
         self._max_outbuffer = max_outbuffer
         self._notes: deque[Callable[[], None]] = deque()
         self._is_woken = False
+        self._is_looking = False  # a timer for muted clients runs
         self.wake_event = Event()  # in the queue when there is something to do without an event
         self.by_fh: dict[socket.socket, Connection] = {}
         self.leaving: set[socket.socket] = set()  # closed by us, `Closed` is to come
+        self._muted: set[Connection] = set()  # nothing is read from these, not even their end
+        self._timer = getattr(mux, "timer", None)
 
     def add(self, fh: socket.socket, protocol: ServerProtocol) -> None:
         """Note a client that is watched."""
@@ -126,8 +131,28 @@ class Connections:
         muted = muted and not client.failed
         if muted != client.muted and self._want_read is not None and not client.gone:
             client.muted = muted
+            if muted:
+                self._muted.add(client)
+                self._look_again()
             with contextlib.suppress(KeyError):
                 self._want_read(client.fh, not muted)
+
+    def _look_again(self) -> None:
+        if self._timer is not None and not self._is_looking:
+            self._is_looking = True
+            self._timer(_LOOK_AGAIN, self)
+
+    def _look_after_muted(self) -> None:
+        """Read again from muted clients that have gone: what they have sent is all that comes."""
+        self._is_looking = False
+        for client in tuple(self._muted):
+            if client.gone or not client.muted:
+                self._muted.discard(client)
+            elif has_hung_up(client.fh):
+                client.failed = True
+                self.mute(client, False)
+        if self._muted:
+            self._look_again()
 
     # Calls that end
 
@@ -173,6 +198,13 @@ class Connections:
                 self._notes.popleft()()
             except Exception:  # noqa: BLE001  # a codec of the program's own may raise anything
                 log.exception("a callback or call that was dropped could not be told so")
+
+    def is_ours(self, event: Event) -> bool:
+        """True for an event that only tells us to look; what is not noted is done here."""
+        if event.type == "timer" and getattr(event, "data", None) is self:
+            self._look_after_muted()
+            return True
+        return event is self.wake_event
 
     def wake_for_waiting(self) -> None:
         """Have an event come if a call that waits may run now."""

@@ -8,6 +8,7 @@ client's affair: nothing is raised, and no other request is lost.
 from __future__ import annotations
 
 import logging
+from functools import partial
 
 from rpcasync._log import log, shorten
 from rpcasync.admission import Admission
@@ -56,7 +57,7 @@ class Dispatcher:
         if client.stalled and not self._is_slow(client):
             self._admission.resume(client)
         while not client.gone:
-            if client.waiting >= self.max_waiting or self._is_slow(client):
+            if self._waits_too_much(client) or self._is_slow(client):
                 client.paused = True  # `Sent`, or the turn of what waits, will bring us back
                 break
             try:
@@ -73,7 +74,7 @@ class Dispatcher:
                 self._call(client, request)
             else:
                 self._admission.put(client, request)
-        self._connections.mute(client, client.waiting >= self.max_waiting)
+        self._connections.mute(client, self._waits_too_much(client))
         self._end_broken(client)
 
     def _is_slow(self, client: Connection) -> bool:
@@ -102,11 +103,24 @@ class Dispatcher:
                     self._admission.stall(client, request)
                     continue
                 self._call(client, request)
-                if client.paused and client.waiting <= self.max_waiting // 2:
+                if client.paused and not self._waits_too_much(client, 2):
                     self.serve(client)
                 self._end_broken(client)
         finally:
             self._is_running_waiting = False
+
+    def resume_all(self) -> None:
+        """Go on with all clients that are paused: a limit has changed."""
+        for client in self._connections.by_fh.values():
+            if client.paused:
+                self._connections.note(partial(self.serve, client))
+
+    def _waits_too_much(self, client: Connection, parts: int = 1) -> bool:
+        """True if as much waits of a client as may, or a part of that: in calls, or in bytes."""
+        if not client.waiting:
+            return False
+        size = client.protocol.max_packet / parts
+        return client.waiting >= self.max_waiting / parts or client.waiting_size > size
 
     def _end_broken(self, client: Connection) -> None:
         """Disconnect a client that has to be, once all that it sent before has been served."""
@@ -138,6 +152,9 @@ class Dispatcher:
             if not caller.answered:
                 connections.finish(caller)  # by the end of the connection
             client.broken = f"procedure {name} failed"
+        except BaseException:  # Ctrl-C, say, or the end of the program
+            connections.note(partial(self.serve, client))  # should it go on, so do we
+            raise
         del caller  # one that was dropped is to be answered now
         if connections.has_notes:
             connections.do_noted()

@@ -45,10 +45,10 @@ class LengthPrefix:
         ValueError: `max_packet` is not between 7 and 2**32 - 1.
     """
 
-    __slots__ = ("_buffer", "_failure", "_frames", "_max_packet")
+    __slots__ = ("_buffer", "_failure", "_frames", "max_packet")
 
     def __init__(self, max_packet: int = DEFAULT_MAX_PACKET) -> None:
-        self._max_packet = check_max_packet(max_packet)
+        self.max_packet = check_max_packet(max_packet)
         self._buffer = Size(
             "!I",
             -_HEADER.size,
@@ -66,7 +66,7 @@ class LengthPrefix:
             self._buffer.write(data)
         except BufferOverflow as error:
             size = error.size + _HEADER.size
-            self._failure = FrameTooLarge(f"packet of {size} bytes, limit is {self._max_packet}")
+            self._failure = FrameTooLarge(f"packet of {size} bytes, limit is {self.max_packet}")
         except MalformedRecord as error:
             self._failure = ProtocolError(f"packet too short: {error}")
         frames = self._buffer.read()
@@ -94,6 +94,6 @@ class LengthPrefix:
             EncodeError: it is over the limit.
         """
         size = _HEADER.size + len(payload)
-        if size > self._max_packet:
-            raise EncodeError(f"packet of {size} bytes, limit is {self._max_packet}")
+        if size > self.max_packet:
+            raise EncodeError(f"packet of {size} bytes, limit is {self.max_packet}")
         return _HEADER.pack(size) + payload

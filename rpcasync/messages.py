@@ -18,7 +18,7 @@ This file knows nothing of bytes, and of who is waiting for an answer.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeGuard
 
 from rpcasync.errors import ProtocolError
@@ -68,7 +68,8 @@ class Request:
     id: Id
     procedure: str
     args: list[object]
-    has_callbacks: bool = False
+    size: int = field(default=0, compare=False)  # bytes of the payload
+    has_callbacks: bool = field(default=False, compare=False)
 
 
 @dataclass(slots=True)

@@ -56,6 +56,11 @@ class _Protocol:
         self._framing = LengthPrefix(max_packet)
         self._failure: ProtocolError | None = None
 
+    @property
+    def max_packet(self) -> int:
+        """Bytes in one packet, at most."""
+        return self._framing.max_packet
+
     def feed(self, data: bytes) -> None:
         """Store bytes from the peer; never raises."""
         self._framing.feed(data)
@@ -124,6 +129,7 @@ class ServerProtocol(_Protocol):
         if codec is None:
             codec = self._codec = self._detect(frame)
         request = self._decode(codec, frame, parse_request)
+        request.size = len(frame)
         request.has_callbacks = may_hold_callbacks(frame)
         return request
 

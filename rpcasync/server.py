@@ -55,7 +55,8 @@ class Server:
         max_callbacks: how many callbacks of one client may be alive. A call with more is
             answered with an error.
         max_waiting: how many calls of one client may wait with `set_limits(outstanding=...)`.
-            Once there are so many, nothing is read from it until half of them have run.
+            Once there are so many, or `max_packet` bytes of them, nothing is read from it until
+            half of them have run.
         max_outbuffer: bytes that may be queued for a client that does not read, when one of its
             callbacks is called: beyond that it is disconnected. Default is four times
             `max_packet`.
@@ -135,6 +136,7 @@ class Server:
         if outstanding is not ...:
             self._admission.outstanding = outstanding
             self._connections.wake_for_waiting()
+        self._dispatcher.resume_all()
 
     def has_queued(self) -> int:
         """Return how many calls wait until others have been answered."""
@@ -266,10 +268,10 @@ class Server:
         """
         connections = self._connections
         connections.do_noted()
-        if event is None or event is connections.wake_event:
+        fh: Any = None if event is None else event.fh
+        if event is None or (fh is None and connections.is_ours(event)):
             self._dispatcher.run_waiting()
             return None
-        fh: Any = event.fh
         try:
             client = connections.by_fh.get(fh)
         except TypeError:  # an event of the program's own, whose fh is no handle

@@ -101,7 +101,7 @@ def _apply_options(rpc: Server) -> None:
             rpc.set_limits(**limits)
         if codecs is not None:
             rpc.set_codecs(*codecs)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         _refuse(OPTIONS_VARIABLE, text, error)
 
 

@@ -49,7 +49,7 @@ ACROSS = {
     "urls": {"eventmux.sockets", "eventmux.urls", "eventmux.errors"},
     "reaping": {"eventmux", "eventmux.events"},
     "client": {"eventmux", "eventmux.events"},
-    "connections": {"eventmux.events"},
+    "connections": {"eventmux.events", "eventmux.sockets"},
     "server": {"eventmux.events"},
     "startup": {"eventmux.errors", "eventmux.sockets"},
     "cli": {"eventmux", "eventmux.buffers", "eventmux.events", "eventmux.urls"},
@@ -58,9 +58,9 @@ ACROSS = {
 PURE = {
     "eventmux": {"errors", "events", "buffers", "urls", "_queue", "_timers"},
     "rpcasync": {
-        *("errors", "_log", "_deadlines", "messages", "storable", "callbacks", "trees", "conversions"),
-        *("signatures", "procedures"),
-        *("definitions", "codecs", "framing", "protocol"),
+        *("errors", "_log", "_deadlines", "messages", "storable", "callbacks", "trees"),
+        *("conversions", "signatures", "definitions", "procedures", "codecs", "framing"),
+        "protocol",
     },
 }
 IMPURE = {"socket", "select", "selectors", "time", "threading", "subprocess", "os", "io", "signal"}

@@ -126,7 +126,7 @@ def test_output_that_was_put_off_in_the_inner_mux_wakes_the_outer(timed, timed_i
     timed.add(timed_inner)
     timed_inner.send(fh, b"hello", later=True)
     assert timed.mux() == CanRead(timed_inner)
-    assert timed_inner.mux(0).type == "sent"
+    assert timed_inner.mux(0).type == "timeout"
     assert peer.recv(10) == b"hello"
     assert timed.mux(1) == Timeout()
 
@@ -329,7 +329,7 @@ def test_what_was_put_off_is_to_be_sent_at_once(mux, pair):
     assert mux.mux(PATIENCE) == Ready(fh)
     mux.send(fh, b"hello", later=True)
     assert mux.timeout() == 0
-    assert mux.mux(0).type == "sent"
+    assert mux.mux(0).type == "timeout"
     assert mux.timeout() is None
 
 
@@ -388,7 +388,7 @@ def test_asking_for_the_timeout_changes_nothing(timed, clock, pair, selector):
     peer.setblocking(False)
     with pytest.raises(BlockingIOError):
         peer.recv(10)
-    assert kinds(drain(timed)) == ["timer", "", "sent"]
+    assert kinds(drain(timed)) == ["timer", ""]
 
 
 # trace()

@@ -59,7 +59,7 @@ def test_the_heap_does_not_grow_with_what_was_cancelled(lasting, random):
         timers.add(due, no_action)
     for _ in range(1000):
         timers.cancel(timers.add(random.randrange(1000), no_action))
-        assert len(timers._heap) <= 2 * len(lasting) + 200
+        assert len(timers.heap) <= 2 * len(lasting) + 200
     assert len(timers) == len(lasting)
 
 

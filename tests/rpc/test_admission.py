@@ -17,6 +17,7 @@ class Client:
         self.gone = False
         self.running = 0
         self.waiting = 0
+        self.waiting_size = 0
         self.stalled = []
 
 
@@ -46,7 +47,7 @@ class Model(RuleBasedStateMachine):
             self.admission.start(client)
             self.running.append((client, self.number))
         else:
-            self.admission.put(client, Request(self.number, "x", []))
+            self.admission.put(client, Request(self.number, "x", [], size=self.number))
             self.waiting.append((client, self.number))
 
     @rule(client=st.integers(0, 2))
@@ -120,6 +121,7 @@ class Model(RuleBasedStateMachine):
             assert client.running == sum(entry[0] is client for entry in self.running)
             waiting = [*self.waiting, *self.stalled]
             assert client.waiting == sum(entry[0] is client for entry in waiting)
+            assert client.waiting_size == sum(n for other, n in waiting if other is client)
 
 
 TestModel = Model.TestCase
