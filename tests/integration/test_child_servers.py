@@ -388,3 +388,11 @@ def test_a_connection_from_systemd(tmp_path, activate):
     program.wait_for_log("Listening on")
     first = ask(f"unix://{path}", "whoami")["pid"]
     assert ask(f"unix://{path}", "whoami")["pid"] not in (first, program.process.pid)
+
+
+def test_the_error_tells_what_became_of_the_process():
+    with EventMux() as mux:
+        client = Client(mux, f"python://{PROGRAMS / 'dies_at_start.py'}")
+        why = r"dies_at_start.py: .*; its process has ended with status [1-9]"
+        with pytest.raises(Disconnected, match=why):
+            client.anything().result(LIMIT)

@@ -306,3 +306,15 @@ def test_a_client_that_reads_may_be_sent_any_amount(serve, procedures):
 def test_values_that_only_mention_the_name(bench, codec):
     values = ["RPC::Async::Coderef", {"RPC::Async::Coderef": 3}, ["RPC::Async::Coderef"]]
     assert bench.ask(bench.peer(codec), 0, "list", *values) == [[0, *values]]
+
+
+def test_to_release_is_no_error_when_the_client_has_gone(bench, procedures):
+    peer = bench.peer()
+    peer.send(0, "keep", CallbackRef(5))
+    bench.turn()
+    ((callback,),) = procedures.kept
+    bench.mux.kill(procedures.connection.fh)  # behind the server's back
+    with callback:
+        pass
+    callback.release()
+    assert not callback.alive

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 
 import pytest
@@ -10,7 +11,7 @@ from support.peers import turn
 from support.records import warnings_of
 
 from rpcasync import CallTimeout
-from rpcasync.errors import CallCancelled, RPCError
+from rpcasync.errors import CallCancelled, RemoteError, RPCError
 
 
 @pytest.fixture
@@ -115,3 +116,40 @@ def test_other_threads_are_refused(mux, pair, got):
     assert peer.read() == [[0, "x"]]
     with pytest.raises(WouldWaitForEver):
         mux.mux()
+
+
+# Failures that nobody asks for
+
+
+def fail(mux, client, peer, call, **options):
+    peer.send(call.id, "error", "no such thing")
+    turn(mux, client)
+
+
+def test_a_failure_that_nobody_asks_for_is_logged(mux, pair, caplog):
+    client, peer = pair
+    call = client.x()
+    fail(mux, client, peer, call)
+    assert warnings_of(caplog) == []  # somebody may still ask
+    del call
+    gc.collect()
+    assert warnings_of(caplog) == ["a call without a callback failed: no such thing"]
+
+
+def test_a_failure_that_is_known_is_not(mux, pair, caplog):
+    client, peer = pair
+    call = client.x()
+    fail(mux, client, peer, call)
+    with pytest.raises(RemoteError, match="no such thing"):
+        call.result()
+    with_callback = client.x(lambda error: None)
+    fail(mux, client, peer, with_callback)
+    answered, cancelled, lost = client.x(), client.x(), client.x()
+    cancelled.cancel()
+    peer.send(answered.id, 1)
+    turn(mux, client)
+    client.disconnect()
+    turn(mux, client)
+    del call, with_callback, answered, cancelled, lost
+    gc.collect()  # so that nothing is left to tell of later
+    assert warnings_of(caplog) == []

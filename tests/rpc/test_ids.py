@@ -85,3 +85,13 @@ def test_nothing_is_left_after_the_end(protocol):
     assert (len(protocol.pending), len(protocol.callbacks)) == (0, 0)
     assert protocol.next_deadline() is None
     assert protocol.expire(100.0) == []
+
+
+def test_a_server_that_never_answers_does_not_fill_the_memory(protocol, server):
+    for _ in range(70_000):
+        protocol.abandon(protocol.call("x", [], "x")[0])
+    assert len(protocol._abandoned) == 65_536  # there is no other way to see it
+    set_next_id(protocol, 69_999)
+    assert protocol.call("y", [], "y")[0] == 70_000
+    set_next_id(protocol, 0)
+    assert protocol.call("y", [], "y")[0] == 0

@@ -94,3 +94,93 @@ def test_a_client_that_goes_while_it_has_to_wait_is_noticed_when_it_is_answered(
     assert procedures.ran[-1] == "other"
     assert len(bench.rpc.clients) == 1
     assert bench.rpc.has_queued() == 0
+
+
+def test_a_client_that_hangs_up_while_it_is_not_read_from(serve, procedures, timed, clock):
+    bench = serve(mux=timed)
+    bench.rpc.set_limits(outstanding=1, max_waiting=2)
+    peer, other = bench.peer(), bench.peer()
+    peer.send_calls(*[("park", n) for n in range(5)])
+    bench.turn()
+    bench.ask(other, 0, "note", "other")
+    peer.sock.close()
+    bench.turn()
+    assert procedures.ran == [0]  # nothing tells of it yet
+    clock.advance(1)
+    bench.turn()
+    assert procedures.ran == [0, "other"]
+    assert len(bench.rpc.clients) == 1
+    assert not procedures.parked[0].alive
+    clock.advance(1)
+    bench.turn()
+    timed.mux(0)
+    assert timed.timeout() is None  # nobody is looked after any more
+
+
+def test_one_that_is_only_slow_is_looked_after_for_as_long_as_it_takes(
+    serve, procedures, timed, clock
+):
+    bench = serve(mux=timed)
+    bench.rpc.set_limits(outstanding=1, max_waiting=2)
+    peer = bench.peer()
+    peer.send_calls(*[("park", n) for n in range(5)])
+    for _ in range(5):
+        clock.advance(1)
+        bench.turn()
+    assert (procedures.ran, bench.rpc.has_queued()) == ([0], 2)
+    for n in range(5):
+        assert procedures.ran == list(range(n + 1))
+        bench.rpc.return_(procedures.parked.pop())
+        bench.turn()
+
+
+def test_what_waits_is_limited_in_bytes_too(serve, procedures):
+    bench = serve(max_packet=100_000)
+    bench.rpc.set_limits(outstanding=1)
+    peer = bench.peer()
+    bench.ask(peer, 0, "park")
+    count, rest = fill(bench, peer, 1, size=30_000)
+    assert bench.rpc.has_queued() == 4  # with the one that passes the limit
+    bench.rpc.return_(procedures.parked.pop())
+    answers = []
+    while len(answers) < count:
+        bench.turn()
+        rest = rest[peer.sock.send(rest) :] if rest else rest
+        answers += peer.read()
+    assert [answer[0] for answer in answers] == list(range(count))
+
+
+def test_a_higher_limit_goes_on_at_once(bench, procedures):
+    bench.rpc.set_limits(outstanding=1, max_waiting=2)
+    peer = bench.peer()
+    peer.send_calls(*[("park", n) for n in range(10)])
+    bench.turn()
+    assert bench.rpc.has_queued() == 2
+    bench.rpc.set_limits(max_waiting=100)
+    bench.turn()
+    assert bench.rpc.has_queued() == 9
+
+
+def test_what_was_set_aside_is_not_overtaken(bench, procedures):
+    """A client reads between two looks: later calls of it must not run before those set aside."""
+    bench.rpc.set_limits(outstanding=1)
+    peer, other = bench.peer(), bench.peer()
+    bench.ask(other, 0, "park", "held")
+    peer.send_calls(*[("big", 400_000 + n) for n in range(20)])
+    bench.turn()
+
+    def read_and_call(caller):
+        peer.read()  # so it is not slow any more
+        bench.rpc.return_(caller)
+
+    procedures.rpc_read = read_and_call
+    other.send(1, "read")
+    bench.turn()
+    peer.send(20, "note", "last")
+    bench.turn()
+    bench.rpc.return_(procedures.parked.pop())
+    answers = 0
+    while procedures.ran[-1] != "last":
+        bench.turn()
+        answers += len(peer.read())
+    assert procedures.ran == ["held", *range(400_000, 400_020), "last"]

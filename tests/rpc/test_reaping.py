@@ -282,3 +282,13 @@ def test_events_of_others(mux, start):
     assert (event.type, event.pid) == ("child", second.process.pid)
     assert [reaper.io(event) for reaper in reapers] == [False, True]
     mine.cancel()
+
+
+def test_the_programs_own_watch_of_the_process_stays_its_own(mux, start):
+    client = Client(mux, start(WAIT_FOR_EOF))
+    mux.child(client.process)
+    client.disconnect()
+    wait_for_end(client.process)
+    events = [client.io(event) for event in mux]
+    (child,) = [event for event in events if event is not None and event.type == "child"]
+    assert child.pid == client.process.pid

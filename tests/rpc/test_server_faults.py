@@ -173,3 +173,23 @@ def test_procedures_may_end_the_program(bench, procedures):
     peer.send(0, "exit")
     with pytest.raises(SystemExit):
         bench.turn()
+
+
+def test_an_interrupt_leaves_the_other_packets_for_later(bench, procedures):
+    def interrupt(caller):
+        raise KeyboardInterrupt
+
+    procedures.rpc_interrupt = interrupt
+    peer = bench.peer()
+    peer.send_calls(("note", 0), ("interrupt",), ("note", 2), ("note", 3))
+    with pytest.raises(KeyboardInterrupt):
+        bench.turn()
+    assert procedures.ran == [0]
+    bench.turn()  # the program goes on
+    assert procedures.ran == [0, 2, 3]
+
+
+def test_a_namespace_without_procedures_is_told_of(serve, caplog):
+    bench = serve({"rpc": 1})
+    assert bench.ask(bench.peer(), 0, "x")[0][2] == "No sub 'x' in package 'main'"
+    assert warnings_of(caplog) == ["package main has no rpc_* at all: define them before the loop"]

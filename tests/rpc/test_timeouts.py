@@ -237,3 +237,17 @@ def test_wait(mux, clock, selector, connect):
     assert (a.result(), b.done) == (("fine",), True)
     assert client.wait(0) is True
     assert turn(mux, client) == []
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), float("inf"), True, "5"])
+def test_what_cannot_be_waited_for(mux, connect, timeout):
+    client, _peer = connect()
+    call = client.x()
+    error = ValueError if type(timeout) in (int, float) else TypeError
+    for wait in (call.result, client.wait, call.set_timeout, client.disconnect):
+        with pytest.raises(error, match=r"(timeout|grace) is .*, must be"):
+            wait(timeout)
+    with pytest.raises(TypeError, match="grace is None"):
+        client.disconnect(None)
+    assert client.has_requests()
+    assert mux.handles() == [client.fh]
