@@ -56,11 +56,12 @@ class Admission:
         client.running += 1
         self._running += 1
 
-    def finish(self, client: Connection) -> None:
-        """Give back a call that is answered."""
+    def finish(self, client: Connection) -> bool:
+        """Give back a call that is answered; return whether one that waits may run now."""
         if not client.gone:  # else it was given back with all others of its connection
             client.running -= 1
             self._running -= 1
+        return bool(self._queue) and self.has_next()
 
     def put(self, client: Connection, request: Request) -> None:
         """Have a call wait."""

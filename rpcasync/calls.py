@@ -89,6 +89,7 @@ class Call:
         "_callback",
         "_outcome",
         "_owner",
+        "_signature",
         "_unasked",
         "args",
         "id",
@@ -105,6 +106,8 @@ class Call:
     ) -> None:
         self._owner = owner
         self._callback = callback
+        # Read now, so that a callback that can take no answer is an error now.
+        self._signature = None if callback is None else signature_of(callback)
         self._outcome: Outcome | None = None
         self._unasked: _Unasked | None = None
         self.id = -1
@@ -189,12 +192,12 @@ class Call:
             Exception: what the callback raised.
         """
         callback, self._callback = self._callback, None
+        signature, self._signature = self._signature, None
         outcome = self._outcome
-        if callback is None:
+        if callback is None or signature is None:
             if isinstance(outcome, (RemoteError, CallTimeout)):
                 self._unasked = _Unasked(outcome)
             return
-        signature = signature_of(callback)
         if not isinstance(outcome, RPCError):
             try:
                 args, named = signature.bind_result(cast("Sequence[object]", outcome))
@@ -214,4 +217,4 @@ class Call:
     def _drop(self, outcome: Outcome) -> None:
         """Note the outcome and hand it to nobody."""
         self._outcome = outcome
-        self._callback = None
+        self._callback = self._signature = None

@@ -12,9 +12,8 @@ import contextlib
 import functools
 import socket
 import subprocess
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterable, Mapping
+from threading import get_ident
 from typing import IO, Any, cast
 
 from eventmux import EventMux, Watch
@@ -34,7 +33,7 @@ from rpcasync.errors import (
     RPCError,
 )
 from rpcasync.framing import DEFAULT_MAX_PACKET
-from rpcasync.messages import Failure, Id, Invoke, Result
+from rpcasync.messages import Failure, Id, Invoke, Release, Result
 from rpcasync.protocol import ClientProtocol
 from rpcasync.reaping import Reaper
 from rpcasync.signatures import signature_of
@@ -84,7 +83,7 @@ class Client:
         self._protocol = ClientProtocol(get_codec(codec), max_packet)
         self._mux = mux
         self._timeout = None if timeout is None else check_seconds("timeout", timeout)
-        self._thread = threading.get_ident()
+        self._thread = get_ident()
         self._alarm: Watch | None = None  # the mux's timer for the next call that expires
         self._alarm_due = 0.0
         self._reaper: Reaper | None = None
@@ -155,15 +154,14 @@ class Client:
             TypeError: the name of the procedure is no str.
             RuntimeError: this is another thread than that which made the client.
         """
-        self._check_thread()
+        if get_ident() != self._thread:
+            self._check_thread()
         if not isinstance(procedure, str):
             raise TypeError(f"procedure is {procedure!r}, must be a str")
         values = list(args)
         callback: Any = values.pop() if values and callable(values[-1]) else None
-        if named:
-            values += chain.from_iterable(named.items())
-        if callback is not None:
-            signature_of(callback)  # raises now what it would raise when the answer comes
+        for pair in named.items():
+            values += pair
         call = Call(self, procedure, values, callback)
         call.id, packet = self._protocol.call(procedure, values, call)
         try:
@@ -230,7 +228,7 @@ class Client:
 
     def _check_thread(self) -> None:
         """Raise RuntimeError in another thread: neither the client nor its mux could stand it."""
-        if threading.get_ident() != self._thread:
+        if get_ident() != self._thread:
             raise RuntimeError(
                 f"{self!r} belongs to another thread: let that one call, and use mux.post()"
                 " to tell it"
@@ -262,7 +260,7 @@ class Client:
         for call in calls:
             why = f"{call.procedure}: no answer within {call.timeout} seconds"
             call._settle(CallTimeout(why))
-        _run_all((call.procedure, call._hand_over) for call in calls)
+        _hand_over_all(calls)
 
     def _cancel(self, call: Call) -> bool:
         self._check_thread()
@@ -284,7 +282,8 @@ class Client:
         Raises:
             RPCError: a call failed, and its callback takes no `error`.
         """
-        self._check_thread()
+        if get_ident() != self._thread:
+            self._check_thread()
         if event is None:
             return None
         if event.fh is not self.fh:
@@ -322,32 +321,37 @@ class Client:
 
     def _take_messages(self) -> None:
         """Hand over all answers that are complete, and do what the server asks for."""
+        failure: Exception | None = None
         try:
-            _run_all(self._steps())
-        except BaseException as error:
-            if not isinstance(error, Exception):  # Ctrl-C, say: the other answers come later
-                self._mux.push_event(Event(self.fh))
+            while (message := self._next_message()) is not None:
+                try:
+                    self._handle(message)
+                except Exception as error:  # noqa: BLE001  # raised below, when all had their turn
+                    failure = _first(failure, error, message.token)
+        except BaseException:  # Ctrl-C, say: the other answers come later
+            self._mux.push_event(Event(self.fh))
             raise
         finally:
             if self._alarm is not None:
                 self._set_alarm()
+        if failure is not None:
+            raise failure
 
-    def _steps(self) -> Iterator[_Step]:
-        while True:
-            try:
-                message = self._protocol.next_message()
-            except ProtocolError as error:
-                self._give_up(error)
-                return
-            if message is None:
-                return
-            token = cast("Any", message.token)
-            if isinstance(message, Result):
-                yield token.procedure, functools.partial(token._end, message.values)
-            elif isinstance(message, Failure):
-                yield token.procedure, functools.partial(token._end, RemoteError(message.text))
-            elif isinstance(message, Invoke):
-                yield "the server", functools.partial(self._invoke, token, message.args)
+    def _next_message(self) -> Result | Failure | Invoke | Release | None:
+        try:
+            return self._protocol.next_message()
+        except ProtocolError as error:
+            self._give_up(error)
+            return None
+
+    def _handle(self, message: Result | Failure | Invoke | Release) -> None:
+        token = cast("Any", message.token)
+        if type(message) is Result:
+            token._end(message.values)
+        elif type(message) is Failure:
+            token._end(RemoteError(message.text))
+        elif type(message) is Invoke:
+            self._invoke(token, message.args)
 
     def _invoke(self, function: Callable[..., object], values: list[object]) -> None:
         """Call a function of the program's for the server."""
@@ -413,7 +417,7 @@ class Client:
         self._reap(_GRACE)
         for call in calls:  # all of them now: a callback may ask for another's result
             call._settle(Disconnected(f"{call.procedure}: {error}"))
-        _run_all((call.procedure, call._hand_over) for call in calls)
+        _hand_over_all(calls)
 
     def _child_status(self) -> str:
         """Tell what has become of the server's process, if it has ended by itself."""
@@ -440,22 +444,26 @@ class Client:
 _GRACE = 5.0  # seconds that a server has to end by itself
 _MOMENT = 1.0  # seconds
 
-_Step = tuple[str, Callable[[], object]]  # whose callback may run in it, and what to do
 
-
-def _run_all(steps: Iterable[_Step]) -> None:
-    """Do one after the other, whatever it raises; then raise the first, and log the others."""
+def _hand_over_all(calls: Iterable[Call]) -> None:
+    """Hand over the outcomes of calls, whatever their callbacks raise; then raise the first."""
     failure: Exception | None = None
-    for name, step in steps:
+    for call in calls:
         try:
-            step()
+            call._hand_over()
         except Exception as error:  # noqa: BLE001  # raised below, when all had their turn
-            if failure is None:
-                failure = error
-            else:
-                log.exception("callback of %s failed", name)
+            failure = _first(failure, error, call)
     if failure is not None:
         raise failure
+
+
+def _first(first: Exception | None, error: Exception, token: object) -> Exception:
+    """Return the first of two exceptions; the other one is logged."""
+    if first is None:
+        return error
+    name = token.procedure if isinstance(token, Call) else "the server"
+    log.error("callback of %s failed", name, exc_info=error)
+    return first
 
 
 def _open(mux: EventMux, server: str | socket.socket, args: tuple[str, ...]) -> socket.socket:

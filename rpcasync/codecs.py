@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from json import encoder as json_encoder
 from typing import Any, Literal, Protocol
 
 from rpcasync.errors import DecodeError, EncodeError
@@ -144,6 +145,18 @@ def _from_json(table: dict[str, object]) -> object:
     return table
 
 
+def _prepared_encoder() -> Callable[[list[object]], str]:
+    """Return what encodes as JSON: the part in C, made once, where this Python has it."""
+    encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_to_json)
+    c_make_encoder: Any = getattr(json_encoder, "c_make_encoder", None)
+    if c_make_encoder is None:
+        return encoder.encode
+    escape = json_encoder.encode_basestring_ascii
+    # No marks of where it has been: what holds itself ends in a RecursionError.
+    parts = c_make_encoder(None, _to_json, escape, None, ":", ",", False, False, False)
+    return lambda values: "".join(parts(values, 0))
+
+
 class JSONCodec:
     """JSON, in ASCII with escapes: for peers in any language.
 
@@ -156,7 +169,7 @@ class JSONCodec:
 
     # The prepared halves of json.dumps and json.loads: those build an encoder for each call
     # and look for blanks around the value, which costs more than the work itself.
-    _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_to_json).encode
+    _encode = staticmethod(_prepared_encoder())
     _scan: Callable[[str, int], tuple[object, int]]
     _scan_for_callbacks: Callable[[str, int], tuple[object, int]]
 

@@ -159,18 +159,16 @@ class Connections:
     def finish(self, caller: Caller) -> None:
         """Note that a call is answered, or will be at once."""
         caller.answered = True
-        self._give_back(caller.connection)
-
-    def _give_back(self, client: Connection) -> None:
-        self._admission.finish(client)
-        self.wake_for_waiting()
+        if self._admission.finish(caller.connection):
+            self._wake(self._push_event)
 
     def note_dropped(self, client: Connection, id: Id, procedure: str) -> None:  # noqa: A002
         """Have a call answered whose `Caller` is gone."""
         self.note(partial(self._answer_dropped, client, id, procedure))
 
     def _answer_dropped(self, client: Connection, id: Id, procedure: str) -> None:  # noqa: A002
-        self._give_back(client)
+        if self._admission.finish(client):
+            self._wake(self._push_event)
         if not client.gone:
             name = shorten(procedure)
             log.error(

@@ -57,7 +57,9 @@ class Dispatcher:
         if client.stalled and not self._is_slow(client):
             self._admission.resume(client)
         while not client.gone:
-            if self._waits_too_much(client) or self._is_slow(client):
+            if (client.waiting and self._waits_too_much(client)) or (
+                client.queued > HIGH_WATER and self._is_slow(client)
+            ):
                 client.paused = True  # `Sent`, or the turn of what waits, will bring us back
                 break
             try:
@@ -74,8 +76,10 @@ class Dispatcher:
                 self._call(client, request)
             else:
                 self._admission.put(client, request)
-        self._connections.mute(client, self._waits_too_much(client))
-        self._end_broken(client)
+        if client.waiting or client.muted:
+            self._connections.mute(client, self._waits_too_much(client))
+        if client.broken:
+            self._end_broken(client)
 
     def _is_slow(self, client: Connection) -> bool:
         """True if a client has too much to read before it may be given more."""
@@ -165,27 +169,30 @@ class Dispatcher:
         Raises:
             Fault: the client gets the text for an answer.
         """
-        name = shorten(request.procedure)
         procedure = self._namespace.find(request.procedure)
         if procedure is None:
             procedure = self._built_in.get(request.procedure)
         try:
             if procedure is None:
                 self._arguments(caller.connection, request)  # so that callbacks are let go of
-                raise Fault(self._unknown(name))
-            args, named = procedure.bind(self._arguments(caller.connection, request))
+                raise Fault(self._unknown(shorten(request.procedure)))
+            values = request.args
+            if request.has_callbacks:
+                values = self._arguments(caller.connection, request)
+            args, named = procedure.bind(values)
         except ArgumentError as error:
             raise Fault(str(error)) from None
         try:
             value = procedure.function(caller, *args, **named)
-            if value is not None and not caller.answered:
-                kind = type(value).__name__
-                log.warning(
-                    "procedure %s returned %s, which is ignored: answer with return_()", name, kind
-                )
         except EncodeError:
+            name = shorten(request.procedure)
             log.exception("procedure %s has a value that cannot be sent", name)
             raise Fault(f"{name}: a value cannot be sent") from None
+        if value is not None and not caller.answered:
+            name, kind = shorten(request.procedure), type(value).__name__
+            log.warning(
+                "procedure %s returned %s, which is ignored: answer with return_()", name, kind
+            )
 
     def _unknown(self, name: str) -> str:
         package = self._namespace.name
@@ -194,8 +201,6 @@ class Dispatcher:
         return f"No sub '{name}' in package '{package}'"
 
     def _arguments(self, client: Connection, request: Request) -> list[object]:
-        if not request.has_callbacks:
-            return request.args
         try:
             return client.take_callbacks(request.args, self.max_callbacks)
         except (ArgumentError, ValueError) as error:  # too many, or nested too deeply

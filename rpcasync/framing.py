@@ -20,6 +20,7 @@ __all__ = ["DEFAULT_MAX_PACKET", "LengthPrefix", "check_max_packet"]
 
 DEFAULT_MAX_PACKET = 16 * 1024 * 1024
 _HEADER = struct.Struct("!I")
+_pack = _HEADER.pack
 _SMALLEST_PAYLOAD = 3  # a Storable header and one opcode; in JSON, a list of one digit
 
 
@@ -93,7 +94,7 @@ class LengthPrefix:
         Raises:
             EncodeError: it is over the limit.
         """
-        size = _HEADER.size + len(payload)
+        size = len(payload) + 4
         if size > self.max_packet:
             raise EncodeError(f"packet of {size} bytes, limit is {self.max_packet}")
-        return _HEADER.pack(size) + payload
+        return _pack(size) + payload

@@ -51,6 +51,7 @@ _CALLBACK_MARK = CALLBACK_CLASS.encode()
 
 # It is the client that chooses the id, and the server that has to send it back.
 _ID_BITS = 64
+_LARGEST_ID = 2**_ID_BITS - 1
 _ID_LENGTH = 20  # characters: enough for such a number as text
 
 
@@ -109,6 +110,10 @@ def parse_request(value: object) -> Request:
     Raises:
         ProtocolError: it is not one; the message says why.
     """
+    if type(value) is list and len(value) >= 2 and type(value[1]) is str:
+        id = value[0]  # noqa: A001
+        if type(id) is int and -_LARGEST_ID <= id <= _LARGEST_ID:  # as nearly all are
+            return Request(id, value[1], value[2:])
     if type(value) is not list or len(value) < 2:
         raise ProtocolError(f"not a call: {_describe(value)}, expected [id, procedure, ...]")
     procedure = as_text(value[1])
@@ -123,6 +128,10 @@ def parse_reply(value: object) -> tuple[Id, list[object]]:
     Raises:
         ProtocolError: it is not one; the message says why.
     """
+    if type(value) is list and value:
+        id = value[0]  # noqa: A001
+        if type(id) is int and -_LARGEST_ID <= id <= _LARGEST_ID:  # as nearly all are
+            return id, value[1:]
     if type(value) is not list or not value:
         raise ProtocolError(f"not a reply: {_describe(value)}, expected [id, ...]")
     return _check_id(value[0]), value[1:]

@@ -90,10 +90,12 @@ class Namespace:
 
     def find(self, name: str) -> Procedure | None:
         """Return the procedure that clients call by this name, None if there is none."""
+        known = self._known.get(name)
         function = self._look_up(_PREFIX + name)
+        if known is not None and known.function is function:  # methods are made anew each time
+            return known
         if not callable(function):
             return None
-        known = self._known.get(name)
         if known is None or known.function != function:
             if len(self._known) >= _MAX_KNOWN:  # an object may have any name that a peer invents
                 self._known.clear()

@@ -76,20 +76,15 @@ class _Protocol:
 
     def _decode(self, codec: Codec, frame: bytes, parse: Callable[[object], T]) -> T:
         try:
-            return parse(self._decode_safely(codec, frame))
+            return parse(codec.decode(frame))
         except ProtocolError as error:
             self._failure = error
-            raise
-
-    def _decode_safely(self, codec: Codec, frame: bytes) -> object:
-        try:
-            return codec.decode(frame)
-        except ProtocolError:
             raise
         except Exception as error:
             # A codec of the program's own may raise anything, and any may run out of memory.
             log.exception("codec %s failed", codec.name)
-            raise ProtocolError(f"cannot be decoded: {type(error).__name__}") from error
+            self._failure = ProtocolError(f"cannot be decoded: {type(error).__name__}")
+            raise self._failure from error
 
 
 class ServerProtocol(_Protocol):
@@ -125,19 +120,16 @@ class ServerProtocol(_Protocol):
         frame = self._next_frame()
         if frame is None:
             return None
-        codec = self._codec
-        if codec is None:
-            codec = self._codec = self._detect(frame)
+        codec = self._codec or self._detect(frame)
         request = self._decode(codec, frame, parse_request)
         request.size = len(frame)
         request.has_callbacks = may_hold_callbacks(frame)
         return request
 
     def _detect(self, frame: bytes) -> Codec:
-        for codec in self._codecs:
-            if frame[0] == codec.first_byte:
-                return codec
-        return self._codecs[0]
+        first = (codec for codec in self._codecs if frame[0] == codec.first_byte)
+        self._codec = next(first, self._codecs[0])
+        return self._codec
 
     def result(self, id: Id, values: Iterable[object]) -> bytes:  # noqa: A002
         """Return the packet that answers a request.
@@ -145,7 +137,8 @@ class ServerProtocol(_Protocol):
         Raises:
             EncodeError: a value cannot be sent, or the packet is over the limit.
         """
-        return self._framing.frame(self.codec.encode([id, *values]))
+        codec = self._codec or self._codecs[0]
+        return self._framing.frame(codec.encode([id, *values]))
 
     def failure(self, id: Id, text: str) -> bytes:  # noqa: A002
         """Return the packet that answers a request with an error; a very long text is cut.
@@ -212,7 +205,9 @@ class ClientProtocol(_Protocol):
             EncodeError: an argument cannot be sent, or the packet is over the limit. The call
                 is not pending then.
         """
-        id = self._free_id(self._next_id)  # noqa: A001
+        id = self._next_id  # noqa: A001
+        if id in self._pending or id in self._callbacks or id in self._abandoned:
+            id = self._free_id(id)  # noqa: A001
         callbacks: dict[Id, object] = {}
         try:
             payload = self._codec.encode([id, procedure, *args])

@@ -12,7 +12,6 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
-from itertools import chain
 from types import EllipsisType
 from typing import Any
 
@@ -227,10 +226,11 @@ class Server:
             EncodeError: a value cannot be sent, or the packet is over the limit. The call is
                 not answered then.
         """
-        if named:
-            values = (*values, *chain.from_iterable(named.items()))
+        answer = [*values]
+        for pair in named.items():
+            answer += pair
         client = _check_open(caller)
-        packet = b"" if client.gone else client.protocol.result(caller.id, values)
+        packet = b"" if client.gone else client.protocol.result(caller.id, answer)
         return self._answer(caller, packet)
 
     def error(self, caller: Caller, text: str) -> bool:

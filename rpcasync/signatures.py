@@ -30,6 +30,7 @@ __all__ = ["Signature", "signature_of"]
 
 _LISTED = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+_NO_NAMES: dict[str, Any] = {}
 _VARIABLE = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
@@ -78,6 +79,19 @@ class Signature:
             for parameter in named
             if (convert := _converter(parameter)) is not None
         ]
+        # Where all names come in the order of the parameters, as most do, values need no names.
+        is_plain = self.takes_pairs and not (listed or self.takes_any_name)
+        is_plain = is_plain and all(p.kind is Parameter.POSITIONAL_OR_KEYWORD for p in named)
+        self._in_order = list(self.named) if is_plain else None
+        self._size = 2 * len(named)
+        self._takes_names_alone = self.takes_any_name and not (
+            self.takes_rest or named or listed or self._convert_any or self._blocked
+        )
+        self._needs_error = "error" in self._required
+        self._checks = [
+            (list(self.named).index(name), kind, convert, name)
+            for name, kind, convert in self._conversions
+        ]
         if self.takes_rest and self._required:
             raise ArgumentError(f"takes a list, but requires {_sorted(self._required)} by name")
 
@@ -87,12 +101,26 @@ class Signature:
         Raises:
             ArgumentError: the list does not fit; the message names the parameter.
         """
+        in_order = self._in_order
+        if in_order is not None and len(values) == self._size and values[::2] == in_order:
+            return self._bind_in_order(list(values[1::2])), _NO_NAMES
+        if self._takes_names_alone and len(values) % 2 == 0:
+            names: Sequence[Any] = values[::2]
+            if all(type(name) is str for name in names):
+                return (), dict(zip(names, values[1::2], strict=True))
         if self.takes_pairs:
             count = len(self._positional)
             if not count:
                 return (), self._bind_pairs(values)
             return self._bind_list(values[:count]), self._bind_pairs(values[count:])
         return self._bind_list(values), {}
+
+    def _bind_in_order(self, bound: list[object]) -> list[object]:
+        for index, kind, convert, name in self._checks:
+            value = bound[index]
+            if type(value) is not kind:
+                bound[index] = _convert(convert, name, value)
+        return bound
 
     def _bind_list(self, values: Sequence[object]) -> Sequence[object]:
         names = self._positional
@@ -154,7 +182,7 @@ class Signature:
 
     def bind_result(self, values: Sequence[object]) -> tuple[Sequence[object], dict[str, Any]]:
         """Bind as `bind()` does, with None for an `error` parameter that has no default."""
-        if "error" not in self._required:
+        if not self._needs_error:
             return self.bind(values)
         names = values[len(self._positional) :: 2]
         return self.bind(values if "error" in names else [*values, "error", None])

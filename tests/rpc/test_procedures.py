@@ -148,7 +148,7 @@ def test_a_signature_is_read_once(monkeypatch, caplog):
     assert namespace.methods(True) == expected
     monkeypatch.setattr(inspect, "signature", None)
     assert namespace.methods(True) == expected
-    assert namespace.find("odd").bind(["n", 1]) == ((), {"n": 1})
+    assert namespace.find("odd").bind(["n", 1]) == ([1], {})
     assert len(caplog.records) == 1
 
 

@@ -3,6 +3,8 @@ import gc
 import weakref
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from rpcasync import signatures
 from rpcasync.errors import ArgumentError
@@ -247,7 +249,36 @@ def test_signatures_are_kept_by_code_and_no_longer_than_needed(monkeypatch):
 
     typed = annotated(int)
     assert signature_of(typed) is signature_of(typed)
-    assert signature_of(typed).bind(["n", "1"]) == ((), {"n": 1})
-    assert signature_of(annotated(float)).bind(["n", "1"]) == ((), {"n": 1.0})
+    assert signature_of(typed).bind(["n", "1"]) == ([1], {})
+    assert signature_of(annotated(float)).bind(["n", "1"]) == ([1.0], {})
     wrapped = functools.wraps(lambda a, b: None)(lambda *args: None)
     assert signature_of(wrapped).names == {"a", "b"}
+
+
+NAMES = ["a", "b", "c"]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([*NAMES, "d", b"a", 1]), st.integers() | st.text()), max_size=5
+    ),
+    st.booleans(),
+)
+def test_the_order_of_names_changes_nothing(pairs, is_odd):
+    """The short way, for names in the order of the parameters, gives what the long one does."""
+
+    def plain(a, b: int, c="default"):
+        return {"a": a, "b": b, "c": c}
+
+    def keyword_only(*, a, b: int, c="default"):  # never takes the short way
+        return {"a": a, "b": b, "c": c}
+
+    values = [part for pair in pairs for part in pair][: -1 if is_odd else None]
+    outcomes = []
+    for function in (plain, keyword_only):
+        try:
+            args, named = Signature(function).bind(values)
+            outcomes.append(function(*args, **named))
+        except ArgumentError as error:
+            outcomes.append(str(error))
+    assert outcomes[0] == outcomes[1]
