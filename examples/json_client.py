@@ -8,6 +8,8 @@ import socket
 import struct
 import sys
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 sock = socket.create_connection((sys.argv[1], int(sys.argv[2])))
 stream = sock.makefile("rb")
 

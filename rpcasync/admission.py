@@ -9,9 +9,10 @@ This file runs nothing.
 from __future__ import annotations
 
 from collections import deque
+from typing import cast
 
+from rpcasync.callers import Caller
 from rpcasync.connection import Connection
-from rpcasync.messages import Request
 
 __all__ = ["Admission"]
 
@@ -28,7 +29,7 @@ class Admission:
 
     def __init__(self) -> None:
         self.outstanding: int | None = None
-        self._queue: deque[tuple[Connection, Request]] = deque()
+        self._queue: deque[tuple[Connection, Caller]] = deque()
         self._running = 0
         self._gone = 0  # entries in the queue of connections that have gone
         self._stalled = 0  # calls whose turn came while their client did not read
@@ -45,7 +46,9 @@ class Admission:
 
     def admits(self) -> bool:
         """True if a call that comes now may run now: none waits in front of it."""
-        return not (self._queue and self._in_line()) and not self._is_full()
+        if self.outstanding is None and not self._queue:
+            return True
+        return not self._in_line() and not self._is_full()
 
     def has_next(self) -> bool:
         """True if one that waits may run."""
@@ -63,35 +66,36 @@ class Admission:
             self._running -= 1
         return bool(self._queue) and self.has_next()
 
-    def put(self, client: Connection, request: Request) -> None:
+    def put(self, client: Connection, caller: Caller) -> None:
         """Have a call wait."""
         client.waiting += 1
-        client.waiting_size += request.size
-        self._queue.append((client, request))
+        client.waiting_size += caller.size
+        self._queue.append((client, caller))
 
-    def take(self) -> tuple[Connection, Request] | None:
+    def take(self) -> tuple[Connection, Caller] | None:
         """Return the next call to run; None if none waits, or none may run."""
         while self._queue and not self._is_full():
-            client, request = self._queue.popleft()
+            client, caller = self._queue.popleft()
             if client.gone:
                 self._gone -= 1
                 continue
             client.waiting -= 1
-            client.waiting_size -= request.size
-            return client, request
+            client.waiting_size -= caller.size
+            return client, caller
         return None
 
-    def stall(self, client: Connection, request: Request) -> None:
+    def stall(self, client: Connection, caller: Caller) -> None:
         """Set a call aside whose turn it is, until its client has read what was queued for it."""
         client.waiting += 1
-        client.waiting_size += request.size
-        client.stalled.append(request)
+        client.waiting_size += caller.size
+        client.stalled.append(caller)
         self._stalled += 1
 
     def resume(self, client: Connection) -> None:
         """Put what was set aside for a client in front again."""
         self._stalled -= len(client.stalled)
-        self._queue.extendleft((client, request) for request in reversed(client.stalled))
+        callers = cast("list[Caller]", client.stalled)
+        self._queue.extendleft((client, caller) for caller in reversed(callers))
         client.stalled.clear()
 
     def forget(self, client: Connection) -> None:

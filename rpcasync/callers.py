@@ -10,25 +10,25 @@ import socket
 
 from rpcasync._log import shorten
 from rpcasync.connection import Connection
-from rpcasync.messages import Id
+from rpcasync.messages import Request
 
 __all__ = ["Caller"]
 
 
-class Caller:
+class Caller(Request):
     """One call to be answered: a procedure gets it first and gives it to `Server.return_()`.
 
     It may be kept, and answered at any time. One that is forgotten without an answer is
-    answered by the server, with an error. `connection` is the server's own affair.
+    answered by the server, with an error. `id` is its number on the wire, `procedure` its name;
+    `connection` is the server's own affair, and `args` are gone when the procedure runs.
     """
 
-    __slots__ = ("__weakref__", "answered", "connection", "id", "procedure")
+    __slots__ = ("__weakref__", "answered", "connection")
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
-    def __init__(self, connection: Connection, id: Id, procedure: str) -> None:  # noqa: A002
-        self.connection = connection
-        self.id = id
-        self.procedure = procedure
-        self.answered = False
+    connection: Connection
+    answered: bool
 
     def __repr__(self) -> str:
         """Show the call and where it came from."""
@@ -46,5 +46,5 @@ class Caller:
 
     def __del__(self) -> None:
         """Leave a note for the server, which answers on its next turn."""
-        if not self.answered:
+        if not self.answered and not self.connection.gone:
             self.connection.sender.note_dropped(self.connection, self.id, self.procedure)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
-from rpcasync._log import log
+from rpcasync._log import log, shorten
 from rpcasync.errors import ArgumentError, CallTimeout, RemoteError, RPCError
 from rpcasync.messages import as_text
 from rpcasync.signatures import signature_of
@@ -71,7 +71,7 @@ class _Unasked:
     def __del__(self) -> None:
         """Tell the log, now that nobody can ask any more."""
         if not self.is_asked:
-            log.warning("a call without a callback failed: %s", self.error)
+            log.warning("a call without a callback failed: %s", shorten(str(self.error)))
 
 
 class Call:
@@ -162,7 +162,7 @@ class Call:
             seconds: from now on; None is for ever.
 
         Raises:
-            ValueError: `seconds` is negative.
+            ValueError: `seconds` is negative, infinite or NaN.
         """
         self._owner._set_timeout(self, seconds)
         return self

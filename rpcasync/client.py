@@ -68,7 +68,7 @@ class Client:
         URLError: the URL is not understood.
         OSError: the program cannot be started.
         ValueError: there is no such codec, `max_packet` is not between 7 and 2**32 - 1, or
-            `timeout` is negative.
+            `timeout` is negative, infinite or NaN.
     """
 
     def __init__(
@@ -384,7 +384,7 @@ class Client:
                 then again before it gets SIGKILL.
 
         Raises:
-            ValueError: `grace` is negative.
+            ValueError: `grace` is negative, infinite or NaN.
         """
         self._check_thread()
         check_seconds("grace", grace)

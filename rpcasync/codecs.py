@@ -17,7 +17,7 @@ from json import encoder as json_encoder
 from typing import Any, Literal, Protocol
 
 from rpcasync.errors import DecodeError, EncodeError
-from rpcasync.messages import CALLBACK_CLASS, CallbackRef, as_text, is_id, may_hold_callbacks
+from rpcasync.messages import CALLBACK_CLASS, CALLBACK_MARK, CallbackRef, as_text, is_id
 from rpcasync.storable import Blessed, freeze, thaw
 from rpcasync.trees import map_leaves
 
@@ -97,7 +97,7 @@ class StorableCodec:
             max_expanded=max(len(payload), _MAX_EXPANDED),
             byte_strings=self._byte_strings,
         )
-        if not may_hold_callbacks(payload) or type(value) is not list:
+        if CALLBACK_MARK not in payload or type(value) is not list:
             return value
         try:
             return map_leaves(value, _from_object)
@@ -200,7 +200,7 @@ class JSONCodec:
         """
         try:
             text = payload.decode()
-            scan = self._scan_for_callbacks if may_hold_callbacks(payload) else self._scan
+            scan = self._scan_for_callbacks if CALLBACK_MARK in payload else self._scan
             value, end = scan(text, 0)
         except UnicodeDecodeError as error:
             raise DecodeError("bad-utf8", f"{error.reason} at offset {error.start}") from None

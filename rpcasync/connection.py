@@ -83,7 +83,8 @@ class Connection:
         """Return the arguments of a call with a Coderef for each callback.
 
         Raises:
-            ArgumentError: there are more of them than the limit, with those of other calls.
+            ArgumentError: there are more of them than the limit, with those of other calls; or
+                they are nested too deeply.
         """
         refused: set[Id] = set()
 
@@ -98,7 +99,10 @@ class Connection:
                 coderef = self.coderefs[value.id] = Coderef(self, value.id)
             return coderef
 
-        taken = map_leaves(args, take)
+        try:
+            taken = map_leaves(args, take)
+        except ValueError as error:
+            raise ArgumentError(str(error)) from None
         if not refused:
             return taken
         for callback_id in refused:

@@ -74,8 +74,8 @@ class Connections:
         self._post = getattr(mux, "post", self._push_event)
         self._admission = admission
         self._max_outbuffer = max_outbuffer
-        self._notes: deque[Callable[[], None]] = deque()
-        self._is_woken = False
+        self.notes: deque[Callable[[], None]] = deque()
+        self.is_woken = False  # `wake_event` is in the queue
         self._is_looking = False  # a timer for muted clients runs
         self.wake_event = Event()  # in the queue when there is something to do without an event
         self.by_fh: dict[socket.socket, Connection] = {}
@@ -89,6 +89,14 @@ class Connections:
         log.debug("client %s connected", client.name)
 
     # Sending
+
+    def answer(self, caller: Caller, packet: bytes) -> bool:
+        """Send the answer to a call; return False if the client has gone."""
+        caller.answered = True
+        client = caller.connection
+        if self._admission.finish(client):
+            self._wake(self._push_event)
+        return not client.gone and self.send(client, packet)
 
     def send(self, client: Connection, packet: bytes) -> bool:
         """Send an answer; return False if the client has gone."""
@@ -180,20 +188,14 @@ class Connections:
 
     def note(self, action: Callable[[], None]) -> None:
         """Remember it, and no more: this runs in a finalizer."""
-        self._notes.append(action)
+        self.notes.append(action)
         self._wake(self._post)
-
-    @property
-    def has_notes(self) -> bool:
-        """True if something was noted."""
-        return bool(self._notes)
 
     def do_noted(self) -> None:
         """Do what was noted."""
-        self._is_woken = False
-        while self._notes:
+        while self.notes:
             try:
-                self._notes.popleft()()
+                self.notes.popleft()()
             except Exception:  # noqa: BLE001  # a codec of the program's own may raise anything
                 log.exception("a callback or call that was dropped could not be told so")
 
@@ -210,8 +212,8 @@ class Connections:
             self._wake(self._push_event)
 
     def _wake(self, push: Callable[[Event], None] | None) -> None:
-        if not self._is_woken and push is not None:
-            self._is_woken = True
+        if not self.is_woken and push is not None:
+            self.is_woken = True
             push(self.wake_event)
 
     # The end of a connection

@@ -16,7 +16,6 @@ from rpcasync.callers import Caller
 from rpcasync.connection import Connection
 from rpcasync.connections import HIGH_WATER, Connections
 from rpcasync.errors import ArgumentError, Disconnected, EncodeError, Fault, ProtocolError
-from rpcasync.messages import Request
 from rpcasync.procedures import Namespace, Procedure
 
 __all__ = ["Dispatcher"]
@@ -51,7 +50,7 @@ class Dispatcher:
 
     def serve(self, client: Connection) -> None:
         """Take the calls that are complete, until too much is queued."""
-        protocol = client.protocol
+        protocol, admission, connections = client.protocol, self._admission, self._connections
         is_traced = log.isEnabledFor(logging.DEBUG)  # asked once: calls come by the hundred
         client.paused = False
         if client.stalled and not self._is_slow(client):
@@ -63,19 +62,23 @@ class Dispatcher:
                 client.paused = True  # `Sent`, or the turn of what waits, will bring us back
                 break
             try:
-                request = protocol.next_message()
+                caller = protocol.next_message(Caller)
             except ProtocolError as error:
                 client.broken = client.broken or str(error)
                 break
-            if request is None:
+            if caller is None:
                 break
+            caller.connection, caller.answered = client, False
             if is_traced:
-                name = shorten(request.procedure)
-                log.debug("< call %r of %s: %s", request.id, client.name, name)
-            if self._admission.admits() or not self._has_procedure(request.procedure):
-                self._call(client, request)
+                name = shorten(caller.procedure)
+                log.debug("< call %r of %s: %s", caller.id, client.name, name)
+            if admission.admits() or not self._has_procedure(caller.procedure):
+                self._call(client, caller)
             else:
-                self._admission.put(client, request)
+                admission.put(client, caller)
+            del caller  # one that was dropped is to be answered now
+            if connections.notes:
+                connections.do_noted()
         if client.waiting or client.muted:
             self._connections.mute(client, self._waits_too_much(client))
         if client.broken:
@@ -101,12 +104,16 @@ class Dispatcher:
         self._is_running_waiting = True
         try:
             while (next_one := self._admission.take()) is not None:
-                client, request = next_one
+                client, caller = next_one
+                del next_one
                 if client.stalled or self._is_slow(client):  # in order, so only serve() ends it
                     client.paused = True
-                    self._admission.stall(client, request)
+                    self._admission.stall(client, caller)
                     continue
-                self._call(client, request)
+                self._call(client, caller)
+                del caller  # one that was dropped is to be answered now
+                if self._connections.notes:
+                    self._connections.do_noted()
                 if client.paused and not self._waits_too_much(client, 2):
                     self.serve(client)
                 self._end_broken(client)
@@ -133,75 +140,71 @@ class Dispatcher:
 
     # What becomes of it
 
-    def _call(self, client: Connection, request: Request) -> None:
-        """Answer one request: by the procedure, or with what is wrong with it."""
-        connections = self._connections
-        caller = Caller(client, request.id, request.procedure)
+    def _call(self, client: Connection, caller: Caller) -> None:
+        """Answer one call: by the procedure, or with what is wrong with it."""
         self._admission.start(client)
         try:
-            self._run(caller, request)
+            self._run(caller)
         except Fault as fault:
             if caller.answered:
                 name = shorten(caller.procedure)
                 log.error("procedure %s failed after its answer: %s", name, fault)
             else:
-                connections.finish(caller)
-                connections.send_failure(client, request.id, str(fault))
+                self._connections.finish(caller)
+                self._connections.send_failure(client, caller.id, str(fault))
         except Exception as error:  # noqa: BLE001  # whatever it is, only this client suffers
-            name = shorten(request.procedure)
+            name = shorten(caller.procedure)
             if client.gone and isinstance(error, Disconnected):  # it called a callback
                 log.debug("procedure %s: %s", name, error)
             else:
                 log.exception("procedure %s failed", name)
             if not caller.answered:
-                connections.finish(caller)  # by the end of the connection
+                self._connections.finish(caller)  # by the end of the connection
             client.broken = f"procedure {name} failed"
         except BaseException:  # Ctrl-C, say, or the end of the program
-            connections.note(partial(self.serve, client))  # should it go on, so do we
+            self._connections.note(partial(self.serve, client))  # should it go on, so do we
             raise
-        del caller  # one that was dropped is to be answered now
-        if connections.has_notes:
-            connections.do_noted()
 
-    def _run(self, caller: Caller, request: Request) -> None:
+    def _run(self, caller: Caller) -> None:
         """Run the procedure: this is where the program's code is called.
 
         Raises:
             Fault: the client gets the text for an answer.
         """
-        procedure = self._namespace.find(request.procedure)
-        if procedure is None:
-            procedure = self._built_in.get(request.procedure)
+        values, caller.args = caller.args, []  # else they would live as long as the call
         try:
-            if procedure is None:
-                self._arguments(caller.connection, request)  # so that callbacks are let go of
-                raise Fault(self._unknown(shorten(request.procedure)))
-            values = request.args
-            if request.has_callbacks:
-                values = self._arguments(caller.connection, request)
+            if caller.has_callbacks:
+                values = self._take_callbacks(caller, values)
+            procedure = self._find(caller.procedure)
             args, named = procedure.bind(values)
         except ArgumentError as error:
             raise Fault(str(error)) from None
         try:
             value = procedure.function(caller, *args, **named)
         except EncodeError:
-            name = shorten(request.procedure)
+            name = shorten(caller.procedure)
             log.exception("procedure %s has a value that cannot be sent", name)
             raise Fault(f"{name}: a value cannot be sent") from None
         if value is not None and not caller.answered:
-            name, kind = shorten(request.procedure), type(value).__name__
+            name, kind = shorten(caller.procedure), type(value).__name__
             log.warning(
                 "procedure %s returned %s, which is ignored: answer with return_()", name, kind
             )
+
+    def _take_callbacks(self, caller: Caller, values: list[object]) -> list[object]:
+        try:
+            return caller.connection.take_callbacks(values, self.max_callbacks)
+        except ArgumentError as error:
+            raise ArgumentError(f"{shorten(caller.procedure)}: {error}") from None
+
+    def _find(self, name: str) -> Procedure:
+        procedure = self._namespace.find(name) or self._built_in.get(name)
+        if procedure is None:
+            raise Fault(self._unknown(shorten(name)))
+        return procedure
 
     def _unknown(self, name: str) -> str:
         package = self._namespace.name
         if not self._namespace.names():
             log.warning("package %s has no rpc_* at all: define them before the loop", package)
         return f"No sub '{name}' in package '{package}'"
-
-    def _arguments(self, client: Connection, request: Request) -> list[object]:
-        try:
-            return client.take_callbacks(request.args, self.max_callbacks)
-        except (ArgumentError, ValueError) as error:  # too many, or nested too deeply
-            raise ArgumentError(f"{shorten(request.procedure)}: {error}") from None

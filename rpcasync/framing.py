@@ -46,7 +46,7 @@ class LengthPrefix:
         ValueError: `max_packet` is not between 7 and 2**32 - 1.
     """
 
-    __slots__ = ("_buffer", "_failure", "_frames", "max_packet")
+    __slots__ = ("_buffer", "_failure", "frames", "max_packet")
 
     def __init__(self, max_packet: int = DEFAULT_MAX_PACKET) -> None:
         self.max_packet = check_max_packet(max_packet)
@@ -56,7 +56,7 @@ class LengthPrefix:
             min_size=_SMALLEST_PAYLOAD,
             max_size=max_packet - _HEADER.size,
         )
-        self._frames: list[bytes] = []  # the next one is last
+        self.frames: list[bytes] = []  # those that are complete, the next one last
         self._failure: ProtocolError | None = None
 
     def feed(self, data: bytes) -> None:
@@ -73,7 +73,7 @@ class LengthPrefix:
         frames = self._buffer.read()
         if frames:
             frames.reverse()
-            self._frames = frames + self._frames if self._frames else frames
+            self.frames = frames + self.frames if self.frames else frames
 
     def next_frame(self) -> bytes | None:
         """Return the next payload, None if it is not complete.
@@ -82,8 +82,8 @@ class LengthPrefix:
             ProtocolError: a length is impossible or over the limit; what came before it has
                 been returned. There is no way on from here.
         """
-        if self._frames:
-            return self._frames.pop()
+        if self.frames:
+            return self.frames.pop()
         if self._failure is not None:
             raise self._failure.with_traceback(None)  # else it would grow each time
         return None

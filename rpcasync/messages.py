@@ -25,6 +25,7 @@ from rpcasync.errors import ProtocolError
 
 __all__ = [
     "CALLBACK_CLASS",
+    "CALLBACK_MARK",
     "CallbackRef",
     "Failure",
     "Id",
@@ -33,25 +34,24 @@ __all__ = [
     "Request",
     "Result",
     "as_text",
+    "check_reply",
+    "check_request",
     "failure_text",
     "failure_values",
     "invoke_values",
     "is_id",
-    "may_hold_callbacks",
     "parse_invoke",
-    "parse_reply",
-    "parse_request",
     "release_values",
 ]
 
 Id = int | str
 
 CALLBACK_CLASS = "RPC::Async::Coderef"
-_CALLBACK_MARK = CALLBACK_CLASS.encode()
+CALLBACK_MARK = CALLBACK_CLASS.encode()
+"""Stands in each payload in which a callback may be: most have none, and need no look."""
 
 # It is the client that chooses the id, and the server that has to send it back.
 _ID_BITS = 64
-_LARGEST_ID = 2**_ID_BITS - 1
 _ID_LENGTH = 20  # characters: enough for such a number as text
 
 
@@ -104,42 +104,29 @@ class Release:
     token: object
 
 
-def parse_request(value: object) -> Request:
-    """Read a decoded packet as a request.
+def check_request(value: object) -> tuple[Id, str, list[object]]:
+    """Read a decoded packet as a request: its id, its procedure and its arguments.
 
     Raises:
         ProtocolError: it is not one; the message says why.
     """
-    if type(value) is list and len(value) >= 2 and type(value[1]) is str:
-        id = value[0]  # noqa: A001
-        if type(id) is int and -_LARGEST_ID <= id <= _LARGEST_ID:  # as nearly all are
-            return Request(id, value[1], value[2:])
     if type(value) is not list or len(value) < 2:
         raise ProtocolError(f"not a call: {_describe(value)}, expected [id, procedure, ...]")
     procedure = as_text(value[1])
     if type(procedure) is not str:
         raise ProtocolError(f"not a call: the procedure is {_describe(procedure)}, expected a name")
-    return Request(_check_id(value[0]), procedure, value[2:])
+    return _check_id(value[0]), procedure, value[2:]
 
 
-def parse_reply(value: object) -> tuple[Id, list[object]]:
+def check_reply(value: object) -> tuple[Id, list[object]]:
     """Read a decoded packet as a reply: its id and its values.
 
     Raises:
         ProtocolError: it is not one; the message says why.
     """
-    if type(value) is list and value:
-        id = value[0]  # noqa: A001
-        if type(id) is int and -_LARGEST_ID <= id <= _LARGEST_ID:  # as nearly all are
-            return id, value[1:]
     if type(value) is not list or not value:
         raise ProtocolError(f"not a reply: {_describe(value)}, expected [id, ...]")
     return _check_id(value[0]), value[1:]
-
-
-def may_hold_callbacks(payload: bytes) -> bool:
-    """True if a callback may stand in a payload, of any codec: most have none, and need no look."""
-    return _CALLBACK_MARK in payload
 
 
 def parse_invoke(values: list[object]) -> list[object] | None:

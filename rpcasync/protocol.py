@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from rpcasync._deadlines import Deadlines
 from rpcasync._log import log
@@ -20,6 +20,7 @@ from rpcasync.codecs import Codec, JSONCodec, StorableCodec
 from rpcasync.errors import EncodeError, ProtocolError
 from rpcasync.framing import DEFAULT_MAX_PACKET, LengthPrefix
 from rpcasync.messages import (
+    CALLBACK_MARK,
     CallbackRef,
     Failure,
     Id,
@@ -27,20 +28,19 @@ from rpcasync.messages import (
     Release,
     Request,
     Result,
+    check_reply,
+    check_request,
     failure_text,
     failure_values,
     invoke_values,
-    may_hold_callbacks,
     parse_invoke,
-    parse_reply,
-    parse_request,
     release_values,
 )
 from rpcasync.trees import map_leaves
 
 __all__ = ["ClientProtocol", "ServerProtocol"]
 
-T = TypeVar("T")
+R = TypeVar("R", bound=Request)
 
 _LONGEST_TEXT = 4096  # characters of an error
 _MOST_ABANDONED = 65_536  # ids to remember: a server that never answers must not fill the memory
@@ -63,9 +63,11 @@ class _Protocol:
 
     def feed(self, data: bytes) -> None:
         """Store bytes from the peer; never raises."""
-        self._framing.feed(data)
+        if self._failure is None:  # else nothing is believed any more
+            self._framing.feed(data)
 
     def _next_frame(self) -> bytes | None:
+        """Return the next payload; those that are complete are taken without this call."""
         if self._failure is not None:
             raise self._failure.with_traceback(None)
         try:
@@ -74,17 +76,15 @@ class _Protocol:
             self._failure = error
             raise
 
-    def _decode(self, codec: Codec, frame: bytes, parse: Callable[[object], T]) -> T:
-        try:
-            return parse(codec.decode(frame))
-        except ProtocolError as error:
-            self._failure = error
-            raise
-        except Exception as error:
+    def _reject(self, error: Exception, codec: Codec) -> ProtocolError:
+        """Note that nothing more can be read, and return why."""
+        if not isinstance(error, ProtocolError):
             # A codec of the program's own may raise anything, and any may run out of memory.
-            log.exception("codec %s failed", codec.name)
-            self._failure = ProtocolError(f"cannot be decoded: {type(error).__name__}")
-            raise self._failure from error
+            log.error("codec %s failed", codec.name, exc_info=error)
+            error = ProtocolError(f"cannot be decoded: {type(error).__name__}")
+        self._failure = error
+        self._framing.frames.clear()
+        return error
 
 
 class ServerProtocol(_Protocol):
@@ -111,20 +111,29 @@ class ServerProtocol(_Protocol):
         """The codec of this client; until it is known, the first one."""
         return self._codecs[0] if self._codec is None else self._codec
 
-    def next_message(self) -> Request | None:
+    def next_message(self, make: Callable[..., R] = Request) -> R | None:  # type: ignore[assignment]
         """Return the next request, None if there is none yet.
+
+        Args:
+            make: what makes it, if it is to be more than a `Request`.
 
         Raises:
             ProtocolError: the client sent something that is no request.
         """
-        frame = self._next_frame()
+        frames = self._framing.frames
+        frame = frames.pop() if frames else self._next_frame()
         if frame is None:
             return None
         codec = self._codec or self._detect(frame)
-        request = self._decode(codec, frame, parse_request)
-        request.size = len(frame)
-        request.has_callbacks = may_hold_callbacks(frame)
-        return request
+        try:
+            value: Any = codec.decode(frame)
+            if type(value) is list and len(value) > 1 and type(value[1]) is str:
+                id = value[0]  # noqa: A001
+                if type(id) is int and 0 <= id <= _ID_MASK:  # as nearly all have it
+                    return make(id, value[1], value[2:], len(frame), CALLBACK_MARK in frame)
+            return make(*check_request(value), len(frame), CALLBACK_MARK in frame)
+        except Exception as error:
+            raise self._reject(error, codec) from error
 
     def _detect(self, frame: bytes) -> Codec:
         first = (codec for codec in self._codecs if frame[0] == codec.first_byte)
@@ -256,17 +265,23 @@ class ClientProtocol(_Protocol):
         Raises:
             ProtocolError: the server sent something that is no reply.
         """
+        pending = self._pending
         while True:
-            frame = self._next_frame()
+            frames = self._framing.frames
+            frame = frames.pop() if frames else self._next_frame()
             if frame is None:
                 return None
-            id, values = self._decode(self._codec, frame, parse_reply)  # noqa: A001
-            if id not in self._pending:
+            try:
+                value: Any = self._codec.decode(frame)
+                if type(value) is list and value and type(value[0]) is int and value[0] in pending:
+                    return self._result(value[0], value[1:])
+                id, values = check_reply(value)  # noqa: A001
+            except Exception as error:
+                raise self._reject(error, self._codec) from error
+            if id not in pending:
                 id = _as_number(id)  # noqa: A001
-            if id in self._pending:
-                token = self._forget(id)
-                text = failure_text(values)
-                return Result(token, values) if text is None else Failure(token, text)
+            if id in pending:
+                return self._result(id, values)
             if id in self._callbacks:
                 return self._for_callback(id, values)
             if id in self._abandoned:
@@ -275,12 +290,18 @@ class ClientProtocol(_Protocol):
             else:
                 log.warning("< reply to a call that is not pending, id %.20r", id)
 
+    def _result(self, id: Id, values: list[object]) -> Result | Failure:  # noqa: A002
+        token = self._pending.pop(id)
+        if self._deadlines:
+            self._deadlines.discard(int(id))
+        text = failure_text(values)
+        return Result(token, values) if text is None else Failure(token, text)
+
     def _for_callback(self, id: Id, values: list[object]) -> Invoke | Release:  # noqa: A002
         try:
             args = parse_invoke(values)
         except ProtocolError as error:
-            self._failure = error
-            raise
+            raise self._reject(error, self._codec) from None
         if args is None:
             return Release(self._callbacks.pop(id))
         return Invoke(self._callbacks[id], args)
@@ -292,16 +313,12 @@ class ClientProtocol(_Protocol):
 
         Its id stays in use, since the answer may still come; of very many, the last ones do.
         """
-        token = self._forget(id)
+        token = self._pending.pop(id)
+        self._deadlines.discard(int(id))
         self._abandoned[id] = None
         if len(self._abandoned) > _MOST_ABANDONED:
             del self._abandoned[next(iter(self._abandoned))]
         return token
-
-    def _forget(self, id: Id) -> object:  # noqa: A002
-        if self._deadlines:
-            self._deadlines.discard(int(id))
-        return self._pending.pop(id)
 
     def set_deadline(self, id: int, due: float | None) -> None:  # noqa: A002
         """Have a pending call expire at a time, in the seconds of `expire()`; None is never."""

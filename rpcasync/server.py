@@ -231,7 +231,7 @@ class Server:
             answer += pair
         client = _check_open(caller)
         packet = b"" if client.gone else client.protocol.result(caller.id, answer)
-        return self._answer(caller, packet)
+        return self._connections.answer(caller, packet)
 
     def error(self, caller: Caller, text: str) -> bool:
         """Answer a call with an error; the client stays. A text of over 4096 characters is cut.
@@ -248,11 +248,7 @@ class Server:
             raise TypeError(f"error text is {text!r}, must be a str")
         client = _check_open(caller)
         packet = b"" if client.gone else client.protocol.failure(caller.id, text)
-        return self._answer(caller, packet)
-
-    def _answer(self, caller: Caller, packet: bytes) -> bool:
-        self._connections.finish(caller)
-        return bool(packet) and self._connections.send(caller.connection, packet)
+        return self._connections.answer(caller, packet)
 
     def _methods(self, caller: Caller, defs: bool = False) -> None:
         """Answer the built-in procedure `methods`."""
@@ -267,7 +263,9 @@ class Server:
         raised.
         """
         connections = self._connections
-        connections.do_noted()
+        connections.is_woken = False
+        if connections.notes:
+            connections.do_noted()
         fh: Any = None if event is None else event.fh
         if event is None or (fh is None and connections.is_ours(event)):
             self._dispatcher.run_waiting()

@@ -7,6 +7,7 @@ command was not understood.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 
 from rpcasync._deadlines import check_seconds
@@ -41,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say("interrupted")
         return 0 if options.run is listen else 1  # it is how a server is told to stop
     except CommandFailed as failure:
-        say(failure)
+        failure.tell()
         return failure.status
     return status
 
@@ -66,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="rpcasync", description="Remote procedure calls, as RPC::Async 1.05 speaks them."
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_listen(commands.add_parser("listen", help="run a server program, listening on URLs"))
 
@@ -95,9 +97,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+class _Version(argparse.Action):
+    """Prints the version and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print_lines([f"rpcasync {sys.modules['rpcasync'].__version__}"])
+        parser.exit()
+
+
 def _add_listen(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "-u", dest="urls", action="append", required=True, metavar="URL", help="where to listen"
+    parser.usage = "rpcasync listen -u URL [-u URL ...] [OPTION ...] PROGRAM [ARGUMENT ...]"
+    parser.set_defaults(parser=parser)
+    parser.add_argument(  # not required=True: listen() says what is wrong in better words
+        "-u", dest="urls", action="append", metavar="URL", help="where to listen"
     )
     parser.add_argument(
         "--codec",
@@ -177,17 +189,14 @@ def _call(options: argparse.Namespace) -> int:
     values = [value for word in options.words for value in word]
     with connected(options.url, codec=options.codec, timeout=options.timeout) as session:
         reply = session.ask(options.procedure, values)
-    print_lines(answer_lines(reply, as_json=options.json))
+        print_lines(answer_lines(reply, as_json=options.json))
     return 0
 
 
 def _methods(options: argparse.Namespace) -> int:
     with connected(options.url, codec=options.codec, timeout=options.timeout) as session:
         found = procedures(_ask_methods(session, options.defs))
-    if options.json:
-        print_lines([to_json(found)])
-    else:
-        print_lines(definition_lines(found))
+        print_lines([to_json(found)] if options.json else definition_lines(found))
     return 0
 
 

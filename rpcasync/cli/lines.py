@@ -170,11 +170,18 @@ def completions(before: str, start: str, known: Mapping[str, Iterable[str]]) -> 
     Args:
         before: the line in front of the word.
         start: what is there of the word.
-        known: the procedures of the server, with the names that each takes.
+        known: the procedures of the server, with the names that each takes. Those that cannot be
+            typed as they are, and might do something to the terminal, are left out.
     """
     words = before.split()
     if not words:
-        return [f"{name} " for name in sorted({*known, *BUILT_IN}) if name.startswith(start)]
+        procedures = sorted(filter(_is_plain, {*known, *BUILT_IN}))
+        return [f"{name} " for name in procedures if name.startswith(start)]
     given = {word.partition("=")[0] for word in words[1:]}
-    names = known.get(words[0].strip("\\'\""), ())
+    names = filter(_is_plain, known.get(words[0].strip("\\'\""), ()))
     return [f"{name}=" for name in names if name.startswith(start) and name not in given]
+
+
+def _is_plain(name: str) -> bool:
+    """True for what can be seen and has no blanks."""
+    return name.isprintable() and " " not in name

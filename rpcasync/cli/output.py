@@ -1,7 +1,8 @@
 """What the command prints: answers to stdout, messages to stderr.
 
-One rule: what comes from a server and would be obeyed by a terminal is printed with escapes. This
-is the only file of the package that prints.
+One rule: what comes from a server and would be obeyed by a terminal is printed with escapes, and so
+are the ends of lines, but in the values of an answer. This is the only file of the package that
+prints.
 """
 
 from __future__ import annotations
@@ -37,16 +38,24 @@ class CommandFailed(Exception):
     def __init__(self, message: object, status: int = 1) -> None:
         super().__init__(message)
         self.status = status
+        self._is_told = False
+
+    def tell(self) -> None:
+        """Say the message, once."""
+        if not self._is_told:
+            self._is_told = True
+            say(self)
 
 
 # Printing
 
 
 def say(message: object, *, prefix: str = "rpcasync: ") -> None:
-    """Print a message to stderr, if somebody reads it."""
+    """Print a message to stderr, on one line, if somebody reads it."""
     if sys.stderr is not None:  # print() would take stdout
         with contextlib.suppress(OSError):
-            print(prefix + _harmless(str(message)), file=sys.stderr, flush=True)
+            text = _harmless(str(message).rstrip("\r\n"), "\t")
+            print(prefix + text, file=sys.stderr, flush=True)
 
 
 def print_lines(lines: Iterable[str]) -> None:
@@ -67,12 +76,12 @@ def print_lines(lines: Iterable[str]) -> None:
         raise CommandFailed(f"cannot print the answer: {error}") from None
 
 
-def _harmless(text: str) -> str:
-    """Return text with escapes for what is not to be seen, other than ends of lines and tabs."""
+def _harmless(text: str, kept: str) -> str:
+    """Return text with escapes for what is not to be seen, other than what is kept."""
     if text.isprintable():
         return text
     return "".join(
-        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape").decode()
+        char if char.isprintable() or char in kept else char.encode("unicode_escape").decode()
         for char in text
     )
 
@@ -96,14 +105,19 @@ def answer_lines(reply: Reply, *, as_json: bool = False) -> Iterator[str]:
     elif pairs is None:
         yield from map(_show, reply)
     else:
-        yield from (f"{_show(name)}={_show(value)}" for name, value in pairs.items())
+        yield from (f"{_show_name(name)}={_show(value)}" for name, value in pairs.items())
 
 
 def _show(value: object) -> str:
     """Return text as it is, and anything else as JSON; text that a terminal would obey, too."""
-    if isinstance(value, str) and _harmless(value) == value:
+    if isinstance(value, str) and _harmless(value, "\n\t") == value:
         return value
     return to_json(value)
+
+
+def _show_name(value: object) -> str:
+    """Return the same for what has to stay on one line."""
+    return value if isinstance(value, str) and value.isprintable() else to_json(value)
 
 
 def to_json(value: object) -> str:
@@ -128,6 +142,7 @@ def _plain(value: object) -> object:
 
 # Procedures and their definitions
 
+_DEEPEST = 20  # types in each other that are shown
 _NUMBERED = re.compile(r"(\d*)(.*)", re.DOTALL)  # in Perl's order: 00first, 01second
 
 
@@ -161,19 +176,19 @@ def definition_line(name: str, about: Mapping[object, object]) -> str:
 
     Where nothing is known of a procedure, that is its name alone. Its description follows.
     """
-    line = _show(name)
+    line = _show_name(name)
     if "in" in about:
         line += f"({_fields(about['in'])})"
     if about.get("out"):
         line += f" -> {_fields(about['out'])}"
     doc = as_text(about.get("doc"))
-    return f"{line}  # {_show(doc)}" if doc else line
+    return f"{line}  # {_show_name(doc)}" if doc else line
 
 
-def _fields(fields: object) -> str:
+def _fields(fields: object, depth: int = 0) -> str:
     if not isinstance(fields, dict):
-        return _type(fields)
-    return ", ".join(f"{_show(name)}: {_type(kind)}" for name, kind in _entries(fields))
+        return _type(fields, depth)
+    return ", ".join(f"{_show_name(name)}: {_type(kind, depth)}" for name, kind in _entries(fields))
 
 
 def _entries(fields: object) -> list[tuple[str, object]]:
@@ -189,10 +204,13 @@ def _entries(fields: object) -> list[tuple[str, object]]:
     return [(name or number, kind) for number, name, kind in split]
 
 
-def _type(kind: object) -> str:
+def _type(kind: object, depth: int) -> str:
+    """Return a type on one line; what is nested more deeply than anybody reads is left out."""
     kind = as_text(kind)
+    if isinstance(kind, (dict, list)) and depth >= _DEEPEST:
+        return "..."
     if isinstance(kind, dict):
-        return f"{{{_fields(kind)}}}"
+        return f"{{{_fields(kind, depth + 1)}}}"
     if isinstance(kind, list):
-        return f"[{', '.join(map(_type, kind))}]"
-    return _show(kind)
+        return f"[{', '.join(_type(part, depth + 1) for part in kind)}]"
+    return _show_name(kind)

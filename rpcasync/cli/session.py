@@ -7,7 +7,9 @@ to stderr: stdout is for answers. A pipe that nobody reads would stop the server
 from __future__ import annotations
 
 import logging
+import os
 import signal
+import stat
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
@@ -18,9 +20,12 @@ from rpcasync._log import log
 from rpcasync.calls import Reply
 from rpcasync.cli.output import CommandFailed, procedures, say
 from rpcasync.client import Client
-from rpcasync.errors import Disconnected, RemoteError, RPCError
+from rpcasync.errors import CallCancelled, CallTimeout, Disconnected, RemoteError, RPCError
 
 __all__ = ["Session", "connected"]
+
+_GRACE = 5.0  # seconds that a server which we started has to end by itself
+_SHORT_GRACE = 1.0  # the same for one that did not answer
 
 
 @contextmanager
@@ -29,22 +34,53 @@ def connected(
 ) -> Iterator[Session]:
     """Give a session with a server; the end of the block ends it.
 
+    What failed in the block is told before the end of a server that we started is waited for.
+
     Raises:
-        CommandFailed: there is no such server, or a call in the block failed.
+        CommandFailed: there is no such server, a call in the block failed, or Ctrl-C.
     """
-    try:
-        with EventMux() as mux:
-            if log.isEnabledFor(logging.DEBUG):
-                mux.trace(log)
-            session = Session(mux, Client(mux, url, *args, codec=codec), url, timeout)
-            try:
+    with _failures(url), EventMux() as mux:
+        if log.isEnabledFor(logging.DEBUG):
+            mux.trace(log)
+        session = Session(mux, Client(mux, url, *args, codec=codec), url, timeout)
+        try:
+            with _failures(url):
                 yield session
-            finally:
-                session.end()
+        except KeyboardInterrupt:
+            session.is_silent = True
+            failure = CommandFailed("interrupted")
+            failure.tell()
+            raise failure from None
+        except CommandFailed as failure:
+            failure.tell()
+            raise
+        finally:
+            session.end()
+
+
+@contextmanager
+def _failures(url: str) -> Iterator[None]:
+    """Have what can go wrong with a server raise CommandFailed."""
+    try:
+        yield
     except URLError as error:
-        raise CommandFailed(error, 2) from None
+        raise CommandFailed(f"{error}{_hint(url)}", 2) from None
     except (RPCError, OSError) as error:
         raise CommandFailed(error) from None
+
+
+def _hint(url: str) -> str:
+    """Return what to write where a path stands for a URL; nothing if it is no path."""
+    if "://" in url:
+        return ""
+    try:
+        mode = os.stat(url).st_mode
+    except (OSError, ValueError):
+        return ""
+    if stat.S_ISSOCK(mode):
+        return f"; to connect to a socket: unix://{url}"
+    scheme = "perl" if url.endswith(".pl") else "python"
+    return f"; to start a program: {scheme}://{url}" if stat.S_ISREG(mode) else ""
 
 
 class Session:
@@ -52,7 +88,7 @@ class Session:
 
     `timeout` is in seconds, for each call; None is for ever. With `is_interruptible`, Ctrl-C
     cancels the call that is waited for. `lost` says why the server has gone; it is None as long as
-    it has not.
+    it has not. `is_silent` is True after a call that was given up, until there is an answer.
     """
 
     def __init__(self, mux: EventMux, client: Client, url: str, timeout: float | None) -> None:
@@ -60,6 +96,7 @@ class Session:
         self.client = client
         self.timeout = timeout
         self.is_interruptible = False
+        self.is_silent = False
         self.lost: str | None = None
         self._url = url
         self._pipes = [pipe for pipe in (client.stdout, client.stderr) if pipe is not None]
@@ -102,12 +139,21 @@ class Session:
             while not call.done and (event := self.mux.mux()) is not None:
                 if isinstance(self.take(event), Signal):
                     call.cancel()
-            return call.result()
+            reply = call.result()
+            self.note(None)
+            return reply
         except Disconnected as error:
             raise CommandFailed(error) from None
+        except RPCError as error:
+            self.note(error)
+            raise
         finally:
             if watch is not None:
                 watch.cancel()
+
+    def note(self, error: RPCError | None) -> None:
+        """Note how a call has ended: None is an answer."""
+        self.is_silent = isinstance(error, (CallTimeout, CallCancelled))
 
     def definitions(self, timeout: float | None = None) -> dict[str, Mapping[object, object]]:
         """Return the procedures of the server, with definitions if it has any.
@@ -123,10 +169,14 @@ class Session:
 
     def end(self) -> None:
         """Disconnect; wait for the end of a server that was started, and pass on what it prints."""
-        self.client.disconnect()
+        self.client.disconnect(_SHORT_GRACE if self.is_silent else _GRACE)
         process = self.client.process
         if process is None:
             return
-        while process.returncode is None and (event := self.mux.mux()) is not None:
-            self.take(event)
+        try:
+            while process.returncode is None and (event := self.mux.mux()) is not None:
+                self.take(event)
+        except KeyboardInterrupt:  # once more: not even that is waited for
+            process.kill()
+            raise
         self.catch_up()

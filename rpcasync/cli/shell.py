@@ -163,6 +163,7 @@ class _Stream:
         """Make a call for a line; `instead` is done if the server answers with an error."""
 
         def done(*answer: object, error: RPCError | None = None) -> None:
+            self._session.note(error)
             try:
                 if error is None:
                     show(Reply(answer))

@@ -5,12 +5,15 @@ import re
 import signal
 import socket
 import sys
+import time
 
 import pytest
-from support.programs import LIMIT, PROGRAMS, Program, listening, run
+from support.programs import LIMIT, PERL, PROGRAMS, Program, listening, run
 
+import rpcasync as package
 from eventmux import EventMux
 from rpcasync import Client, Disconnected
+from rpcasync.cli.output import definition_line
 
 CALC = PROGRAMS / "calc_server.py"
 CHILD = f"python://{CALC}"
@@ -80,6 +83,10 @@ def test_methods():
         (["call", CHILD, "x", "--nothing"], 2, "unrecognized arguments: --nothing\n"),
         (["call", CHILD, "x", "--codec", "xml"], 2, "argument --codec: invalid choice: 'xml'"),
         (["call", CHILD, "x", "--log-level", "loud"], 2, "argument --log-level: invalid choice"),
+        (["call", str(CALC), "x"], 2, f"; to start a program: python://{CALC}\n"),
+        (["call", str(PERL / "rpc_server.pl"), "x"], 2, "; to start a program: perl:///"),
+        (["call", "no_such.py", "x"], 2, "or cfd://\n"),
+        (["call", "tests", "x"], 2, "or cfd://\n"),
         (["call", CHILD], 2, "the following arguments are required: procedure"),
         (["call", CHILD, "x", "--timeout", "-1"], 2, "'-1' is not a number of seconds\n"),
         (["call", CHILD, "x", "--timeout", "inf"], 2, "'inf' is not a number of seconds\n"),
@@ -91,6 +98,8 @@ def test_methods():
         (["listen", "-u", "http://x", str(CALC)], 2, "cannot listen on http://x: "),
         (["listen", "-u", "tcp://127.0.0.1:0", "no_such.py"], 2, "no such file: no_such.py\n"),
         (["listen", "no_such.py"], 2, "the following arguments are required: -u\n"),
+        (["listen", str(CALC), "-u", "unix://x"], 2, "options go in front of the program: -u URL"),
+        (["listen", str(CALC), "-uunix://x"], 2, "options go in front of the program: -u URL"),
         (["listen", "-u", "unix:///no/such/folder/x", str(CALC)], 1, "cannot listen on unix://"),
         ([], 2, "the following arguments are required: COMMAND\n"),
     ],
@@ -418,3 +427,168 @@ def test_what_fails_in_a_program_is_told_once(tmp_path, source, expected):
 
 def test_words_that_only_python_reads_as_json():
     assert rpcasync("call", CHILD, "echo", "a=NaN", "--codec", "json").stdout == "a=NaN\n"
+
+
+def test_the_version():
+    assert told(rpcasync("--version")) == (0, f"rpcasync {package.__version__}\n", "")
+
+
+def test_a_socket_without_a_scheme(tmp_path):
+    path = tmp_path / "socket"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(str(path))
+        result = rpcasync("call", path, "x")
+    assert result.returncode == 2
+    assert result.stderr.endswith(f"; to connect to a socket: unix://{path}\n")
+
+
+# A server that hangs
+
+HUNG = """
+import signal, sys, time
+from eventmux import EventMux
+from rpcasync import Server, init_clients
+
+def rpc_hang(caller):
+    time.sleep(1000)
+
+def rpc_answer(caller):
+    rpc.return_(caller, 1)
+
+mux = EventMux()
+rpc = Server(mux)
+init_clients(rpc)
+print("started", file=sys.stderr, flush=True)
+while rpc.has_clients():
+    rpc.io(mux.mux())
+"""
+
+
+@pytest.fixture
+def hung(tmp_path):
+    program = tmp_path / "hung.py"
+    program.write_text(HUNG)
+    return f"python2://{program}"
+
+
+def test_a_failure_is_told_before_the_end_of_the_server_is_waited_for(hung):
+    start = time.monotonic()
+    command = [sys.executable, "-m", "rpcasync", "call", hung, "hang", "--timeout", "1.5"]
+    caller = Program(command)
+    try:
+        assert caller.wait_for_log("no answer") == "rpcasync: hang: no answer within 1.5 seconds"
+        assert caller.process.poll() is None
+        assert caller.process.wait(LIMIT) == 1
+        assert time.monotonic() - start < 5
+        assert caller.wait_for_log("SIGTERM").endswith("not ended within 1.0 seconds: SIGTERM")
+        assert sum("no answer" in line for line in caller.log) == 1
+    finally:
+        caller.stop()
+
+
+def test_ctrl_c_while_a_server_hangs(hung):
+    caller = Program([sys.executable, "-m", "rpcasync", "call", hung, "hang"])
+    try:
+        caller.wait_for_log("started")
+        caller.process.send_signal(signal.SIGINT)
+        caller.wait_for_log("rpcasync: interrupted")
+        start = time.monotonic()
+        assert caller.process.wait(LIMIT) == 1
+        assert time.monotonic() - start < 4
+        caller._reader.join()
+        assert "Traceback" not in "\n".join(caller.log)
+    finally:
+        caller.stop()
+
+
+def test_a_server_that_has_answered_may_take_its_time(tmp_path):
+    program = tmp_path / "slow.py"
+    program.write_text(HUNG + "time.sleep(1.5)\n")
+    caller = Program([sys.executable, "-m", "rpcasync", "call", f"python://{program}", "answer"])
+    try:
+        assert caller.process.stdout.readline() == "1\n"
+        assert caller.process.poll() is None
+        assert caller.process.wait(LIMIT) == 0
+        caller._reader.join()
+        assert caller.log == ["started"]  # and no SIGTERM
+    finally:
+        caller.stop()
+
+
+# What a hostile server may send
+
+HOSTILE = """
+deep = "int"
+for _ in range(900):
+    deep = {KIND}
+
+def rpc_evil(caller):
+    raise Fault("two\\nlines\\n")
+
+def rpc_methods(caller, defs=0):
+    about = {{"in": {{"a\\nb": deep}}, "out": {{"x": "in\\nt"}}, "doc": "do\\nc"}}
+    rpc.return_(caller, methods={{"na\\nme": about}})
+
+def rpc_names(caller):
+    rpc.return_(caller, "na\\nme", "val\\nue")
+
+mux ="""
+
+
+@pytest.mark.parametrize("kind", ["[deep]", '{"a": deep}'])
+def test_definitions_from_a_hostile_server(tmp_path, kind):
+    program = tmp_path / "hostile.py"
+    program.write_text(CALC.read_text().replace("mux =", HOSTILE.format(KIND=kind), 1))
+    url = f"python://{program}"
+    result = rpcasync("methods", "--defs", "--codec", "json", url)
+    assert (result.returncode, result.stderr) == (0, "")
+    (line,) = result.stdout.splitlines()
+    assert line.startswith('"na\\nme"("a\\nb": ')
+    assert "..." in line
+    assert len(line) < 500
+    assert line.endswith(' -> x: "in\\nt"  # "do\\nc"')
+    assert rpcasync("methods", "--json", "--codec", "json", url).returncode == 0
+    assert told(rpcasync("call", url, "evil")) == (1, "", "rpcasync: two\\nlines\n")
+    assert rpcasync("call", url, "names").stdout == '"na\\nme"=val\nue\n'
+
+
+def test_a_definition_of_usual_depth_is_shown_as_a_whole():
+    kind = "int"
+    for _ in range(20):
+        kind = [kind]
+    line = definition_line("f", {"in": {"a": kind}})
+    assert line == f"f(a: {'[' * 20}int{']' * 20})"
+    assert definition_line("f", {"in": {"a": [kind]}}) == f"f(a: {'[' * 20}...{']' * 20})"
+
+
+# A program without a loop
+
+NO_LOOP = HUNG.partition("while ")[0]
+
+
+def ends(tmp_path, source):
+    program = tmp_path / "server.py"
+    program.write_text(source)
+    return rpcasync("listen", "-u", "tcp://127.0.0.1:0", program)
+
+
+def test_a_program_that_forgets_its_loop(tmp_path):
+    result = ends(tmp_path, NO_LOOP)
+    assert result.returncode == 1
+    text = "ended and served nobody: it has no loop such as `while rpc.has_clients():"
+    assert text in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "mux.mux(0)",
+        "import os\nif os.fork():\n    os.wait()\nelse:\n    mux.after_fork()\n    os._exit(0)",
+        "import threading\nthreading.Thread(target=time.sleep, args=(0.5,)).start()",
+    ],
+    ids=["a turn", "a fork", "a thread"],
+)
+def test_a_program_that_leaves_its_loop(tmp_path, end):
+    result = ends(tmp_path, f"{NO_LOOP}\n{end}\n")
+    assert (result.returncode, result.stderr.splitlines()[1:]) == (0, ["started"])

@@ -467,6 +467,13 @@ def test_the_client_by_hand():
     assert (result.stdout, result.stderr) == ("[1, 'sum', 5]\n", "")
 
 
+def test_the_client_by_hand_without_arguments():
+    result = run(sys.executable, "examples/json_client.py")
+    assert result.returncode == 1
+    assert "usage: python json_client.py HOST PORT" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
 def test_the_gateway():
     with listening(ROOT / "examples" / "add_server.py") as (behind, adder):
         gateway = [sys.executable, "-m", "rpcasync", "listen", "-u", "tcp://127.0.0.1:0"]

@@ -15,6 +15,8 @@ import time
 import pytest
 from support.programs import LIMIT, PROGRAMS, ROOT, Program, listening, run
 
+from rpcasync.cli.lines import completions
+
 CALC = PROGRAMS / "calc_server.py"
 CHILD = f"python://{CALC}"
 SHELL = [sys.executable, "-m", "rpcasync", "shell"]
@@ -443,6 +445,21 @@ def test_tab_completes_procedures_and_names(terminal):
     assert "add_floats" in choices
 
 
+def test_only_what_can_be_seen_and_typed_is_completed(tmp_path):
+    bad = ["x\x1b[31m", "x y", "x\ny", "x\ty", "x\u00a0y", "x\u202ey"]
+    known = {"xgood": ["xname", *bad], **dict.fromkeys(bad, ())}
+    assert completions("", "x", known) == ["xgood "]
+    assert completions("xgood ", "x", known) == ["xname="]
+    methods = r"{'x\x1b[31m': {}, 'xok': {}}"
+    answer = f"def rpc_methods(caller):\n    rpc.return_(caller, methods={methods})"
+    url = other(tmp_path, "def rpc_whoami(caller):", f"{answer}\n\n\ndef rpc_whoami(caller):")
+    with Terminal(*SHELL[1:], url) as terminal:
+        terminal.expect(PROMPT)
+        terminal.type("x\t")
+        assert "\x1b" not in terminal.expect("xok ")
+        terminal.type(CTRL_C)
+
+
 def test_completion_of_a_server_without_definitions(tmp_path):
     answer = "def rpc_methods(caller):\n    rpc.return_(caller, methods={'add_numbers': {}})"
     url = other(tmp_path, "def rpc_whoami(caller):", f"{answer}\n\n\ndef rpc_whoami(caller):")
@@ -513,6 +530,16 @@ def test_without_readline():
         assert terminal.enter("sum 1 2") == "3\n"
         terminal.type(CTRL_D)
         assert terminal.end() == (0, "\n")
+
+
+def test_a_hung_server_is_not_waited_for_long(tmp_path):
+    sleep = "def rpc_park(caller):\n    __import__('time').sleep(1000)"
+    url = other(tmp_path, "def rpc_park(caller):", sleep)
+    start = time.monotonic()
+    status, _, stderr = shell("park", url, "--timeout", "1")
+    assert status == 1
+    assert stderr.startswith("rpcasync: line 1: park: no answer within 1.0 seconds\n")
+    assert time.monotonic() - start < 5
 
 
 def test_a_timeout_at_a_terminal():

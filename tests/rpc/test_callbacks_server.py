@@ -145,10 +145,10 @@ def test_a_callback_that_is_passed_again_in_time_is_not_destroyed(bench, procedu
     procedures.kept.clear()
     # The note is taken first, and would destroy it behind the client's back otherwise; only in
     # here can a note be kept back that long
-    noted = list(bench.rpc._connections._notes)
-    bench.rpc._connections._notes.clear()
+    noted = list(bench.rpc._connections.notes)
+    bench.rpc._connections.notes.clear()
     bench.rpc.io(event)
-    bench.rpc._connections._notes.extend(noted)
+    bench.rpc._connections.notes.extend(noted)
     bench.turn()
     assert peer.read() == [[6, 1]]
     procedures.last()("alive")
