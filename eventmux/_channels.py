@@ -139,6 +139,11 @@ class Channel:
         del data
         return False
 
+    def append(self, data: bytes) -> bool:
+        """Put bytes behind others that wait to be flushed; False if nothing was done."""
+        del data
+        return False
+
     def flush(self) -> None:
         """Send what the kernel takes, and emit `Sent` if that was all."""
 

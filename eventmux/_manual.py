@@ -57,6 +57,10 @@ class _Manual(Channel):
         """Leave it to `queue()`, which may refuse."""
         return False if self.options.manual_write else super().send_now(data)
 
+    def append(self, data: bytes) -> bool:
+        """Leave it to `queue()`, which may refuse."""
+        return False if self.options.manual_write else super().append(data)
+
     def queue(self, data: tuple[bytes, ...], receiver: Address | None = None) -> None:
         """Refuse if it is the program that writes."""
         if self.options.manual_write:

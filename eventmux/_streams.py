@@ -41,6 +41,7 @@ class Stream(Channel):
 
     __slots__ = (
         "_buffer",
+        "_is_limited",
         "_is_plain",
         "_nodelay",
         "_out",
@@ -74,6 +75,7 @@ class Stream(Channel):
         self._out: list[bytes | memoryview] = []
         self._recv = port.recv
         self._read_size = options.read_size
+        self._is_limited = options.max_outbuffer is not None or options.high_water is not None
         # Most streams are so, and emit what they read without more ado.
         self._is_plain = self._buffer is None and options.meta_handler is None
         self._send = port.send
@@ -241,6 +243,14 @@ class Stream(Channel):
         else:
             self.is_quiet = False
             self.queue((data[sent:],))
+        return True
+
+    def append(self, data: bytes) -> bool:
+        """Put bytes behind others that wait to be flushed; False if nothing was done."""
+        if type(data) is not bytes or not data or self._is_limited or not self._takes_output:
+            return False
+        self._out.append(data)
+        self.unsent += len(data)
         return True
 
     def flush(self) -> None:

@@ -500,11 +500,14 @@ class EventMux:
             ValueError: an empty packet for a connection of packets.
         """
         channel = self._channels.get(fh) or self._channel(fh)
-        is_plain = not later and len(data) == 1 and self._trace is None  # as most are
-        if is_plain and channel.send_now(data[0]):
-            if channel.unsent:
-                self._poller.arm(channel)
-            return channel.unsent
+        if len(data) == 1 and self._trace is None:  # as most are
+            if later:
+                if channel.unflushed and channel.append(data[0]):
+                    return channel.unsent
+            elif channel.send_now(data[0]):
+                if channel.unsent:
+                    self._poller.arm(channel)
+                return channel.unsent
         channel.is_quiet = later and (channel.is_quiet or not channel.unsent)
         channel.queue(data)
         return self._send_queued(channel, data, later)

@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 from rpcasync._log import log, shorten
 from rpcasync.errors import ArgumentError, CallTimeout, RemoteError, RPCError
 from rpcasync.messages import as_text
-from rpcasync.signatures import signature_of
+from rpcasync.signatures import Signature, signature_of
 
 __all__ = ["Call", "CallOwner", "Outcome", "Reply"]
 
@@ -180,41 +180,53 @@ class Call:
 
     # For the client. No other may call these, so they have no public names.
 
-    def _settle(self, outcome: Outcome) -> None:
-        """Note what has come of the call."""
-        self._outcome = outcome
-
-    def _hand_over(self) -> None:
-        """Give the outcome to the callback: this is where it runs.
+    def _answer(self, values: list[object]) -> None:
+        """Note the answer, and give it to the callback.
 
         Raises:
-            RPCError: the call failed, and its callback takes no `error`.
+            ArgumentError: it does not fit the callback, which takes no `error`.
             Exception: what the callback raised.
         """
-        callback, self._callback = self._callback, None
-        signature, self._signature = self._signature, None
-        outcome = self._outcome
+        self._outcome = values
+        callback, signature = self._callback, self._signature
         if callback is None or signature is None:
-            if isinstance(outcome, (RemoteError, CallTimeout)):
-                self._unasked = _Unasked(outcome)
             return
-        if not isinstance(outcome, RPCError):
-            try:
-                args, named = signature.bind_result(cast("Sequence[object]", outcome))
-            except ArgumentError as error:
-                outcome = ArgumentError(f"answer of {self.procedure}, to its callback: {error}")
-        if isinstance(outcome, RPCError):
-            if not signature.takes_error:
-                raise outcome
-            args, named = signature.bind_error(outcome)
+        self._callback = self._signature = None
+        try:
+            args, named = signature.bind_result(values)
+        except ArgumentError as error:
+            why = f"answer of {self.procedure}, to its callback: {error}"
+            _tell(callback, signature, ArgumentError(why))
+            return
         callback(*args, **named)
 
-    def _end(self, outcome: Outcome) -> None:
-        """Note the outcome and hand it over; raises what `_hand_over()` does."""
-        self._outcome = outcome
-        self._hand_over()
+    def _settle(self, error: RPCError) -> None:
+        """Note that the call has failed; `_fail()` is to follow."""
+        self._outcome = error
 
-    def _drop(self, outcome: Outcome) -> None:
-        """Note the outcome and hand it to nobody."""
-        self._outcome = outcome
+    def _fail(self, error: RPCError) -> None:
+        """Note that the call has failed, and tell the callback.
+
+        Raises:
+            RPCError: the callback takes no `error`.
+            Exception: what the callback raised.
+        """
+        self._outcome = error
+        callback, signature = self._callback, self._signature
         self._callback = self._signature = None
+        if callback is not None and signature is not None:
+            _tell(callback, signature, error)
+        elif isinstance(error, (RemoteError, CallTimeout)):
+            self._unasked = _Unasked(error)
+
+    def _drop(self, error: RPCError) -> None:
+        """Note that the call has failed, and tell nobody."""
+        self._outcome = error
+        self._callback = self._signature = None
+
+
+def _tell(callback: Callable[..., object], signature: Signature, error: RPCError) -> None:
+    if not signature.takes_error:
+        raise error
+    args, named = signature.bind_error(error)
+    callback(*args, **named)

@@ -1,7 +1,7 @@
 """`Client`: the shell that joins a mux on one side and the core on the other.
 
-It sends calls and hands their answers to the program: to a callback, from `Call._hand_over()`, or
-through `Call.result()`. Functions that the program has passed to the server are called from
+It sends calls and hands their answers to the program: to a callback, from `Call`, or through
+`Call.result()`. Functions that the program has passed to the server are called from
 `_invoke()`. Every decision about bytes is the core's; all sending is one `mux.send()`, put off
 until the mux is about to wait, so that the calls of a turn leave in one write.
 """
@@ -12,7 +12,7 @@ import contextlib
 import functools
 import socket
 import subprocess
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from threading import get_ident
 from typing import IO, Any, cast
 
@@ -257,10 +257,7 @@ class Client:
     def _expire(self) -> None:
         """Fail the calls whose time is over."""
         calls = cast("list[Call]", self._protocol.expire(self._mux.clock()))
-        for call in calls:
-            why = f"{call.procedure}: no answer within {call.timeout} seconds"
-            call._settle(CallTimeout(why))
-        _hand_over_all(calls)
+        _fail_all(calls, _too_late)
 
     def _cancel(self, call: Call) -> bool:
         self._check_thread()
@@ -347,9 +344,9 @@ class Client:
     def _handle(self, message: Result | Failure | Invoke | Release) -> None:
         token = cast("Any", message.token)
         if type(message) is Result:
-            token._end(message.values)
+            token._answer(message.values)
         elif type(message) is Failure:
-            token._end(RemoteError(message.text))
+            token._fail(RemoteError(message.text))
         elif type(message) is Invoke:
             self._invoke(token, message.args)
 
@@ -415,9 +412,7 @@ class Client:
         error = f"{self._name}: {self._reason}{self._child_status() if calls else ''}"
         self._set_alarm()
         self._reap(_GRACE)
-        for call in calls:  # all of them now: a callback may ask for another's result
-            call._settle(Disconnected(f"{call.procedure}: {error}"))
-        _hand_over_all(calls)
+        _fail_all(calls, lambda call: Disconnected(f"{call.procedure}: {error}"))
 
     def _child_status(self) -> str:
         """Tell what has become of the server's process, if it has ended by itself."""
@@ -445,16 +440,23 @@ _GRACE = 5.0  # seconds that a server has to end by itself
 _MOMENT = 1.0  # seconds
 
 
-def _hand_over_all(calls: Iterable[Call]) -> None:
-    """Hand over the outcomes of calls, whatever their callbacks raise; then raise the first."""
-    failure: Exception | None = None
-    for call in calls:
+def _too_late(call: Call) -> RPCError:
+    return CallTimeout(f"{call.procedure}: no answer within {call.timeout} seconds")
+
+
+def _fail_all(calls: list[Call], error: Callable[[Call], RPCError]) -> None:
+    """Fail calls, whatever their callbacks raise; then raise the first."""
+    errors = [error(call) for call in calls]
+    for call, failure in zip(calls, errors, strict=True):
+        call._settle(failure)  # all of them now: a callback may ask for another's result
+    first: Exception | None = None
+    for call, failure in zip(calls, errors, strict=True):
         try:
-            call._hand_over()
-        except Exception as error:  # noqa: BLE001  # raised below, when all had their turn
-            failure = _first(failure, error, call)
-    if failure is not None:
-        raise failure
+            call._fail(failure)
+        except Exception as raised:  # noqa: BLE001  # raised below, when all had their turn
+            first = _first(first, raised, call)
+    if first is not None:
+        raise first
 
 
 def _first(first: Exception | None, error: Exception, token: object) -> Exception:

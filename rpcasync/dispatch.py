@@ -55,6 +55,7 @@ class Dispatcher:
         client.paused = False
         if client.stalled and not self._is_slow(client):
             self._admission.resume(client)
+        connections.gather(client)
         while not client.gone:
             if (client.waiting and self._waits_too_much(client)) or (
                 client.queued > HIGH_WATER and self._is_slow(client)
@@ -79,6 +80,7 @@ class Dispatcher:
             del caller  # one that was dropped is to be answered now
             if connections.notes:
                 connections.do_noted()
+        connections.let_go(client)
         if client.waiting or client.muted:
             self._connections.mute(client, self._waits_too_much(client))
         if client.broken:
@@ -175,7 +177,7 @@ class Dispatcher:
         try:
             if caller.has_callbacks:
                 values = self._take_callbacks(caller, values)
-            procedure = self._find(caller.procedure)
+            procedure = self._namespace.find(caller.procedure) or self._own(caller.procedure)
             args, named = procedure.bind(values)
         except ArgumentError as error:
             raise Fault(str(error)) from None
@@ -197,8 +199,9 @@ class Dispatcher:
         except ArgumentError as error:
             raise ArgumentError(f"{shorten(caller.procedure)}: {error}") from None
 
-    def _find(self, name: str) -> Procedure:
-        procedure = self._namespace.find(name) or self._built_in.get(name)
+    def _own(self, name: str) -> Procedure:
+        """Return a procedure that every server has."""
+        procedure = self._built_in.get(name)
         if procedure is None:
             raise Fault(self._unknown(shorten(name)))
         return procedure

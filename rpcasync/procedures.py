@@ -72,7 +72,7 @@ class Namespace:
         if isinstance(source, str):
             name = source.replace("::", ".").strip(".")
             source = importlib.import_module("__main__" if name == "main" else name)
-        self._source = source
+        self._source: Any = source
         self._is_mapping = isinstance(source, Mapping)  # asking takes as long as a look-up
         self._known: dict[str, Procedure] = {}
 
@@ -91,7 +91,10 @@ class Namespace:
     def find(self, name: str) -> Procedure | None:
         """Return the procedure that clients call by this name, None if there is none."""
         known = self._known.get(name)
-        function = self._look_up(_PREFIX + name)
+        if self._is_mapping:
+            function = self._source.get(_PREFIX + name)
+        else:
+            function = getattr(self._source, _PREFIX + name, None)
         if known is not None and known.function is function:  # methods are made anew each time
             return known
         if not callable(function):

@@ -13,7 +13,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from types import EllipsisType
-from typing import Any
+from typing import Any, NoReturn
 
 from eventmux.events import Event
 from rpcasync._log import log
@@ -229,7 +229,9 @@ class Server:
         answer = [*values]
         for pair in named.items():
             answer += pair
-        client = _check_open(caller)
+        if type(caller) is not Caller or caller.answered:
+            _refuse(caller)
+        client = caller.connection
         packet = b"" if client.gone else client.protocol.result(caller.id, answer)
         return self._connections.answer(caller, packet)
 
@@ -246,7 +248,9 @@ class Server:
         """
         if not isinstance(text, str):
             raise TypeError(f"error text is {text!r}, must be a str")
-        client = _check_open(caller)
+        if type(caller) is not Caller or caller.answered:
+            _refuse(caller)
+        client = caller.connection
         packet = b"" if client.gone else client.protocol.failure(caller.id, text)
         return self._connections.answer(caller, packet)
 
@@ -324,9 +328,8 @@ def _check_limit(name: str, limit: int) -> int:
     return limit
 
 
-def _check_open(caller: Caller) -> Connection:
-    if not isinstance(caller, Caller):
-        raise TypeError(f"caller is {caller!r}, must be what the procedure was given")
-    if caller.answered:
+def _refuse(caller: object) -> NoReturn:
+    """Say why a call cannot be answered."""
+    if isinstance(caller, Caller):
         raise ValueError(f"{caller!r} is answered already")
-    return caller.connection
+    raise TypeError(f"caller is {caller!r}, must be what the procedure was given")

@@ -103,7 +103,12 @@ class Signature:
         """
         in_order = self._in_order
         if in_order is not None and len(values) == self._size and values[::2] == in_order:
-            return self._bind_in_order(list(values[1::2])), _NO_NAMES
+            bound = list(values[1::2])
+            for index, kind, convert, name in self._checks:
+                value = bound[index]
+                if type(value) is not kind:
+                    bound[index] = _convert(convert, name, value)
+            return bound, _NO_NAMES
         if self._takes_names_alone and len(values) % 2 == 0:
             names: Sequence[Any] = values[::2]
             if all(type(name) is str for name in names):
@@ -114,13 +119,6 @@ class Signature:
                 return (), self._bind_pairs(values)
             return self._bind_list(values[:count]), self._bind_pairs(values[count:])
         return self._bind_list(values), {}
-
-    def _bind_in_order(self, bound: list[object]) -> list[object]:
-        for index, kind, convert, name in self._checks:
-            value = bound[index]
-            if type(value) is not kind:
-                bound[index] = _convert(convert, name, value)
-        return bound
 
     def _bind_list(self, values: Sequence[object]) -> Sequence[object]:
         names = self._positional

@@ -1,0 +1,98 @@
+"""Whoever is always there serves and asks, and gives right answers; how fast is not asserted."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from benchmarks import goals
+from benchmarks.calls_table import calls_section
+from benchmarks.chart import Bar, draw
+from benchmarks.echo_table import measure_echo_server
+from benchmarks.echoes import ECHO_SERVERS
+from benchmarks.meter import SHAPES
+from benchmarks.peers import OURS, PEERS
+from benchmarks.processes import BenchmarkFailed, call_rate
+from benchmarks.report import BEGIN, END, Verdict, goals_table, write_between
+from benchmarks.rounds import run_rounds
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc, epoll")
+
+_BRIEF = 0.05  # seconds
+_ALWAYS = [name for name, entry in PEERS.items() if not entry.needs]
+
+
+@pytest.mark.parametrize("shape", ["50x10", "echo"])
+@pytest.mark.parametrize("peer", _ALWAYS)
+def test_each_peer_gives_right_answers(peer, shape):
+    assert call_rate(peer, shape, _BRIEF, 2 * _BRIEF) > 0
+
+
+@pytest.mark.parametrize("name", [name for name, each in ECHO_SERVERS.items() if not each.needs])
+def test_each_echo_server_echoes(name):
+    rate, processor = measure_echo_server(name, 10, _BRIEF, _BRIEF)
+    assert rate > 0
+    assert processor > 0
+
+
+def test_a_peer_that_fails_says_why():
+    with pytest.raises(BenchmarkFailed, match="KeyError: 'nobody'"):
+        call_rate("nobody", "one", _BRIEF, _BRIEF)
+
+
+def test_each_run_counts_as_its_ratio_to_the_base_around_it():
+    speeds = {"base": 100.0, "fast": 200.0}
+
+    def measure(peer, _column):
+        speeds["base"] += 10  # the machine becomes faster: 110, the others, 130
+        return speeds.get(peer)
+
+    results = run_rounds(1, ["one"], ["base", "fast", "failing"], "base", measure)
+    assert results["fast", "one"].ratios == {1: 200 / ((110 + 140) / 2)}
+    assert results["again", "one"].ratios == {1: 140 / 110}
+    assert ("failing", "one") not in results
+
+
+def test_a_missed_goal_comes_first_and_is_bold():
+    rates = {"ours-json": 3.0, "ours-storable": 3.0, "uvloop": 2.5, "asyncio": 1.0}
+    columns = [shape.name for shape in SHAPES]
+    results = run_rounds(2, columns, list(rates), "asyncio", lambda peer, _: rates[peer])
+    section = calls_section(results)
+    assert "| uvloop by hand | json | 1.20 (1.20-1.20) | **1.20 (1.20-1.20)** [1.7]" in (
+        section.tables[0].markdown()
+    )
+    rows = goals_table(section.verdicts).rows
+    words = [row[-1] for row in rows]
+    assert words == sorted(words)  # bold comes before plain
+    assert len(goals_table(section.verdicts, only_missed=True).rows) == words.count("**missed**")
+
+
+def test_goals_are_for_peers_that_there_are():
+    assert set(goals.CALLS) | set(OURS) == set(PEERS)
+    assert tuple(shape.name for shape in SHAPES) == goals.COLUMNS
+    assert set(goals.ECHO) | {"eventmux"} == set(ECHO_SERVERS)
+
+
+def test_what_stands_between_the_markers_is_replaced(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    write_between(page, "new")
+    assert page.read_text() == f"before\n{BEGIN}\n\nnew\n\n{END}\nafter\n"
+    page.write_text("nothing\n")
+    with pytest.raises(ValueError, match="no markers"):
+        write_between(page, "new")
+
+
+def test_the_chart_is_xml_with_a_bar_for_each():
+    from xml.etree import ElementTree
+
+    text = draw("a & b", {"one": [Bar("<x>", 1.0), Bar("y", 2.0, is_ours=True)]})
+    bars = ElementTree.fromstring(text).findall("{http://www.w3.org/2000/svg}rect")
+    assert len(bars) == 3  # and the background
+
+
+def test_a_verdict_is_a_row():
+    table = goals_table([Verdict("x", "one", "2", "1.00", is_met=False)])
+    assert table.title == "Goals: 1 missed, 0 met"
+    assert table.rows == [("x", "one", "2", "1.00", "**missed**")]
