@@ -94,7 +94,7 @@ class StorableCodec:
             payload,
             max_depth=self._max_depth,
             max_size=_MAX_SIZE,
-            max_expanded=max(len(payload), _MAX_EXPANDED),
+            max_expanded=_MAX_EXPANDED if len(payload) < _MAX_EXPANDED else len(payload),
             byte_strings=self._byte_strings,
         )
         if CALLBACK_MARK not in payload or type(value) is not list:

@@ -50,20 +50,20 @@ class Dispatcher:
 
     def serve(self, client: Connection) -> None:
         """Take the calls that are complete, until too much is queued."""
-        protocol, admission, connections = client.protocol, self._admission, self._connections
+        admission, connections = self._admission, self._connections
+        next_message = client.protocol.next_message
         is_traced = log.isEnabledFor(logging.DEBUG)  # asked once: calls come by the hundred
         client.paused = False
         if client.stalled and not self._is_slow(client):
             self._admission.resume(client)
         connections.gather(client)
         while not client.gone:
-            if (client.waiting and self._waits_too_much(client)) or (
-                client.queued > HIGH_WATER and self._is_slow(client)
-            ):
+            is_usual = not client.waiting and client.queued <= HIGH_WATER
+            if not is_usual and (self._waits_too_much(client) or self._is_slow(client)):
                 client.paused = True  # `Sent`, or the turn of what waits, will bring us back
                 break
             try:
-                caller = protocol.next_message(Caller)
+                caller = next_message(Caller)
             except ProtocolError as error:
                 client.broken = client.broken or str(error)
                 break
@@ -145,59 +145,60 @@ class Dispatcher:
     def _call(self, client: Connection, caller: Caller) -> None:
         """Answer one call: by the procedure, or with what is wrong with it."""
         self._admission.start(client)
-        try:
-            self._run(caller)
-        except Fault as fault:
-            if caller.answered:
-                name = shorten(caller.procedure)
-                log.error("procedure %s failed after its answer: %s", name, fault)
-            else:
-                self._connections.finish(caller)
-                self._connections.send_failure(client, caller.id, str(fault))
-        except Exception as error:  # noqa: BLE001  # whatever it is, only this client suffers
-            name = shorten(caller.procedure)
-            if client.gone and isinstance(error, Disconnected):  # it called a callback
-                log.debug("procedure %s: %s", name, error)
-            else:
-                log.exception("procedure %s failed", name)
-            if not caller.answered:
-                self._connections.finish(caller)  # by the end of the connection
-            client.broken = f"procedure {name} failed"
-        except BaseException:  # Ctrl-C, say, or the end of the program
-            self._connections.note(partial(self.serve, client))  # should it go on, so do we
-            raise
-
-    def _run(self, caller: Caller) -> None:
-        """Run the procedure: this is where the program's code is called.
-
-        Raises:
-            Fault: the client gets the text for an answer.
-        """
         values, caller.args = caller.args, []  # else they would live as long as the call
         try:
             if caller.has_callbacks:
                 values = self._take_callbacks(caller, values)
             procedure = self._namespace.find(caller.procedure) or self._own(caller.procedure)
-            args, named = procedure.bind(values)
-        except ArgumentError as error:
-            raise Fault(str(error)) from None
-        try:
+            try:
+                args, named = procedure.bind(values)
+            except ArgumentError as error:
+                raise Fault(str(error)) from None
+            # This is where the program's code is called.
             value = procedure.function(caller, *args, **named)
+        except Fault as fault:
+            self._fail(caller, str(fault))
         except EncodeError:
             name = shorten(caller.procedure)
             log.exception("procedure %s has a value that cannot be sent", name)
-            raise Fault(f"{name}: a value cannot be sent") from None
-        if value is not None and not caller.answered:
-            name, kind = shorten(caller.procedure), type(value).__name__
-            log.warning(
-                "procedure %s returned %s, which is ignored: answer with return_()", name, kind
-            )
+            self._fail(caller, f"{name}: a value cannot be sent")
+        except Exception as error:  # noqa: BLE001  # whatever it is, only this client suffers
+            self._break(client, caller, error)
+        except BaseException:  # Ctrl-C, say, or the end of the program
+            self._connections.note(partial(self.serve, client))  # should it go on, so do we
+            raise
+        else:
+            if value is not None and not caller.answered:
+                name, kind = shorten(caller.procedure), type(value).__name__
+                log.warning(
+                    "procedure %s returned %s, which is ignored: answer with return_()", name, kind
+                )
+
+    def _fail(self, caller: Caller, text: str) -> None:
+        """Answer with an error."""
+        if caller.answered:
+            name = shorten(caller.procedure)
+            log.error("procedure %s failed after its answer: %s", name, text)
+        else:
+            self._connections.finish(caller)
+            self._connections.send_failure(caller.connection, caller.id, text)
+
+    def _break(self, client: Connection, caller: Caller, error: Exception) -> None:
+        """Have a client disconnected whose procedure failed."""
+        name = shorten(caller.procedure)
+        if client.gone and isinstance(error, Disconnected):  # it called a callback
+            log.debug("procedure %s: %s", name, error)
+        else:
+            log.error("procedure %s failed", name, exc_info=error)
+        if not caller.answered:
+            self._connections.finish(caller)  # by the end of the connection
+        client.broken = f"procedure {name} failed"
 
     def _take_callbacks(self, caller: Caller, values: list[object]) -> list[object]:
         try:
             return caller.connection.take_callbacks(values, self.max_callbacks)
         except ArgumentError as error:
-            raise ArgumentError(f"{shorten(caller.procedure)}: {error}") from None
+            raise Fault(f"{shorten(caller.procedure)}: {error}") from None
 
     def _own(self, name: str) -> Procedure:
         """Return a procedure that every server has."""
