@@ -41,8 +41,8 @@ class Connection:
     """What the server knows about one client."""
 
     __slots__ = (
+        "_coderefs",
         "broken",
-        "coderefs",
         "failed",
         "fh",
         "gone",
@@ -77,9 +77,16 @@ class Connection:
         self.waiting = 0  # calls that wait until others have been answered
         self.waiting_size = 0  # bytes of their packets
         self.stalled: list[Request] = []  # those whose turn came while too much was queued
-        self.coderefs: WeakValueDictionary[Id, Coderef] = WeakValueDictionary()
+        self._coderefs: WeakValueDictionary[Id, Coderef] | None = None
 
     # Its functions, for `Coderef`
+
+    @property
+    def coderefs(self) -> WeakValueDictionary[Id, Coderef]:
+        """Those that are alive, by id; most clients pass none, and have no table."""
+        if self._coderefs is None:
+            self._coderefs = WeakValueDictionary()
+        return self._coderefs
 
     def take_callbacks(self, args: list[object], limit: int) -> list[object]:
         """Return the arguments of a call with a Coderef for each callback.

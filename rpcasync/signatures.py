@@ -17,7 +17,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Sequence
 from inspect import Parameter
-from types import CodeType, FunctionType, MethodType
+from types import BuiltinMethodType, FunctionType, MethodType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -193,8 +193,12 @@ class Signature:
 
 
 _MAX_KNOWN = 1024
-_by_code: dict[tuple[int, bool], tuple[CodeType, Signature]] = {}
-_by_function: WeakKeyDictionary[Callable[..., object], Signature] = WeakKeyDictionary()
+_Known = dict[object, tuple[object, Signature]]  # with what must live on for the key to be its own
+_by_code: _Known = {}  # of plain functions
+_by_kind: _Known = {}  # of methods, and of functions written in C
+_Annotated = WeakKeyDictionary[Callable[..., object], Signature]
+_by_function: _Annotated = WeakKeyDictionary()
+_by_method: _Annotated = WeakKeyDictionary()  # by the function of bound ones
 
 
 def signature_of(function: Callable[..., object]) -> Signature:
@@ -203,26 +207,45 @@ def signature_of(function: Callable[..., object]) -> Signature:
     Programs make callbacks by the thousand from one lambda or `def`. So a plain one is known by
     the code that they share; one with annotations, which may differ, by itself.
     """
-    plain = function.__func__ if isinstance(function, MethodType) else function
-    if not isinstance(plain, FunctionType) or plain.__dict__:
-        return Signature(function)  # a decorator may have had its say
-    if plain.__annotations__:
-        return _of_function(plain) if plain is function else Signature(function)
-    code = plain.__code__
-    key = id(code), plain is function
-    known = _by_code.get(key)
-    if known is None:
-        if len(_by_code) >= _MAX_KNOWN:
-            _by_code.clear()
-        known = _by_code[key] = code, Signature(function)  # holds the code: its id stays taken
-    return known[1]
+    if type(function) is FunctionType:
+        if function.__dict__:
+            return Signature(function)  # a decorator may have had its say
+        if function.__annotations__:
+            return _of_function(function, function, _by_function)
+        code = function.__code__
+        known = _by_code.get(id(code))
+        return _keep(_by_code, id(code), code, function) if known is None else known[1]
+    if type(function) is MethodType and type(function.__func__) is FunctionType:
+        plain = function.__func__
+        if not plain.__dict__:
+            if plain.__annotations__:
+                return _of_function(function, plain, _by_method)
+            return _of_kind(id(plain.__code__), plain.__code__, function)
+    elif type(function) is BuiltinMethodType:  # as list.append of some list
+        kind = type(function.__self__)
+        return _of_kind((kind, function.__name__), kind, function)
+    return Signature(function)
 
 
-def _of_function(function: FunctionType) -> Signature:
-    known = _by_function.get(function)
-    if known is None:
-        known = _by_function[function] = Signature(function)
-    return known
+def _of_kind(key: object, kept: object, function: Callable[..., object]) -> Signature:
+    known = _by_kind.get(key)
+    return _keep(_by_kind, key, kept, function) if known is None else known[1]
+
+
+def _keep(known: _Known, key: object, kept: object, function: Callable[..., object]) -> Signature:
+    if len(known) >= _MAX_KNOWN:
+        known.clear()
+    known[key] = kept, Signature(function)
+    return known[key][1]
+
+
+def _of_function(
+    function: Callable[..., object], plain: FunctionType, known: _Annotated
+) -> Signature:
+    signature = known.get(plain)
+    if signature is None:
+        signature = known[plain] = Signature(function)
+    return signature
 
 
 def _parameters(function: Callable[..., object]) -> list[Parameter]:
