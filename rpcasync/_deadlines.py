@@ -28,39 +28,35 @@ def check_seconds(name: str, seconds: float) -> float:
 
 
 class Deadlines:
-    """A set of keys, each with the time when it is due."""
+    """A set of keys, each with the time when it is `due`."""
 
-    __slots__ = ("_due", "_heap")
+    __slots__ = ("_heap", "due")
 
     def __init__(self) -> None:
-        self._due: dict[int, float] = {}
+        self.due: dict[int, float] = {}
         self._heap: list[tuple[float, int]] = []
-
-    def __bool__(self) -> bool:
-        """True if anything is due at any time."""
-        return bool(self._due)
 
     def set(self, key: int, due: float) -> None:
         """Have the key due at a time, and not when it was before."""
-        self._due[key] = due
+        self.due[key] = due
         heapq.heappush(self._heap, (due, key))
-        if len(self._heap) > 2 * len(self._due) + _FEW:
-            self._heap = [(due, key) for key, due in self._due.items()]
+        if len(self._heap) > 2 * len(self.due) + _FEW:
+            self._heap = [(due, key) for key, due in self.due.items()]
             heapq.heapify(self._heap)
 
     def discard(self, key: int) -> None:
         """Forget the key, if it is there."""
-        self._due.pop(key, None)
+        self.due.pop(key, None)
 
     def clear(self) -> None:
         """Forget everything."""
-        self._due.clear()
+        self.due.clear()
         self._heap.clear()
 
     def next(self) -> float | None:
         """Return when the next key is due; None if there is none."""
         heap = self._heap
-        while heap and self._due.get(heap[0][1]) != heap[0][0]:
+        while heap and self.due.get(heap[0][1]) != heap[0][0]:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
@@ -69,6 +65,6 @@ class Deadlines:
         keys = []
         while (due := self.next()) is not None and due <= now:
             key = heapq.heappop(self._heap)[1]
-            del self._due[key]
+            del self.due[key]
             keys.append(key)
         return keys

@@ -33,7 +33,7 @@ from rpcasync.errors import (
     RPCError,
 )
 from rpcasync.framing import DEFAULT_MAX_PACKET
-from rpcasync.messages import Failure, Id, Invoke, Release, Result
+from rpcasync.messages import Failure, Id, Invoke, Result
 from rpcasync.protocol import ClientProtocol
 from rpcasync.reaping import Reaper
 from rpcasync.signatures import signature_of
@@ -319,12 +319,21 @@ class Client:
     def _take_messages(self) -> None:
         """Hand over all answers that are complete, and do what the server asks for."""
         failure: Exception | None = None
+        next_message = self._protocol.next_message
         try:
-            while (message := self._next_message()) is not None:
+            while (message := next_message()) is not None:
+                token: Any = message.token
                 try:
-                    self._handle(message)
+                    if type(message) is Result:
+                        token._answer(message.values)
+                    elif type(message) is Failure:
+                        token._fail(RemoteError(message.text))
+                    elif type(message) is Invoke:
+                        self._invoke(token, message.args)
                 except Exception as error:  # noqa: BLE001  # raised below, when all had their turn
-                    failure = _first(failure, error, message.token)
+                    failure = _first(failure, error, token)
+        except ProtocolError as error:
+            self._give_up(error)
         except BaseException:  # Ctrl-C, say: the other answers come later
             self._mux.push_event(Event(self.fh))
             raise
@@ -333,22 +342,6 @@ class Client:
                 self._set_alarm()
         if failure is not None:
             raise failure
-
-    def _next_message(self) -> Result | Failure | Invoke | Release | None:
-        try:
-            return self._protocol.next_message()
-        except ProtocolError as error:
-            self._give_up(error)
-            return None
-
-    def _handle(self, message: Result | Failure | Invoke | Release) -> None:
-        token = cast("Any", message.token)
-        if type(message) is Result:
-            token._answer(message.values)
-        elif type(message) is Failure:
-            token._fail(RemoteError(message.text))
-        elif type(message) is Invoke:
-            self._invoke(token, message.args)
 
     def _invoke(self, function: Callable[..., object], values: list[object]) -> None:
         """Call a function of the program's for the server."""

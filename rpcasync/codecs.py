@@ -145,20 +145,23 @@ def _from_json(table: dict[str, object]) -> object:
     return table
 
 
-def _prepared_encoder() -> Callable[[list[object]], str]:
+def _prepared_encoder(ensure_ascii: bool) -> Callable[[list[object]], str]:
     """Return what encodes as JSON: the part in C, made once, where this Python has it."""
-    encoder = json.JSONEncoder(separators=(",", ":"), allow_nan=False, default=_to_json)
     c_make_encoder: Any = getattr(json_encoder, "c_make_encoder", None)
     if c_make_encoder is None:
-        return encoder.encode
-    escape = json_encoder.encode_basestring_ascii
+        return json.JSONEncoder(
+            ensure_ascii=ensure_ascii, separators=(",", ":"), allow_nan=False, default=_to_json
+        ).encode
+    escape: Any = json_encoder.encode_basestring
+    if ensure_ascii:
+        escape = json_encoder.encode_basestring_ascii
     # No marks of where it has been: what holds itself ends in a RecursionError.
     parts = c_make_encoder(None, _to_json, escape, None, ":", ",", False, False, False)
     return lambda values: "".join(parts(values, 0))
 
 
 class JSONCodec:
-    """JSON, in ASCII with escapes: for peers in any language.
+    """JSON, in UTF-8: for peers in any language.
 
     Keys of dicts become text, tuples become lists, and bytes cannot be sent, as in `json`.
     NaN and the infinities are not JSON: the words are refused in both directions.
@@ -169,7 +172,8 @@ class JSONCodec:
 
     # The prepared halves of json.dumps and json.loads: those build an encoder for each call
     # and look for blanks around the value, which costs more than the work itself.
-    _encode = staticmethod(_prepared_encoder())
+    _encode = staticmethod(_prepared_encoder(ensure_ascii=False))
+    _encode_as_ascii = staticmethod(_prepared_encoder(ensure_ascii=True))
     _scan: Callable[[str, int], tuple[object, int]]
     _scan_for_callbacks: Callable[[str, int], tuple[object, int]]
 
@@ -186,7 +190,11 @@ class JSONCodec:
             EncodeError: a value, or a part of one, has no form in JSON.
         """
         try:
-            return self._encode(values).encode()
+            text = self._encode(values)
+            try:
+                return text.encode()
+            except UnicodeEncodeError:  # lone surrogates, which only escapes can say
+                return self._encode_as_ascii(values).encode()
         except (TypeError, ValueError) as error:
             raise EncodeError(f"cannot send as JSON: {error}") from None
         except RecursionError:

@@ -274,7 +274,7 @@ class ClientProtocol(_Protocol):
             try:
                 value: Any = self._codec.decode(frame)
                 if type(value) is list and value and type(value[0]) is int and value[0] in pending:
-                    return self._result(value[0], value[1:])
+                    return self._result(value.pop(0), value)
                 id, values = check_reply(value)  # noqa: A001
             except Exception as error:
                 raise self._reject(error, self._codec) from error
@@ -292,7 +292,7 @@ class ClientProtocol(_Protocol):
 
     def _result(self, id: Id, values: list[object]) -> Result | Failure:  # noqa: A002
         token = self._pending.pop(id)
-        if self._deadlines:
+        if self._deadlines.due:
             self._deadlines.discard(int(id))
         text = failure_text(values)
         return Result(token, values) if text is None else Failure(token, text)

@@ -103,16 +103,21 @@ class Signature:
         """
         in_order = self._in_order
         if in_order is not None and len(values) == self._size and values[::2] == in_order:
-            bound = list(values[1::2])
+            bound: Any = values[1::2]  # of a list, since nothing else would be equal
             for index, kind, convert, name in self._checks:
                 value = bound[index]
                 if type(value) is not kind:
                     bound[index] = _convert(convert, name, value)
             return bound, _NO_NAMES
         if self._takes_names_alone and len(values) % 2 == 0:
-            names: Sequence[Any] = values[::2]
-            if all(type(name) is str for name in names):
-                return (), dict(zip(names, values[1::2], strict=True))
+            each: Any = iter(values)
+            try:
+                pairs = dict(zip(each, each, strict=False))
+                "".join(pairs)
+            except TypeError:
+                pass  # a name that is no text, or cannot be one: see below
+            else:
+                return (), pairs
         if self.takes_pairs:
             count = len(self._positional)
             if not count:

@@ -1,11 +1,9 @@
 """Several servers and clients on one mux, with handles of the program's own; and gateways."""
 
-import json
 import os
 import re
 import shutil
 import socket
-import struct
 import sys
 from contextlib import ExitStack, contextmanager
 
@@ -302,26 +300,26 @@ def test_a_client_goes_before_its_answer(mux):
         assert program.log == []
 
 
-def test_an_answer_that_does_not_fit_into_the_codec_of_the_client():
-    with ExitStack() as stack:
-        server = ROOT / "examples" / "conformance_server.py"
-        behind, _ = stack.enter_context(listening(server))
-        front, _, _ = stack.enter_context(relay(behind))
-        port = int(front.rpartition(":")[2])
-        sock = stack.enter_context(socket.create_connection(("127.0.0.1", port), timeout=WAIT))
-        stream = stack.enter_context(sock.makefile("rwb"))
+class References:
+    def __init__(self, mux):
+        self.rpc = Server(mux, self)
 
-        def ask(*call):
-            body = json.dumps(call, ensure_ascii=False).encode()
-            stream.write(struct.pack("!I", len(body) + 4) + body)
-            stream.flush()
-            (size,) = struct.unpack("!I", stream.read(4))
-            return json.loads(stream.read(size - 4))
+    def rpc_reference(self, caller):
+        self.rpc.return_(caller, ScalarRef(1))
 
-        answer = ask(1, "complicated", "text", "\xe9" * 3_000_000)  # grows to "\\u00e9"
-        assert answer[:2] == [1, "error"]
-        assert re.match(r"packet of \d+ bytes, limit is \d+", answer[2]), answer[2]
-        assert ask(2, "add_numbers", "n1", 1, "n2", 2) == [2, "sum", 3]
+
+def test_an_answer_that_does_not_fit_into_the_codec_of_the_client(mux):
+    behind = References(mux).rpc
+    port = behind.listen(ANY_PORT).getsockname()[1]
+    with relay(f"tcp://127.0.0.1:{port}") as (front, _, _):
+        client = Client(mux, front, codec="json")
+        call = client.reference()
+        while not call.done:
+            event = mux.mux(WAIT)
+            assert event.type != "timeout"
+            client.io(behind.io(event))
+        with pytest.raises(RemoteError, match="cannot send as JSON: ScalarRef"):
+            call.result()
 
 
 def test_the_server_behind_is_killed(mux):

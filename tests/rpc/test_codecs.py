@@ -2,6 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rpcasync import codecs
 from rpcasync.codecs import JSONCodec, StorableCodec, get_codec
 from rpcasync.errors import DecodeError, EncodeError
 from rpcasync.messages import CallbackRef
@@ -223,3 +224,16 @@ def test_storable_with_the_name_decodes_or_says_why(data):
                 StorableCodec().decode(payload)
             except DecodeError as error:
                 assert error.code
+
+
+def test_json_is_utf8_and_has_escapes_only_where_nothing_else_will_do():
+    assert JSON.encode(["é\u263a", 'a"\n']) == '["é\u263a","a\\"\\n"]'.encode()
+    assert JSON.encode(["é\ud800"]) == b'["\\u00e9\\ud800"]'
+    assert JSON.decode(JSON.encode(["é\ud800"])) == ["é\ud800"]
+
+
+def test_json_without_the_part_in_c(monkeypatch):
+    monkeypatch.setattr("json.encoder.c_make_encoder", None)
+    encode = codecs._prepared_encoder(ensure_ascii=False)
+    values = [1, "é", {"k": [None, True, 2.5]}, CallbackRef(3)]
+    assert encode(values).encode() == JSON.encode(values)

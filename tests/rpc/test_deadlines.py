@@ -41,7 +41,7 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def agree(self):
-        assert bool(self.deadlines) == bool(self.due)
+        assert bool(self.deadlines.due) == bool(self.due)
         assert self.deadlines.next() == min(self.due.values(), default=None)
 
 
