@@ -75,7 +75,7 @@ class Stream(Channel):
         self._out: list[bytes | memoryview] = []
         self._recv = port.recv
         self._read_size = options.read_size
-        self._is_limited = options.max_outbuffer is not None or options.high_water is not None
+        self._is_limited = options.max_outbuffer is not None
         # Most streams are so, and emit what they read without more ado.
         self._is_plain = self._buffer is None and options.meta_handler is None
         self._send = port.send
@@ -213,9 +213,13 @@ class Stream(Channel):
             raise TypeError(f"cannot send on {self.fh!r} to an address: it is a stream")
         if self._takes_output:
             self._append(chunks)
-            high_water = self.options.high_water
-            if high_water is not None and self.unsent > high_water:
-                self.muted |= THROTTLED
+            self._throttle()
+
+    def _throttle(self) -> None:
+        """Read no more while too much is queued."""
+        high_water = self.options.high_water
+        if high_water is not None and self.unsent > high_water:
+            self.muted |= THROTTLED
 
     def _append(self, chunks: list[bytes]) -> None:
         for chunk in chunks:
@@ -230,7 +234,7 @@ class Stream(Channel):
         """
         if self.unsent or self.closing or not (self._ready and self._takes_output):
             return False
-        if type(data) is not bytes or not data or self.options.max_outbuffer is not None:
+        if type(data) is not bytes or not data or self._is_limited:
             return False
         try:
             sent = self._send(data)
@@ -251,6 +255,7 @@ class Stream(Channel):
             return False
         self._out.append(data)
         self.unsent += len(data)
+        self._throttle()
         return True
 
     def flush(self) -> None:

@@ -48,7 +48,6 @@ class Connection:
         "gone",
         "muted",
         "name",
-        "packets",
         "paused",
         "protocol",
         "queued",
@@ -72,7 +71,6 @@ class Connection:
         self.paused = False  # requests may be left in the protocol: too much is queued
         self.muted = False  # nothing is read from it: too many of its calls wait
         self.failed = False  # what is sent to it does not arrive: its end is to be seen
-        self.packets: list[bytes] | None = None  # gathered while it is served
         self.running = 0  # calls that are under way
         self.waiting = 0  # calls that wait until others have been answered
         self.waiting_size = 0  # bytes of their packets

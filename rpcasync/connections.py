@@ -100,26 +100,12 @@ class Connections:
 
     def send(self, client: Connection, packet: bytes) -> bool:
         """Send an answer; return False if the client has gone."""
-        if client.packets is not None:
-            client.packets.append(packet)
-            client.queued += len(packet)
-            return True
         try:
             client.queued = self._mux.send(client.fh, packet, later=True)
         except KeyError:  # the program killed or removed the socket without asking us
             self.forget(client)
             return False
         return True
-
-    def gather(self, client: Connection) -> None:
-        """Keep what is sent to a client until `let_go()`: all of it is one piece then."""
-        client.packets = []
-
-    def let_go(self, client: Connection) -> None:
-        """Send what was gathered."""
-        packets, client.packets = client.packets, None
-        if packets and not client.gone:
-            self.send(client, packets[0] if len(packets) == 1 else b"".join(packets))
 
     def send_callback(self, client: Connection, packet: bytes) -> None:
         """Send a packet that no call of the client has asked for, and nothing else limits.
@@ -138,9 +124,6 @@ class Connections:
 
     def update_queued(self, client: Connection) -> None:
         """Send what can be sent, and see how much is queued then."""
-        if client.packets:
-            self.let_go(client)
-            self.gather(client)
         with contextlib.suppress(KeyError):
             client.queued = self._mux.send(client.fh)
 
@@ -237,7 +220,6 @@ class Connections:
 
     def disconnect(self, client: Connection, reason: str) -> None:
         """Close a connection from our side; the answers that are queued go out first."""
-        self.let_go(client)
         if self._close is None:
             self.update_queued(client)
             self._kill(client, reason)

@@ -1,7 +1,7 @@
 """From the requests of a client to the program's procedures: when each one runs, and what becomes
 of it.
 
-The program's procedures are called from one line, in `_run()`. What goes wrong in one is its
+The program's procedures are called from one line, in `_call()`. What goes wrong in one is its
 client's affair: nothing is raised, and no other request is lost.
 """
 
@@ -56,7 +56,6 @@ class Dispatcher:
         client.paused = False
         if client.stalled and not self._is_slow(client):
             self._admission.resume(client)
-        connections.gather(client)
         while not client.gone:
             is_usual = not client.waiting and client.queued <= HIGH_WATER
             if not is_usual and (self._waits_too_much(client) or self._is_slow(client)):
@@ -80,7 +79,6 @@ class Dispatcher:
             del caller  # one that was dropped is to be answered now
             if connections.notes:
                 connections.do_noted()
-        connections.let_go(client)
         if client.waiting or client.muted:
             self._connections.mute(client, self._waits_too_much(client))
         if client.broken:

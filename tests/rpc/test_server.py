@@ -236,3 +236,20 @@ def test_a_mux_that_is_only_like_one(caplog):
         assert mux.calls[:3] == ["add", peer.packet(0), b""]
         assert mux.calls[3].startswith("kill: packet too short")
         assert rpc.clients == set()
+
+
+def test_answers_leave_when_a_procedure_turns_the_loop(bench, procedures):
+    """What was answered before it is not held back until it is done."""
+    seen = []
+
+    def wait(caller):
+        bench.turn()
+        seen.extend(peer.read())
+        bench.rpc.return_(caller)
+
+    procedures.rpc_wait = wait
+    peer = bench.peer()
+    peer.send_calls(("list", 1), ("wait",))
+    bench.turn()
+    assert seen == [[0, 1]]
+    assert peer.read() == [[1]]
