@@ -51,6 +51,7 @@ class ChannelTable:
         self._dialers: dict[Channel, Dialer] = {}
         self._deadlines: dict[Channel, Entry] = {}  # of connections that may take only so long
         self._round: list[Channel] = []  # who is still to be looked after
+        self.lost = 0  # handles that turned out to be closed
 
     # Which channel
 
@@ -254,6 +255,7 @@ class ChannelTable:
     # What the program closed without telling
 
     def _lose(self, channel: Channel) -> None:
+        self.lost += 1
         self._stop_dialing(channel)
         channel.fail(OSError(errno.EBADF, os.strerror(errno.EBADF)))
         self._poller.arm(channel)

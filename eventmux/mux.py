@@ -163,18 +163,18 @@ class EventMux:
     def _turn(self, timeout: float | None, only: Handle | None, looked_after: bool) -> bool:
         """Wait once. Return whether all handles were looked after since mux() was called."""
         if not looked_after:
-            queued = len(self._queue)
+            lost = self._table.lost
             looked_after = self._table.look_after_some()
-            if len(self._queue) > queued:  # one was closed behind our back
+            if self._table.lost > lost:  # one was closed behind our back
                 return looked_after
         limit = self._watches.until_due(timeout) if self._timers.heap else timeout
         if not looked_after:
             limit = _IDLE if limit is None else min(limit, _IDLE)
         if self._nested and only is None:
             limit = _sooner(limit, self._until_nested())
-        held_for = only if len(self._queue) >= _MOST_KEPT else None
-        if held_for is not None:
-            self._holding_for = held_for  # else a peer could fill the memory meanwhile
+        held_for = None
+        if only is not None and len(self._queue) >= _MOST_KEPT:
+            held_for = self._holding_for = only  # else a peer could fill the memory meanwhile
         try:
             was_idle = not self._poller.turn(limit, held_for)
         finally:  # the program's meta_handler may raise, and the bell does not ring twice

@@ -25,11 +25,11 @@ class Admission:
     `outstanding` is how many may run at a time, None is any number.
     """
 
-    __slots__ = ("_gone", "_queue", "_running", "_stalled", "outstanding")
+    __slots__ = ("_gone", "_running", "_stalled", "outstanding", "queue")
 
     def __init__(self) -> None:
         self.outstanding: int | None = None
-        self._queue: deque[tuple[Connection, Caller]] = deque()
+        self.queue: deque[tuple[Connection, Caller]] = deque()  # empty: there is nothing to ask for
         self._running = 0
         self._gone = 0  # entries in the queue of connections that have gone
         self._stalled = 0  # calls whose turn came while their client did not read
@@ -39,14 +39,14 @@ class Admission:
         return self._in_line() + self._stalled
 
     def _in_line(self) -> int:
-        return len(self._queue) - self._gone
+        return len(self.queue) - self._gone
 
     def _is_full(self) -> bool:
         return self.outstanding is not None and self._running >= self.outstanding
 
     def admits(self) -> bool:
         """True if a call that comes now may run now: none waits in front of it."""
-        if self.outstanding is None and not self._queue:
+        if self.outstanding is None and not self.queue:
             return True
         return not self._in_line() and not self._is_full()
 
@@ -64,18 +64,18 @@ class Admission:
         if not client.gone:  # else it was given back with all others of its connection
             client.running -= 1
             self._running -= 1
-        return bool(self._queue) and self.has_next()
+        return bool(self.queue) and self.has_next()
 
     def put(self, client: Connection, caller: Caller) -> None:
         """Have a call wait."""
         client.waiting += 1
         client.waiting_size += caller.size
-        self._queue.append((client, caller))
+        self.queue.append((client, caller))
 
     def take(self) -> tuple[Connection, Caller] | None:
         """Return the next call to run; None if none waits, or none may run."""
-        while self._queue and not self._is_full():
-            client, caller = self._queue.popleft()
+        while self.queue and not self._is_full():
+            client, caller = self.queue.popleft()
             if client.gone:
                 self._gone -= 1
                 continue
@@ -95,7 +95,7 @@ class Admission:
         """Put what was set aside for a client in front again."""
         self._stalled -= len(client.stalled)
         callers = cast("list[Caller]", client.stalled)
-        self._queue.extendleft((client, caller) for caller in reversed(callers))
+        self.queue.extendleft((client, caller) for caller in reversed(callers))
         client.stalled.clear()
 
     def forget(self, client: Connection) -> None:
@@ -105,6 +105,6 @@ class Admission:
         self._gone += client.waiting - len(client.stalled)
         client.running = client.waiting = client.waiting_size = 0
         client.stalled.clear()
-        if self._gone > _FEW and self._gone > len(self._queue) // 2:
-            self._queue = deque(entry for entry in self._queue if not entry[0].gone)
+        if self._gone > _FEW and self._gone > len(self.queue) // 2:
+            self.queue = deque(entry for entry in self.queue if not entry[0].gone)
             self._gone = 0

@@ -289,7 +289,8 @@ class Server:
             self._listener_event(fh, event)
         else:
             return event
-        self._dispatcher.run_waiting()
+        if self._admission.queue:
+            self._dispatcher.run_waiting()
         return None
 
     def _is_ours(self, listener: Any) -> bool:

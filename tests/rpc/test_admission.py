@@ -150,7 +150,7 @@ def test_clients_that_have_gone_take_no_memory(full):
             full.put(client, Request(number, "x", []))
         leave(full, client)
         assert len(full) == 1
-        assert len(full._queue) < 200
+        assert len(full.queue) < 200
 
 
 def test_they_do_not_hold_up_those_behind_them(full):
@@ -167,7 +167,7 @@ def test_they_do_not_hold_up_those_behind_them(full):
     full.outstanding = None
     assert full.take() is not None
     assert full.take() is None
-    assert len(full._queue) == len(full) == 0
+    assert len(full.queue) == len(full) == 0
     assert full.admits()
 
 
