@@ -15,7 +15,7 @@ from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any, ClassVar, cast
 
-from eventmux import sockets
+from eventmux import datagrams
 from eventmux._channels import THROTTLED, Channel, ChannelOptions, Emit, as_bytes, reason_of
 from eventmux._descriptors import Descriptor, Port
 from eventmux._streams import Stream
@@ -69,7 +69,7 @@ class Datagram(Channel):
         defer: Callable[[Channel, float], None],
     ) -> None:
         if options.errors:
-            sockets.report_errors(cast("socket.socket", port))
+            datagrams.report_errors(cast("socket.socket", port))
         super().__init__(fh, port, emit, options, meta)
         self._defer = defer
         self._out: deque[tuple[bytes, Address | None]] = deque()
@@ -89,13 +89,13 @@ class Datagram(Channel):
         self.transplanted()
         self.dialing = False
         if self.options.errors:
-            sockets.report_errors(cast("socket.socket", self.port))
+            datagrams.report_errors(cast("socket.socket", self.port))
         self.flush()
 
     def release(self) -> None:
         """Give the handle back as it was."""
         if self.options.errors and not self.is_lost():
-            sockets.report_errors(cast("socket.socket", self.port), False)
+            datagrams.report_errors(cast("socket.socket", self.port), False)
         super().release()
 
     # Input
@@ -138,16 +138,16 @@ class Datagram(Channel):
             self._emit_report(report)
         return bool(reports)
 
-    def _reports(self) -> list[sockets.SendError]:
-        reports: list[sockets.SendError] = []
+    def _reports(self) -> list[datagrams.SendError]:
+        reports: list[datagrams.SendError] = []
         while self.options.errors and len(reports) < _REPORTS_PER_TURN:
-            report = sockets.read_error(cast("socket.socket", self.port))
+            report = datagrams.read_error(cast("socket.socket", self.port))
             if report is None:
                 break
             reports.append(report)
         return reports
 
-    def _emit_report(self, report: sockets.SendError) -> None:
+    def _emit_report(self, report: datagrams.SendError) -> None:
         text = os.strerror(report.errno)
         self._emit(
             Error(
@@ -291,7 +291,7 @@ class Datagram(Channel):
         self._begin_to_close()
 
 
-def _is_of_this_host(report: sockets.SendError) -> bool:
+def _is_of_this_host(report: datagrams.SendError) -> bool:
     """True if the kernel refused the packet itself: then it keeps no data of it."""
     return report.offender is None and not report.data
 

@@ -18,7 +18,7 @@ from dataclasses import fields, replace
 from selectors import EVENT_WRITE
 from typing import Any, cast
 
-from eventmux import sockets
+from eventmux import datagrams, sockets
 from eventmux._channels import PAUSED, Channel, ChannelOptions
 from eventmux._forking import Refusal, tell_of_forks
 from eventmux._mailbox import Mailbox
@@ -533,7 +533,7 @@ class EventMux:
         channel = self._channel(fh)
         if channel.kind != "dgram" or not isinstance(channel.port, socket.socket):
             raise TypeError(f"cannot send on {fh!r} to an address: it is no datagram socket")
-        sockets.check_address(channel.port, address)
+        datagrams.check_address(channel.port, address)
         channel.queue(data, address)
         return self._send_queued(channel, data, later=False)
 

@@ -54,3 +54,10 @@ def watched(mux, pair):
     mux.add(fh)
     assert mux.mux(PATIENCE) == Ready(fh)
     return fh, peer
+
+
+@pytest.fixture
+def closing():
+    """A stack that closes what a test opens."""
+    with contextlib.ExitStack() as stack:
+        yield lambda sock: stack.enter_context(contextlib.closing(sock))
