@@ -1,11 +1,17 @@
-"""Hypothesis profiles: `fast` finds the same examples in every run, `deep` searches on.
+"""A clock that only the tests move, and the profiles of hypothesis.
 
-HYPOTHESIS_PROFILE=deep python -m pytest
+`fast` finds the same examples in every run, `deep` searches on:
+
+    HYPOTHESIS_PROFILE=deep python -m pytest
 """
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
+from support.fakes import ClockedSelector, FakeClock
+
+from eventmux import EventMux
 
 settings.register_profile("fast", deadline=None, max_examples=60, derandomize=True)
 settings.register_profile(
@@ -19,3 +25,20 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast"))
 
 # Children of tests that root runs keep its rights, and no warning of that comes with each
 os.environ.setdefault("RPC_ASYNC_URL_USER", "root")
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def selector(clock):
+    return ClockedSelector(clock)
+
+
+@pytest.fixture
+def timed(clock, selector):
+    """A mux on a fake clock: it never waits, and waiting for ever is an error."""
+    with EventMux(selector=selector, clock=clock) as mux:
+        yield mux

@@ -4,7 +4,6 @@ import contextlib
 import socket
 
 import pytest
-from support.fakes import ClockedSelector, FakeClock
 from support.pump import PATIENCE, SELECTORS
 
 from eventmux import EventMux, Ready
@@ -13,23 +12,6 @@ from eventmux import EventMux, Ready
 @pytest.fixture(params=SELECTORS, ids=lambda kind: kind.__name__)
 def mux(request):
     with EventMux(selector=request.param()) as mux:
-        yield mux
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture
-def selector(clock):
-    return ClockedSelector(clock)
-
-
-@pytest.fixture
-def timed(clock, selector):
-    """A mux on a fake clock: it never waits, and waiting for ever is an error."""
-    with EventMux(selector=selector, clock=clock) as mux:
         yield mux
 
 

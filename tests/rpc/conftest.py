@@ -4,7 +4,6 @@ import contextlib
 import socket
 
 import pytest
-from support.fakes import ClockedSelector, FakeClock
 from support.peers import Bench, Peer
 from support.procedures import Procedures
 from support.records import Outcomes
@@ -21,23 +20,6 @@ def codec(request):
 @pytest.fixture
 def mux():
     with EventMux() as mux:
-        yield mux
-
-
-@pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture
-def selector(clock):
-    return ClockedSelector(clock)
-
-
-@pytest.fixture
-def timed(clock, selector):
-    """A mux on a fake clock: it never waits, and waiting for ever is an error."""
-    with EventMux(selector=selector, clock=clock) as mux:
         yield mux
 
 
