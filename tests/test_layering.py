@@ -53,7 +53,13 @@ ACROSS = {
     "connections": {"eventmux.events", "eventmux.sockets"},
     "server": {"eventmux.events"},
     "startup": {"eventmux.errors", "eventmux.sockets"},
-    "cli": {"eventmux", "eventmux.buffers", "eventmux.events", "eventmux.urls"},
+    "cli": {
+        *("eventmux", "eventmux.buffers", "eventmux.events", "eventmux.sockets", "eventmux.urls"),
+    },
+        *("eventmux", "eventmux.buffers", "eventmux.events"),
+        "eventmux.sockets",
+        "eventmux.urls",
+    },
 }
 # These deal in bytes and decisions: no socket, clock, process or file may be near.
 PURE = {
