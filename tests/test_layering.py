@@ -56,10 +56,6 @@ ACROSS = {
     "cli": {
         *("eventmux", "eventmux.buffers", "eventmux.events", "eventmux.sockets", "eventmux.urls"),
     },
-        *("eventmux", "eventmux.buffers", "eventmux.events"),
-        "eventmux.sockets",
-        "eventmux.urls",
-    },
 }
 # These deal in bytes and decisions: no socket, clock, process or file may be near.
 PURE = {
