@@ -39,7 +39,8 @@ class Mux(Protocol):
     More of its methods are used where a mux has them: without `close`, answers that do not leave
     at once are lost when we disconnect a client; without `push_event` and `post`, what waits for
     an answer or was dropped by the program has to wait for the next event; without `want_read`,
-    calls that may not wait any more do so in memory.
+    calls that may not wait any more do so in memory; without `timer`, a client that hangs up
+    while it is not read from is not noticed.
     """
 
     def add(

@@ -106,11 +106,6 @@ class ServerProtocol(_Protocol):
         self._codecs = (StorableCodec(), JSONCodec()) if codecs is None else codecs
         self._codec: Codec | None = None
 
-    @property
-    def codec(self) -> Codec:
-        """The codec of this client; until it is known, the first one."""
-        return self._codecs[0] if self._codec is None else self._codec
-
     def next_message(self, make: Callable[..., R] = Request) -> R | None:  # type: ignore[assignment]
         """Return the next request, None if there is none yet.
 

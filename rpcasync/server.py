@@ -295,7 +295,10 @@ class Server:
 
     def _is_ours(self, listener: Any) -> bool:
         """True for a listener of this server; one that was just closed may have accepted before."""
-        return listener in self._listeners or listener in self._connections.leaving
+        try:
+            return listener in self._listeners or listener in self._connections.leaving
+        except TypeError:  # an event of the program's own, whose parent_fh is no handle
+            return False
 
     def _client_event(self, client: Connection, event: Any) -> None:
         kind = event.type

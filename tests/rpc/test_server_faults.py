@@ -9,6 +9,7 @@ import pytest
 from support.procedures import Procedures
 from support.records import warnings_of
 
+from eventmux import Connect
 from rpcasync import Fault
 
 
@@ -193,3 +194,11 @@ def test_a_namespace_without_procedures_is_told_of(serve, caplog):
     bench = serve({"rpc": 1})
     assert bench.ask(bench.peer(), 0, "x")[0][2] == "No sub 'x' in package 'main'"
     assert warnings_of(caplog) == ["package main has no rpc_* at all: define them before the loop"]
+
+
+def test_a_connection_of_somebody_else_with_a_strange_parent(bench):
+    class Unhashable:
+        __hash__ = None
+
+    event = Connect(fh=object(), parent_fh=Unhashable())
+    assert bench.rpc.io(event) is event
