@@ -20,8 +20,8 @@ def pair():
     """Make socketpairs; the test owns both ends."""
     with contextlib.ExitStack() as stack:
 
-        def make():
-            one, two = socket.socketpair()
+        def make(kind=socket.SOCK_STREAM):
+            one, two = socket.socketpair(socket.AF_UNIX, kind)
             stack.enter_context(one)
             stack.enter_context(two)
             return one, two

@@ -56,18 +56,15 @@ def real(request):
 
 
 @pytest.fixture
-def ends():
-    """Make pairs of sockets; the test owns both ends."""
-    with contextlib.ExitStack() as stack:
+def ends(pair):
+    """Make pairs of sockets, as `pair` does, whose peer's end does not block."""
 
-        def make(kind=socket.SOCK_STREAM):
-            one, two = socket.socketpair(socket.AF_UNIX, kind)
-            stack.enter_context(one)
-            stack.enter_context(two)
-            two.setblocking(False)
-            return one, two
+    def make(kind=socket.SOCK_STREAM):
+        one, two = pair(kind)
+        two.setblocking(False)
+        return one, two
 
-        yield make
+    return make
 
 
 @pytest.fixture

@@ -49,17 +49,13 @@ def unix(tmp_path):
 
 
 @pytest.fixture
-def packet_pair():
+def packet_pair(pair):
     """Make pairs of connected sockets of a kind."""
-    with contextlib.ExitStack() as stack:
 
-        def make(kind=socket.SOCK_SEQPACKET):
-            one, two = socket.socketpair(socket.AF_UNIX, kind)
-            stack.enter_context(one)
-            stack.enter_context(two)
-            return one, two
+    def make(kind=socket.SOCK_SEQPACKET):
+        return pair(kind)
 
-        yield make
+    return make
 
 
 @pytest.fixture

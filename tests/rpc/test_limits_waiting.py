@@ -19,6 +19,16 @@ def fill(bench, peer, start, size=10_000, most=10_000):
     raise AssertionError("everything is read")
 
 
+def go_on(bench, peer, rest, count):
+    """Send the rest of the last call, and yield the answers until there are so many."""
+    while count > 0:
+        bench.turn()
+        rest = rest[peer.sock.send(rest) :] if rest else rest
+        answers = peer.read()
+        count -= len(answers)
+        yield from answers
+
+
 @pytest.mark.parametrize("max_waiting", [1, 2, 7])
 def test_reading_stops_and_goes_on(bench, procedures, max_waiting):
     bench.rpc.set_limits(outstanding=1, max_waiting=max_waiting)
@@ -30,10 +40,8 @@ def test_reading_stops_and_goes_on(bench, procedures, max_waiting):
     assert bench.rpc.has_queued() == max_waiting
     bench.rpc.return_(procedures.parked.pop())
     answers = []
-    while len(answers) < count:
-        bench.turn()
-        rest = rest[peer.sock.send(rest) :] if rest else rest
-        answers += peer.read()
+    for answer in go_on(bench, peer, rest, count):
+        answers.append(answer)
         assert bench.rpc.has_queued() <= max_waiting
     assert [answer[0] for answer in answers] == list(range(count))
     assert [str(ran).rstrip("x") for ran in procedures.ran[1:]] == list(map(str, range(1, count)))
@@ -142,12 +150,7 @@ def test_what_waits_is_limited_in_bytes_too(serve, procedures):
     count, rest = fill(bench, peer, 1, size=30_000)
     assert bench.rpc.has_queued() == 4  # with the one that passes the limit
     bench.rpc.return_(procedures.parked.pop())
-    answers = []
-    while len(answers) < count:
-        bench.turn()
-        rest = rest[peer.sock.send(rest) :] if rest else rest
-        answers += peer.read()
-    assert [answer[0] for answer in answers] == list(range(count))
+    assert [answer[0] for answer in go_on(bench, peer, rest, count)] == list(range(count))
 
 
 def test_a_higher_limit_goes_on_at_once(bench, procedures):
