@@ -140,7 +140,10 @@ class Channel:
         return False
 
     def append(self, data: bytes) -> bool:
-        """Put bytes behind others that wait to be flushed; False if nothing was done."""
+        """Put bytes behind others that wait to be flushed; False if nothing was done.
+
+        If enough has come together it is flushed now, and `unflushed` is False then.
+        """
         del data
         return False
 

@@ -34,6 +34,10 @@ __all__ = ["Sink", "Source", "Stream"]
 
 _WRITE_SIZE = 128 * 1024  # small chunks are joined up to this size for one send
 _WRITES_PER_TURN = 16  # so that one fast reader does not keep the loop to itself
+# What is put off leaves as soon as so much has come together: more in one write saves nothing, and
+# the peer can get to work while the program here goes on.
+_ENOUGH_PIECES = 32
+_ENOUGH_BYTES = 64 * 1024
 
 
 class Stream(Channel):
@@ -250,12 +254,13 @@ class Stream(Channel):
         return True
 
     def append(self, data: bytes) -> bool:
-        """Put bytes behind others that wait to be flushed; False if nothing was done."""
+        """Put bytes behind others that wait to be flushed, and flush them if that is enough."""
         if type(data) is not bytes or not data or self._is_limited or not self._takes_output:
             return False
         self._out.append(data)
         self.unsent += len(data)
-        self._throttle()
+        if len(self._out) >= _ENOUGH_PIECES or self.unsent >= _ENOUGH_BYTES:
+            self.flush()
         return True
 
     def flush(self) -> None:
@@ -266,6 +271,7 @@ class Stream(Channel):
         for _ in range(_WRITES_PER_TURN):
             if not self._send_once():
                 self.is_quiet = False  # it has to wait, and so may the program
+                self._throttle()
                 return
             if not self._out:
                 self.muted &= ~THROTTLED

@@ -486,9 +486,10 @@ class EventMux:
         Args:
             fh: the handle.
             data: one after the other, as one stream of bytes; or each one packet.
-            later: do not send yet, but when `mux()` is about to wait: many small pieces then
-                cost one system call. A plain `send()` to the same handle sends them too. On a
-                stream, `Sent` comes only if they had to wait for the peer.
+            later: do not send yet, but when `mux()` is about to wait, so that many small pieces
+                cost one system call; a stream does not wait for more than 32 pieces or 64 KB. A
+                plain `send()` to the same handle sends them too. On a stream, `Sent` comes only
+                if they had to wait for the peer.
 
         Returns:
             How many bytes, or packets, are in the queue now. After `close()` the data is
@@ -503,6 +504,8 @@ class EventMux:
         if len(data) == 1 and self._trace is None:  # as most are
             if later:
                 if channel.unflushed and channel.append(data[0]):
+                    if not channel.unflushed:
+                        self._poller.arm(channel)
                     return channel.unsent
             elif channel.send_now(data[0]):
                 if channel.unsent:

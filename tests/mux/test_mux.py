@@ -818,11 +818,48 @@ def test_later_is_sent_before_the_mux_waits(mux, watched):
 
 def test_later_costs_one_system_call(mux, watched):
     fh, peer = watched
-    for number in range(100):
-        mux.send(fh, b"%d," % number, later=True)
+    for number in range(31):
+        assert mux.send(fh, b"%02d," % number, later=True) == 3 * (number + 1)
+    assert receive(peer) == b""
     drain(mux)
-    peer.setblocking(False)
-    assert peer.recv(1000) == b"".join(b"%d," % number for number in range(100))
+    assert receive(peer) == b"".join(b"%02d," % number for number in range(31))
+
+
+def test_later_is_now_when_enough_pieces_have_come_together(mux, watched):
+    fh, peer = watched
+    for _ in range(31):
+        mux.send(fh, b"a", later=True)
+    assert mux.send(fh, b"b", later=True) == 0
+    assert receive(peer) == b"a" * 31 + b"b"
+    assert mux.send(fh, b"c", later=True) == 1  # from here on it waits again
+    assert receive(peer) == b""
+    assert drain(mux) == []  # all of it has left at once
+    assert receive(peer) == b"c"
+
+
+def test_later_is_now_when_enough_bytes_have_come_together(mux, watched):
+    fh, peer = watched
+    mux.send(fh, b"a", later=True)
+    assert mux.send(fh, b"b" * (64 * 1024 - 1), later=True) == 0
+    assert receive(peer) == b"a" + b"b" * (64 * 1024 - 1)
+
+
+def test_more_than_enough_for_a_peer_that_does_not_listen(mux, pair):
+    fh, peer = pair()
+    mux.add(fh, high_water=1000)
+    assert mux.mux() == Ready(fh)
+    mux.send(fh, HUGE, later=True)
+    left = mux.send(fh, b"more", later=True)
+    assert 1000 < left < len(HUGE)
+    assert mux.send(fh, b"most", later=True) == left + 4  # it has to wait, and so does what follows
+    peer.send(b"a question")
+    assert drain(mux) == []  # the answers are to be read first
+    data = b""
+    while mux.buflen(fh):
+        data += receive(peer)
+        event = mux.mux(0)
+    assert data + receive(peer) == HUGE + b"moremost"
+    assert kinds(sorted([event, *drain(mux)], key=lambda event: event.type)) == ["read", "sent"]
 
 
 def test_later_is_sent_with_what_is_sent_now(mux, watched):

@@ -78,7 +78,11 @@ def test_calls_that_answer_at_once_do_not_recurse(bench, procedures):
     bench.rpc.return_(procedures.parked.pop())
     bench.turn()
     assert procedures.ran == list(range(-1, count))
-    assert [answer[0] for answer in peer.read()[1:]] == list(range(count))
+    answers = peer.read()[1:]
+    while len(answers) < count:  # the kernel does not take all of them at once
+        bench.turn()
+        answers += peer.read()
+    assert [answer[0] for answer in answers] == list(range(count))
     assert bench.rpc.has_queued() == 0
 
 

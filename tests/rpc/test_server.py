@@ -38,15 +38,16 @@ def test_each_client_in_its_own_codec(bench):
     assert perl.read() == json.read() == [[0, "caf\xe9"]]
 
 
-def test_answers_of_a_turn_leave_in_one_write(bench):
+@pytest.mark.parametrize(("calls", "writes"), [(1, 1), (31, 1), (100, 4)])
+def test_answers_of_a_turn_leave_in_few_writes(bench, calls, writes):
     ours, theirs = socket.socketpair()
     with CountedSocket(ours) as ours, theirs:
         bench.rpc.add_client(ours)
         peer = Peer(theirs)
-        peer.send_calls(*[("list",)] * 100)
+        peer.send_calls(*[("list",)] * calls)
         bench.turn()
-        assert len(peer.read()) == 100
-        assert len(ours.writes) == 1
+        assert len(peer.read()) == calls
+        assert len(ours.writes) == writes
 
 
 def test_a_parked_call_is_answered_later_and_once(bench, procedures):
