@@ -19,6 +19,7 @@ from selectors import EVENT_READ, EVENT_WRITE
 from typing import Protocol, cast
 
 from eventmux._channels import HELD, Channel
+from eventmux._spinning import Spinner
 from eventmux.events import Handle
 
 __all__ = ["Pollable", "Poller"]
@@ -67,10 +68,11 @@ class Pollable(Protocol):
 class Poller:
     """Waits for pollables to become ready, and has them read and write."""
 
-    __slots__ = ("_always", "_has_ghosts", "_held", "_is_shown", "_kind", "_selector")
+    __slots__ = ("_always", "_has_ghosts", "_held", "_is_shown", "_kind", "_selector", "_spinner")
 
-    def __init__(self, selector: selectors.BaseSelector) -> None:
+    def __init__(self, selector: selectors.BaseSelector, spinner: Spinner) -> None:
         self._selector = selector
+        self._spinner = spinner
         self._kind = type(selector)
         self._held: list[Pollable] = []
         self._always: dict[int, Pollable] = {}  # by descriptor, what the selector refuses
@@ -106,7 +108,7 @@ class Poller:
         if self._has_ghosts:
             self._drive_out_ghosts()
         try:
-            ready = self._selector.select(timeout)
+            ready = self._spinner.wait(self._selector, timeout)
         except (OSError, ValueError):
             if not self._fail_broken():
                 raise

@@ -24,6 +24,7 @@ from eventmux._forking import Refusal, tell_of_forks
 from eventmux._mailbox import Mailbox
 from eventmux._poller import Poller
 from eventmux._queue import EventQueue
+from eventmux._spinning import Spinner
 from eventmux._streams import Stream
 from eventmux._table import ChannelTable
 from eventmux._trace import Trace
@@ -60,9 +61,13 @@ class EventMux:
         reads_per_turn: how often a handle with a buffer may read in one turn, while no record
             is complete, and how many packets a handle may read.
         clock: seconds that never go back, as `time.monotonic`.
+        spin: seconds to look again and again for what is about to come, before the process is
+            put to sleep: to wake it up takes about as long. Where that turns out to be in vain it
+            is done less and less; 0 is never.
 
     Raises:
-        ValueError: `read_size` or `reads_per_turn` is less than 1.
+        ValueError: `read_size` or `reads_per_turn` is less than 1, or `spin` is negative,
+            infinite or NaN.
     """
 
     def __init__(
@@ -72,8 +77,10 @@ class EventMux:
         read_size: int = 65536,
         reads_per_turn: int = 10,
         clock: Callable[[], float] = time.monotonic,
+        spin: float = 50e-6,
     ) -> None:
         self._defaults = _checked(ChannelOptions(read_size, reads_per_turn))
+        self._spinner = Spinner(spin)
         self.clock = clock
         """What it was given: seconds that never go back."""
         self._trace: Trace | None = None
@@ -81,7 +88,7 @@ class EventMux:
         tell_of_forks(self, EventMux._abandon)
 
     def _begin(self, selector: selectors.BaseSelector) -> None:
-        self._poller = Poller(selector)
+        self._poller = Poller(selector, self._spinner)
         self._queue = EventQueue()
         self._mailbox = Mailbox()
         self._watches = Watches(self._queue, self._poller, self._mailbox, self.clock)

@@ -45,5 +45,5 @@ def selector(clock):
 @pytest.fixture
 def timed(clock, selector):
     """A mux on a fake clock: it never waits, and waiting for ever is an error."""
-    with EventMux(selector=selector, clock=clock) as mux:
+    with EventMux(selector=selector, clock=clock, spin=0) as mux:
         yield mux

@@ -13,7 +13,7 @@ FLOORS = {
     "eventmux": [
         ["errors", "events", "_timers", "_forking"],
         ["buffers", "urls", "_queue", "_trace"],
-        ["sockets", "datagrams", "_descriptors", "_mailbox", "_signals"],
+        ["sockets", "datagrams", "_descriptors", "_mailbox", "_signals", "_spinning"],
         ["_channels", "_children"],
         ["_streams", "_listeners", "_poller"],
         ["_packets", "_watches"],

@@ -485,7 +485,7 @@ def test_the_end_of_the_mux_gives_up(clock, resolver, starter, no_leaks, state):
     resolver.addresses = addresses(3)
     starter.hang(*resolver.addresses)
     resolver.hang()
-    with EventMux(selector=ClockedSelector(clock), clock=clock) as mux:
+    with EventMux(selector=ClockedSelector(clock), clock=clock, spin=0) as mux:
         fh = mux.connect(URL)
         if state != "looking up":
             assert look_up(mux, resolver) == Timeout()

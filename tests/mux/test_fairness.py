@@ -43,7 +43,11 @@ def clock():
 def mux(request, clock):
     selector = ClockedSelector(clock, selector=request.param(), most_calls=100_000)
     mux = EventMux(
-        selector=selector, read_size=READ_SIZE, reads_per_turn=READS_PER_TURN, clock=clock
+        selector=selector,
+        read_size=READ_SIZE,
+        reads_per_turn=READS_PER_TURN,
+        clock=clock,
+        spin=0,
     )
     with mux:
         yield mux

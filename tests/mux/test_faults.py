@@ -44,7 +44,7 @@ def clock(request):
 @pytest.fixture
 def mux(clock):
     """A mux on a fake clock: it never waits, and waiting for ever is an error."""
-    with EventMux(selector=clock.selector, clock=clock) as mux:
+    with EventMux(selector=clock.selector, clock=clock, spin=0) as mux:
         yield mux
 
 
@@ -425,7 +425,7 @@ def test_closed_while_many_others_are_watched(mux, clock, ends):
 def test_closed_among_thousands(ends):
     clock = FakeClock()
     selector = ClockedSelector(clock, selector=selectors.EpollSelector())
-    with EventMux(selector=selector, clock=clock) as mux:
+    with EventMux(selector=selector, clock=clock, spin=0) as mux:
         crowd(mux, ends, 3000)
         fhs = mux.handles()[::1000]
         for fh in fhs:
@@ -504,7 +504,7 @@ def test_closed_while_a_duplicate_stays_open(ends, monkeypatch):
         return wait(selector, timeout)
 
     monkeypatch.setattr(selectors.EpollSelector, "select", select)
-    with EventMux(selector=selectors.EpollSelector()) as mux:
+    with EventMux(selector=selectors.EpollSelector(), spin=0) as mux:
         fh, peer = ends()
         other, talker = ends()
         mux.add(fh)
@@ -838,7 +838,7 @@ def test_a_record_without_an_end(mux, ends):
 def narrow():
     clock = FakeClock()
     selector = ClockedSelector(clock, selector=selectors.SelectSelector())
-    with EventMux(selector=selector, clock=clock) as mux:
+    with EventMux(selector=selector, clock=clock, spin=0) as mux:
         yield mux
 
 

@@ -461,7 +461,7 @@ def test_trace_logs_nothing_at_other_levels(mux, caplog):
 def test_the_fake_selector_waits_for_an_inner_mux(clock, inner):
     # What the tests above rely on: it sees what is in a real mux.
     selector = ClockedSelector(clock)
-    with EventMux(selector=selector, clock=clock) as mux:
+    with EventMux(selector=selector, clock=clock, spin=0) as mux:
         mux.add(inner)
         selector.meanwhile.append((1, lambda: inner.post(Event())))
         assert mux.mux() == CanRead(inner)
