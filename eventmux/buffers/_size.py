@@ -8,6 +8,7 @@ This file does not look into records.
 
 from __future__ import annotations
 
+import math
 import struct
 
 from eventmux.buffers._records import Records, check_limit, check_positive
@@ -29,7 +30,7 @@ class Size(Records):
     """
 
     returns_last = True
-    __slots__ = ("_format", "_max_size", "_min_size", "_need", "_offset")
+    __slots__ = ("_format", "_largest", "_max_size", "_min_size", "_need", "_offset")
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Size(Records):
         self._offset = offset
         self._min_size = min_size
         self._max_size = max_size
+        self._largest = math.inf if max_size is None else max_size
         self._need = self._format.size  # nothing can be done with fewer bytes than this
 
     def fresh(self) -> Size:
@@ -73,27 +75,39 @@ class Size(Records):
         if self._failure is not None:
             raise self._failure.with_traceback(None)  # else it would grow each time
         if self._rest:
-            self._rest += data
-            if len(self._rest) < self._need:
-                return
-            data = bytes(self._rest)
-            self._rest.clear()
-        self._cut(data)
+            self._complete(data)
+        else:
+            self._cut(data, 0)
 
-    def _cut(self, data: bytes) -> None:
-        unpack, header = self._format.unpack_from, self._format.size
-        offset, smallest, largest = self._offset, self._min_size, self._max_size
-        position, available = 0, len(data)
+    def _complete(self, data: bytes) -> None:
+        """Add bytes behind the beginning of a record; what is long is copied once, not thrice."""
+        rest, header = self._rest, self._format.size
+        missing = self._need - len(rest)
+        if len(data) < missing:
+            rest += data
+            return
+        self._rest = bytearray()
+        if self._need > header:
+            self._records.append(b"".join((memoryview(rest)[header:], memoryview(data)[:missing])))
+            self._cut(data, missing)
+        else:
+            self._cut(bytes(rest) + data, 0)
+
+    def _cut(self, data: bytes, position: int) -> None:
+        """Take records from a position on, where one begins."""
+        unpack, header, append = self._format.unpack_from, self._format.size, self._records.append
+        offset, smallest, largest = self._offset, self._min_size, self._largest
+        available = len(data)
         need = header
-        while available - position >= header:
+        while (start := position + header) <= available:
             size = unpack(data, position)[0] + offset
-            if size < smallest or (largest is not None and size > largest):
+            if not smallest <= size <= largest:
                 raise self._fail(self._impossible(size), data[position:])
-            end = position + header + size
+            end = start + size
             if end > available:
                 need = header + size
                 break
-            self._records.append(data[position + header : end])
+            append(data[start:end])
             position = end
         self._need = need
         if position < available:
