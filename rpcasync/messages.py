@@ -25,6 +25,7 @@ from rpcasync.errors import ProtocolError
 
 __all__ = [
     "CALLBACK_CLASS",
+    "CALLBACK_HINT",
     "CALLBACK_MARK",
     "CallbackRef",
     "Failure",
@@ -49,6 +50,8 @@ Id = int | str
 CALLBACK_CLASS = "RPC::Async::Coderef"
 CALLBACK_MARK = CALLBACK_CLASS.encode()
 """Stands in each payload in which a callback may be: most have none, and need no look."""
+CALLBACK_HINT = ord(":")
+"""A byte of it: to look for one byte takes a tenth of the time."""
 
 # It is the client that chooses the id, and the server that has to send it back.
 _ID_BITS = 64

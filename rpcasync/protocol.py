@@ -20,6 +20,7 @@ from rpcasync.codecs import Codec, JSONCodec, StorableCodec
 from rpcasync.errors import EncodeError, ProtocolError
 from rpcasync.framing import DEFAULT_MAX_PACKET, LengthPrefix
 from rpcasync.messages import (
+    CALLBACK_HINT,
     CALLBACK_MARK,
     CallbackRef,
     Failure,
@@ -125,8 +126,8 @@ class ServerProtocol(_Protocol):
             if type(value) is list and len(value) > 1 and type(value[1]) is str:
                 id = value[0]  # noqa: A001
                 if type(id) is int and 0 <= id <= _ID_MASK:  # as nearly all have it
-                    return make(id, value[1], value[2:], len(frame), CALLBACK_MARK in frame)
-            return make(*check_request(value), len(frame), CALLBACK_MARK in frame)
+                    return make(id, value[1], value[2:], len(frame), _may_have_callbacks(frame))
+            return make(*check_request(value), len(frame), _may_have_callbacks(frame))
         except Exception as error:
             raise self._reject(error, codec) from error
 
@@ -166,6 +167,10 @@ class ServerProtocol(_Protocol):
     def release(self, id: Id) -> bytes:  # noqa: A002
         """Return the packet that says that a function will not be called any more."""
         return self.result(id, release_values())
+
+
+def _may_have_callbacks(payload: bytes) -> bool:
+    return CALLBACK_HINT in payload and CALLBACK_MARK in payload
 
 
 class ClientProtocol(_Protocol):

@@ -236,4 +236,27 @@ def test_json_without_the_part_in_c(monkeypatch):
     monkeypatch.setattr("json.encoder.c_make_encoder", None)
     encode = codecs._prepared_encoder(ensure_ascii=False)
     values = [1, "é", {"k": [None, True, 2.5]}, CallbackRef(3)]
-    assert encode(values).encode() == JSON.encode(values)
+    assert "".join(encode(values, 0)).encode() == JSON.encode(values)
+
+
+LONG_TEXTS = st.tuples(
+    st.text(max_size=3), st.sampled_from(["x", "é", "\u263a", "\x7f"]), st.text(max_size=3)
+).map(lambda parts: parts[0] + parts[1] * 5000 + parts[2])
+
+
+@given(st.lists(st.lists(LONG_TEXTS | VALUES)))
+def test_what_json_makes_of_long_texts_does_not_depend_on_what_was_before(lists):
+    codec = JSONCodec()
+    for values in [["x" * 5000], *lists]:
+        assert codec.encode(values) == JSONCodec().encode(values)
+
+
+@pytest.mark.parametrize("character", [chr(code) for code in range(32)] + ['"', "\\", "\ud800"])
+def test_long_texts_are_escaped(character):
+    codec = JSONCodec()
+    text = "x" * 5000
+    for values in ([text], [1, text + character], [{"k": character + text}, text], []):
+        assert codec.decode(codec.encode(values)) == values
+    codec.encode([text])
+    with pytest.raises(EncodeError, match="cannot send as JSON"):
+        codec.encode([text, float("nan")])
