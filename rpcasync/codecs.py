@@ -1,8 +1,8 @@
 """Values to the payload of a packet and back.
 
 A codec is pure: what it gives depends on what it gets alone, no names from the input are ever
-looked up, and `decode()` raises DecodeError and nothing else, whatever the bytes are. The first byte of a payload tells the
-codecs apart, so that one listener can serve clients of all of them.
+looked up, and `decode()` raises DecodeError and nothing else, whatever the bytes are. The first
+byte of a payload tells the codecs apart, so that one listener can serve clients of all of them.
 
 In the arguments of a call a `CallbackRef` may stand: Storable has it as an object of the Perl class
 `RPC::Async::Coderef`, JSON as `{"RPC::Async::Coderef": {"id": 3}}`. A reader looks for it only
@@ -156,10 +156,10 @@ def _prepared_encoder(ensure_ascii: bool) -> Callable[[object, int], Iterable[st
     """Return what encodes as JSON: the part in C, made once, where this Python has it."""
     c_make_encoder: Any = getattr(json_encoder, "c_make_encoder", None)
     if c_make_encoder is None:
-        encoder = json.JSONEncoder(
+        encode = json.JSONEncoder(
             ensure_ascii=ensure_ascii, separators=(",", ":"), allow_nan=False, default=_to_json
-        )
-        return lambda value, _level: encoder.iterencode(value)
+        ).encode
+        return lambda value, _level: [encode(value)]
     escape: Any = json_encoder.encode_basestring
     if ensure_ascii:
         escape = json_encoder.encode_basestring_ascii
