@@ -44,11 +44,13 @@ class Admission:
     def _is_full(self) -> bool:
         return self.outstanding is not None and self._running >= self.outstanding
 
-    def admits(self) -> bool:
-        """True if a call that comes now may run now: none waits in front of it."""
-        if self.outstanding is None and not self.queue:
-            return True
-        return not self._in_line() and not self._is_full()
+    def admit(self, client: Connection) -> bool:
+        """Start a call that comes now, if none waits in front of it, and say whether it does."""
+        if (self.outstanding is not None or self.queue) and (self._in_line() or self._is_full()):
+            return False
+        client.running += 1
+        self._running += 1
+        return True
 
     def has_next(self) -> bool:
         """True if one that waits may run."""

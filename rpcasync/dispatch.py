@@ -72,7 +72,10 @@ class Dispatcher:
             if is_traced:
                 name = shorten(caller.procedure)
                 log.debug("< call %r of %s: %s", caller.id, client.name, name)
-            if admission.admits() or not self._has_procedure(caller.procedure):
+            if admission.admit(client):
+                self._call(client, caller)
+            elif not self._has_procedure(caller.procedure):
+                admission.start(client)
                 self._call(client, caller)
             else:
                 admission.put(client, caller)
@@ -110,6 +113,7 @@ class Dispatcher:
                     client.paused = True
                     self._admission.stall(client, caller)
                     continue
+                self._admission.start(client)
                 self._call(client, caller)
                 del caller  # one that was dropped is to be answered now
                 if self._connections.notes:
@@ -141,8 +145,7 @@ class Dispatcher:
     # What becomes of it
 
     def _call(self, client: Connection, caller: Caller) -> None:
-        """Answer one call: by the procedure, or with what is wrong with it."""
-        self._admission.start(client)
+        """Answer one call, which is counted: by the procedure, or with what is wrong with it."""
         values, caller.args = caller.args, []  # else they would live as long as the call
         try:
             if caller.has_callbacks:
@@ -151,7 +154,7 @@ class Dispatcher:
             try:
                 args, named = procedure.bind(values)
             except ArgumentError as error:
-                raise Fault(str(error)) from None
+                raise Fault(f"{shorten(caller.procedure)}: {error}") from None
             # This is where the program's code is called.
             value = procedure.function(caller, *args, **named)
         except Fault as fault:

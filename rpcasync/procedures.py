@@ -10,7 +10,7 @@ import importlib
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 from rpcasync._log import log, shorten
 from rpcasync.definitions import describe, is_sendable, stated
@@ -28,32 +28,28 @@ class Procedure:
     """A function that clients can call, and how it takes their values.
 
     `signature` is None if it can take none, because it has no parameter for the caller or such.
+    `bind(values)` returns the arguments of the function, but for the caller, as `Signature.bind()`
+    does, and raises ArgumentError for values that do not fit.
     """
 
-    __slots__ = ("_unusable", "function", "name", "signature")
+    __slots__ = ("_unusable", "bind", "full_name", "function", "name", "signature")
 
     def __init__(self, name: str, function: Callable[..., object]) -> None:
         self.name = name
+        self.full_name = _PREFIX + name  # in the namespace
         self.function = function
         self.signature: Signature | None = None
         self._unusable = ""
         try:
             self.signature = Signature(function, leading=1)
+            self.bind = self.signature.bind
         except ArgumentError as error:
             self._unusable = str(error)
+            self.bind = self._refuse
 
-    def bind(self, values: Sequence[object]) -> tuple[Sequence[object], dict[str, object]]:
-        """Return the arguments of the function, but for the caller.
-
-        Raises:
-            ArgumentError: the values do not fit the signature.
-        """
-        try:
-            if self.signature is None:
-                raise ArgumentError(self._unusable)
-            return self.signature.bind(values)
-        except ArgumentError as error:
-            raise ArgumentError(f"{shorten(self.name)}: {error}") from None
+    def _refuse(self, values: Sequence[object]) -> NoReturn:
+        del values
+        raise ArgumentError(self._unusable)
 
 
 class Namespace:
@@ -91,10 +87,11 @@ class Namespace:
     def find(self, name: str) -> Procedure | None:
         """Return the procedure that clients call by this name, None if there is none."""
         known = self._known.get(name)
+        full_name = _PREFIX + name if known is None else known.full_name
         if self._is_mapping:
-            function = self._source.get(_PREFIX + name)
+            function = self._source.get(full_name)
         else:
-            function = getattr(self._source, _PREFIX + name, None)
+            function = getattr(self._source, full_name, None)
         if known is not None and known.function is function:  # methods are made anew each time
             return known
         if not callable(function):

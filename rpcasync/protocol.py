@@ -51,10 +51,11 @@ _ID_MASK = 0x7FFFFFFF  # ids stay within 31 bits, as a Perl client's do
 class _Protocol:
     """What both ends have in common: payloads come, and the first bad one is the last."""
 
-    __slots__ = ("_failure", "_framing")
+    __slots__ = ("_failure", "_frame", "_framing")
 
     def __init__(self, max_packet: int) -> None:
         self._framing = LengthPrefix(max_packet)
+        self._frame = self._framing.frame
         self._failure: ProtocolError | None = None
 
     @property
@@ -126,8 +127,9 @@ class ServerProtocol(_Protocol):
             if type(value) is list and len(value) > 1 and type(value[1]) is str:
                 id = value[0]  # noqa: A001
                 if type(id) is int and 0 <= id <= _ID_MASK:  # as nearly all have it
-                    return make(id, value[1], value[2:], len(frame), _may_have_callbacks(frame))
-            return make(*check_request(value), len(frame), _may_have_callbacks(frame))
+                    has_callbacks = CALLBACK_HINT in frame and CALLBACK_MARK in frame
+                    return make(id, value[1], value[2:], len(frame), has_callbacks)
+            return make(*check_request(value), len(frame), CALLBACK_MARK in frame)
         except Exception as error:
             raise self._reject(error, codec) from error
 
@@ -142,8 +144,7 @@ class ServerProtocol(_Protocol):
         Raises:
             EncodeError: a value cannot be sent, or the packet is over the limit.
         """
-        codec = self._codec or self._codecs[0]
-        return self._framing.frame(codec.encode([id, *values]))
+        return self._frame((self._codec or self._codecs[0]).encode([id, *values]))
 
     def failure(self, id: Id, text: str) -> bytes:  # noqa: A002
         """Return the packet that answers a request with an error; a very long text is cut.
@@ -167,10 +168,6 @@ class ServerProtocol(_Protocol):
     def release(self, id: Id) -> bytes:  # noqa: A002
         """Return the packet that says that a function will not be called any more."""
         return self.result(id, release_values())
-
-
-def _may_have_callbacks(payload: bytes) -> bool:
-    return CALLBACK_HINT in payload and CALLBACK_MARK in payload
 
 
 class ClientProtocol(_Protocol):
@@ -217,18 +214,20 @@ class ClientProtocol(_Protocol):
         id = self._next_id  # noqa: A001
         if id in self._pending or id in self._callbacks or id in self._abandoned:
             id = self._free_id(id)  # noqa: A001
-        callbacks: dict[Id, object] = {}
+        callbacks: dict[Id, object] | None = None
         try:
             payload = self._codec.encode([id, procedure, *args])
         except EncodeError:
             # Functions are rare. So they are looked for only where something cannot be encoded.
+            callbacks = {}
             args = self._replace_callables([*args], callbacks)
             if not callbacks:
                 raise
             id = self._free_id(id, callbacks)  # noqa: A001
             payload = self._codec.encode([id, procedure, *args])
-        packet = self._framing.frame(payload)
-        self._callbacks.update(callbacks)
+        packet = self._frame(payload)
+        if callbacks:
+            self._callbacks.update(callbacks)
         self._pending[id] = token
         self._next_id = (id + 1) & _ID_MASK
         return id, packet

@@ -15,11 +15,11 @@ A `Signature` is compiled once and used for each call. Values are converted as a
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from inspect import Parameter
-from types import BuiltinMethodType, FunctionType, MethodType
-from typing import Any
-from weakref import WeakKeyDictionary
+from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any, TypeVar
 
 from rpcasync._log import log, shorten
 from rpcasync.conversions import Conversion, conversion
@@ -28,9 +28,13 @@ from rpcasync.messages import as_text
 
 __all__ = ["Signature", "signature_of"]
 
+Arguments = tuple[Sequence[object], dict[str, Any]]
+Bind = Callable[[Sequence[object]], Arguments]
+
 _LISTED = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
 _NO_NAMES: dict[str, Any] = {}
+_MAX_KNOWN = 1024
 _VARIABLE = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
@@ -79,36 +83,25 @@ class Signature:
             for parameter in named
             if (convert := _converter(parameter)) is not None
         ]
-        # Where all names come in the order of the parameters, as most do, values need no names.
-        is_plain = self.takes_pairs and not (listed or self.takes_any_name)
-        is_plain = is_plain and all(p.kind is Parameter.POSITIONAL_OR_KEYWORD for p in named)
-        self._in_order = list(self.named) if is_plain else None
-        self._size = 2 * len(named)
         self._takes_names_alone = self.takes_any_name and not (
             self.takes_rest or named or listed or self._convert_any or self._blocked
         )
         self._needs_error = "error" in self._required
-        self._checks = [
-            (list(self.named).index(name), kind, convert, name)
-            for name, kind, convert in self._conversions
-        ]
         if self.takes_rest and self._required:
             raise ArgumentError(f"takes a list, but requires {_sorted(self._required)} by name")
 
-    def bind(self, values: Sequence[object]) -> tuple[Sequence[object], dict[str, Any]]:
-        """Return the positional and the named arguments for a list of values.
+        self.bind: Bind = self._bind
+        """`bind(values)` returns the positional and the named arguments for a list of values.
 
-        Raises:
-            ArgumentError: the list does not fit; the message names the parameter.
+        It raises ArgumentError if the list does not fit; the message names the parameter.
         """
-        in_order = self._in_order
-        if in_order is not None and len(values) == self._size and values[::2] == in_order:
-            bound: Any = values[1::2]  # of a list, since nothing else would be equal
-            for index, kind, convert, name in self._checks:
-                value = bound[index]
-                if type(value) is not kind:
-                    bound[index] = _convert(convert, name, value)
-            return bound, _NO_NAMES
+        is_plain = self.takes_pairs and not (listed or self.takes_any_name)
+        if is_plain and all(p.kind is Parameter.POSITIONAL_OR_KEYWORD for p in named):
+            self.bind = _short_cut(tuple(self.named), self._conversions, self._bind)
+        self.bind_result: Bind = self._bind_result if self._needs_error else self.bind
+        """For callbacks: the same, with None for an `error` parameter that has no default."""
+
+    def _bind(self, values: Sequence[object]) -> Arguments:
         if self._takes_names_alone and len(values) % 2 == 0:
             each: Any = iter(values)
             try:
@@ -183,74 +176,124 @@ class Signature:
         """True if an error can be given to the function by the name `error`."""
         return self.takes_any_name or "error" in self.names
 
-    def bind_result(self, values: Sequence[object]) -> tuple[Sequence[object], dict[str, Any]]:
-        """Bind as `bind()` does, with None for an `error` parameter that has no default."""
-        if not self._needs_error:
-            return self.bind(values)
+    def _bind_result(self, values: Sequence[object]) -> Arguments:
         names = values[len(self._positional) :: 2]
         return self.bind(values if "error" in names else [*values, "error", None])
 
-    def bind_error(self, error: Exception) -> tuple[Sequence[object], dict[str, Any]]:
+    def bind_error(self, error: Exception) -> Arguments:
         """Return the arguments that hand an error over; None where a value is required."""
         named: dict[str, Any] = dict.fromkeys(self._required)
         named["error"] = error
         return (None,) * self._least, named
 
 
-_MAX_KNOWN = 1024
-_Known = dict[object, tuple[object, Signature]]  # with what must live on for the key to be its own
-_by_code: _Known = {}  # of plain functions
-_by_kind: _Known = {}  # of methods, and of functions written in C
-_Annotated = WeakKeyDictionary[Callable[..., object], Signature]
-_by_function: _Annotated = WeakKeyDictionary()
-_by_method: _Annotated = WeakKeyDictionary()  # by the function of bound ones
+# Most peers give all names in the order of the parameters. Then there is nothing to look up, and
+# the comparisons are written out once for a signature, as `dataclasses` does with its methods.
+
+
+def _short_cut(
+    names: tuple[str, ...],
+    conversions: Iterable[tuple[str, object, Conversion]],
+    otherwise: Bind,
+) -> Bind:
+    """Return a `bind()` for plain names, which leaves all that is out of the ordinary to another.
+
+    For `n: int` and `text` it is
+
+        def bind(values):
+            if len(values) == 4:
+                n0, v0, n1, v1 = values
+                if n0 == "n" and n1 == "text":
+                    if type(v0) is not k0:
+                        v0 = convert(c0, "n", v0)
+                    return (v0, v1), no_names
+            return otherwise(values)
+    """
+    places: dict[str, Any] = {
+        "__name__": __name__,
+        "convert": _convert,
+        "no_names": _NO_NAMES,
+        "otherwise": otherwise,
+    }
+    converted = []
+    for name, kind, convert in conversions:
+        index = names.index(name)
+        converted.append(index)
+        places[f"k{index}"], places[f"c{index}"] = kind, convert
+    exec(_code_of_bind(names, tuple(converted)), places)  # noqa: S102  # all of it is ours
+    bind: Bind = places["bind"]
+    return bind
+
+
+@lru_cache(maxsize=_MAX_KNOWN)
+def _code_of_bind(names: tuple[str, ...], converted: tuple[int, ...]) -> CodeType:
+    order = range(len(names))
+    lines = [
+        "def bind(values):",
+        f"    if len(values) == {2 * len(names)}:",
+        f"        {', '.join(f'n{index}, v{index}' for index in order)} = values",
+        f"        if {' and '.join(f'n{index} == {names[index]!r}' for index in order)}:",
+    ]
+    for index in converted:
+        lines.append(f"            if type(v{index}) is not k{index}:")
+        lines.append(f"                v{index} = convert(c{index}, {names[index]!r}, v{index})")
+    lines.append(f"            return ({''.join(f'v{index}, ' for index in order)}), no_names")
+    lines.append("    return otherwise(values)")
+    return compile("\n".join(lines), f"<bind {', '.join(names)}>", "exec")
+
+
+# Programs make callbacks by the thousand from one lambda, `def` or method, and to read a signature
+# takes longer than a call does. So they are known by the code that they share; with what has to
+# live on for the key to be its own, and with what an annotation depends on.
+
+
+_Known = tuple[
+    object, Signature, dict[str, object], object
+]  # code, signature, annotations, globals
+_by_code: dict[int, _Known] = {}  # of plain functions
+_by_method: dict[int, _Known] = {}  # of methods, by the code of their functions
+_by_kind: dict[tuple[type, str], Signature] = {}  # of functions in C, as list.append of some list
 
 
 def signature_of(function: Callable[..., object]) -> Signature:
-    """Return the signature of a callback, and keep it: to read one takes longer than a call does.
-
-    Programs make callbacks by the thousand from one lambda or `def`. So a plain one is known by
-    the code that they share; one with annotations, which may differ, by itself.
-    """
-    if type(function) is FunctionType:
-        if function.__dict__:
-            return Signature(function)  # a decorator may have had its say
-        if function.__annotations__:
-            return _of_function(function, function, _by_function)
-        code = function.__code__
-        known = _by_code.get(id(code))
-        return _keep(_by_code, id(code), code, function) if known is None else known[1]
-    if type(function) is MethodType and type(function.__func__) is FunctionType:
-        plain = function.__func__
-        if not plain.__dict__:
-            if plain.__annotations__:
-                return _of_function(function, plain, _by_method)
-            return _of_kind(id(plain.__code__), plain.__code__, function)
-    elif type(function) is BuiltinMethodType:  # as list.append of some list
-        kind = type(function.__self__)
-        return _of_kind((kind, function.__name__), kind, function)
-    return Signature(function)
+    """Return the signature of a callback, and keep it."""
+    known, plain = _by_code, function
+    if type(function) is MethodType:
+        known, plain = _by_method, function.__func__
+    if type(plain) is not FunctionType or plain.__dict__:  # a decorator may have had its say
+        return (
+            _of_method_in_c(function)
+            if type(function) is BuiltinMethodType
+            else Signature(function)
+        )
+    code, annotations = plain.__code__, plain.__annotations__
+    found = known.get(id(code))
+    if found is not None:
+        _, signature, noted, names = found
+        if (not annotations and not noted) or (annotations == noted and plain.__globals__ is names):
+            return signature
+    signature = Signature(function)
+    _keep(known, id(code), (code, signature, dict(annotations), plain.__globals__))
+    return signature
 
 
-def _of_kind(key: object, kept: object, function: Callable[..., object]) -> Signature:
-    known = _by_kind.get(key)
-    return _keep(_by_kind, key, kept, function) if known is None else known[1]
+def _of_method_in_c(function: BuiltinMethodType) -> Signature:
+    if isinstance(function.__self__, ModuleType):  # no method, but a function of that module
+        return Signature(function)
+    key = type(function.__self__), function.__name__
+    if key not in _by_kind:
+        _keep(_by_kind, key, Signature(function))
+    return _by_kind[key]
 
 
-def _keep(known: _Known, key: object, kept: object, function: Callable[..., object]) -> Signature:
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def _keep(known: dict[K, V], key: K, entry: V) -> None:
     if len(known) >= _MAX_KNOWN:
         known.clear()
-    known[key] = kept, Signature(function)
-    return known[key][1]
-
-
-def _of_function(
-    function: Callable[..., object], plain: FunctionType, known: _Annotated
-) -> Signature:
-    signature = known.get(plain)
-    if signature is None:
-        signature = known[plain] = Signature(function)
-    return signature
+    known[key] = entry
 
 
 def _parameters(function: Callable[..., object]) -> list[Parameter]:

@@ -42,9 +42,8 @@ class Model(RuleBasedStateMachine):
         client = self.clients[client]
         self.number += 1
         may_run = self.may_run() and not self.waiting
-        assert self.admission.admits() == may_run
+        assert self.admission.admit(client) == may_run
         if may_run:
-            self.admission.start(client)
             self.running.append((client, self.number))
         else:
             self.admission.put(client, Request(self.number, "x", [], size=self.number))
@@ -168,12 +167,12 @@ def test_they_do_not_hold_up_those_behind_them(full):
     assert full.take() is not None
     assert full.take() is None
     assert len(full.queue) == len(full) == 0
-    assert full.admits()
+    assert full.admit(Client())
 
 
 def test_what_waits_goes_first_when_there_is_no_limit_any_more(full):
     full.put(Client(), Request(0, "x", []))
     full.outstanding = None
-    assert not full.admits()
+    assert not full.admit(Client())
     full.take()
-    assert full.admits()
+    assert full.admit(Client())

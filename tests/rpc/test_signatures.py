@@ -1,5 +1,7 @@
 import functools
 import gc
+import io
+import os
 import weakref
 
 import pytest
@@ -249,10 +251,32 @@ def test_signatures_are_kept_by_code_and_no_longer_than_needed(monkeypatch):
 
     typed = annotated(int)
     assert signature_of(typed) is signature_of(typed)
-    assert signature_of(typed).bind(["n", "1"]) == ([1], {})
-    assert signature_of(annotated(float)).bind(["n", "1"]) == ([1.0], {})
+    assert signature_of(typed).bind(["n", "1"]) == ((1,), {})
+    assert signature_of(annotated(float)).bind(["n", "1"]) == ((1.0,), {})
+    assert signature_of(io.open).names != signature_of(os.open).names  # written in C, both
     wrapped = functools.wraps(lambda a, b: None)(lambda *args: None)
     assert signature_of(wrapped).names == {"a", "b"}
+
+
+def test_annotations_are_those_of_the_place_where_they_stand():
+    source = "def done(n: 'Kind'):\n    return n"
+    code = compile(source, "here", "exec")
+    kept = []
+    for kind in (int, float, int):
+        names = {"Kind": kind}
+        exec(code, names)
+        kept.append(names["done"])
+        assert type(signature_of(names["done"]).bind(["n", "1"])[0][0]) is kind
+    kept[0].__annotations__["n"] = str
+    assert signature_of(kept[0]).bind(["n", 1]) == (("1",), {})
+
+
+def test_long_signatures_are_bound_as_short_ones():
+    names = [f"name_{number}" for number in range(300)]
+    function = eval(f"lambda {', '.join(names)}: [{', '.join(names)}]")
+    values = [part for pair in zip(names, range(300), strict=True) for part in pair]
+    args, named = Signature(function).bind(values)
+    assert function(*args, **named) == list(range(300))
 
 
 NAMES = ["a", "b", "c"]
