@@ -139,6 +139,11 @@ class Channel:
         del data
         return False
 
+    def put_off(self, data: bytes) -> bool:
+        """Put bytes in the empty queue, to be flushed later; False if nothing was done."""
+        del data
+        return False
+
     def append(self, data: bytes) -> bool:
         """Put bytes behind others that wait to be flushed; False if nothing was done.
 

@@ -53,14 +53,6 @@ class _Manual(Channel):
         elif not self.closing:
             self._emit(CanWrite(self.fh))
 
-    def send_now(self, data: bytes) -> bool:
-        """Leave it to `queue()`, which may refuse."""
-        return False if self.options.manual_write else super().send_now(data)
-
-    def append(self, data: bytes) -> bool:
-        """Leave it to `queue()`, which may refuse."""
-        return False if self.options.manual_write else super().append(data)
-
     def queue(self, data: tuple[bytes, ...], receiver: Address | None = None) -> None:
         """Refuse if it is the program that writes."""
         if self.options.manual_write:

@@ -60,7 +60,7 @@ class Stream(Channel):
 
     __slots__ = (
         "_buffer",
-        "_is_limited",
+        "_is_checked",
         "_is_plain",
         "_nodelay",
         "_out",
@@ -94,7 +94,12 @@ class Stream(Channel):
         self._out: list[bytes | memoryview] = []
         self._recv = port.recv
         self._read_size = options.read_size
-        self._is_limited = options.max_outbuffer is not None
+        # What is sent has to go by way of queue(), which refuses it, or is followed by a check.
+        self._is_checked = (
+            options.max_outbuffer is not None
+            or options.manual_write
+            or (isinstance(port, Descriptor) and not port.can_write)
+        )
         # Most streams are so, and emit what they read without more ado.
         self._is_plain = self._buffer is None and options.meta_handler is None
         self._send = port.send
@@ -253,7 +258,7 @@ class Stream(Channel):
         """
         if self.unsent or self.closing or not (self._ready and self._takes_output):
             return False
-        if type(data) is not bytes or not data or self._is_limited:
+        if type(data) is not bytes or not data or self._is_checked:
             return False
         try:
             sent = self._send(data)
@@ -268,13 +273,28 @@ class Stream(Channel):
             self.queue((data[sent:],))
         return True
 
-    def append(self, data: bytes) -> bool:
-        """Put bytes behind others that wait to be flushed, and flush them if that is enough."""
-        if type(data) is not bytes or not data or self._is_limited or not self._takes_output:
+    def put_off(self, data: bytes) -> bool:
+        """Put bytes in the empty queue, to be flushed later; False if nothing was done.
+
+        So it is where the queue is not empty, or anything else is out of the ordinary.
+        """
+        if self.unsent or self.closing or not (self._ready and self._takes_output):
+            return False
+        if type(data) is not bytes or not 0 < len(data) < _ENOUGH_BYTES or self._is_checked:
             return False
         self._out.append(data)
-        self.unsent += len(data)
-        if len(self._out) >= _ENOUGH_PIECES or self.unsent >= _ENOUGH_BYTES:
+        self.unsent = len(data)
+        self.is_quiet = self.unflushed = True
+        return True
+
+    def append(self, data: bytes) -> bool:
+        """Put bytes behind others that wait to be flushed, and flush them if that is enough."""
+        if type(data) is not bytes or not data or self._is_checked or not self._takes_output:
+            return False
+        out = self._out
+        out.append(data)
+        self.unsent = unsent = self.unsent + len(data)
+        if len(out) >= _ENOUGH_PIECES or unsent >= _ENOUGH_BYTES:
             self.flush()
         return True
 
@@ -321,6 +341,9 @@ class Stream(Channel):
     def _join(self) -> bytes | memoryview:
         """Join the chunks at the front of the queue, so that one send takes them."""
         out = self._out
+        if self.unsent <= _WRITE_SIZE:
+            out[:] = [b"".join(out)]
+            return out[0]
         count = size = 0
         for chunk in out:
             count += 1

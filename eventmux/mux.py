@@ -510,9 +510,13 @@ class EventMux:
         channel = self._channels.get(fh) or self._channel(fh)
         if len(data) == 1 and self._trace is None:  # as most are
             if later:
-                if channel.unflushed and channel.append(data[0]):
-                    if not channel.unflushed:
-                        self._poller.arm(channel)
+                if channel.unflushed:
+                    if channel.append(data[0]):
+                        if not channel.unflushed:
+                            self._poller.arm(channel)
+                        return channel.unsent
+                elif channel.put_off(data[0]):
+                    self._unflushed.append(channel)
                     return channel.unsent
             elif channel.send_now(data[0]):
                 if channel.unsent:

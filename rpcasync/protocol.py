@@ -273,14 +273,19 @@ class ClientProtocol(_Protocol):
             try:
                 value: Any = self._codec.decode(frame)
                 if type(value) is list and value and type(value[0]) is int and value[0] in pending:
-                    return self._result(value.pop(0), value)
-                id, values = check_reply(value)  # noqa: A001
+                    id, values = value.pop(0), value  # noqa: A001  # as nearly all have it
+                else:
+                    id, values = check_reply(value)  # noqa: A001
+                    if id not in pending:
+                        id = _as_number(id)  # noqa: A001
             except Exception as error:
                 raise self._reject(error, self._codec) from error
-            if id not in pending:
-                id = _as_number(id)  # noqa: A001
             if id in pending:
-                return self._result(id, values)
+                token = pending.pop(id)
+                if self._deadlines.due:
+                    self._deadlines.discard(int(id))
+                text = failure_text(values)
+                return Result(token, values) if text is None else Failure(token, text)
             if id in self._callbacks:
                 return self._for_callback(id, values)
             if id in self._abandoned:
@@ -288,13 +293,6 @@ class ClientProtocol(_Protocol):
                 log.debug("< call %.20r is answered too late", id)
             else:
                 log.warning("< reply to a call that is not pending, id %.20r", id)
-
-    def _result(self, id: Id, values: list[object]) -> Result | Failure:  # noqa: A002
-        token = self._pending.pop(id)
-        if self._deadlines.due:
-            self._deadlines.discard(int(id))
-        text = failure_text(values)
-        return Result(token, values) if text is None else Failure(token, text)
 
     def _for_callback(self, id: Id, values: list[object]) -> Invoke | Release:  # noqa: A002
         try:
