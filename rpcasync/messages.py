@@ -184,7 +184,7 @@ def _describe(value: object) -> str:
 
 
 # A tuple, not a set: a list may stand where a name should.
-_FAILURE_KEYS = ("error", "errors", b"error", b"errors")
+_FAILURE_KEYS = ("error", "errors")
 
 
 def failure_values(text: str) -> tuple[object, ...]:
@@ -199,9 +199,12 @@ def failure_text(values: list[object]) -> str | None:
     them is the application's own affair.
     """
     count = len(values)
-    if (count != 2 and count != 4) or values[0] not in _FAILURE_KEYS:
+    if count != 2 and count != 4:
         return None
-    if count == 4 and values[2] not in _FAILURE_KEYS:
+    key = values[0]
+    if type(key) is str and key not in _FAILURE_KEYS:  # as nearly all are
+        return None
+    if any(as_text(key) not in _FAILURE_KEYS for key in values[::2]):
         return None
     found = values[1]
     texts: Iterable[object] = map(as_text, found if type(found) is list else [found])

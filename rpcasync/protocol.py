@@ -212,7 +212,7 @@ class ClientProtocol(_Protocol):
                 is not pending then.
         """
         id = self._next_id  # noqa: A001
-        if id in self._pending or id in self._callbacks or id in self._abandoned:
+        if id in self._pending or self._callbacks or self._abandoned:  # else it is free for sure
             id = self._free_id(id)  # noqa: A001
         callbacks: dict[Id, object] | None = None
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from benchmarks.meter import PAYLOAD, Meter, Tally
@@ -40,9 +41,9 @@ class RPCAsync:
         for rpc in clients:
             for _ in range(shape.in_flight):
                 if shape.echo:
-                    _Echo(rpc, tally).call()
+                    _echo_for_ever(rpc, tally)
                 else:
-                    _Add(rpc, tally, meter).call()
+                    _add_for_ever(rpc, tally, meter.pairs)
         meter.start()
         if len(clients) == 1:
             while True:
@@ -52,33 +53,29 @@ class RPCAsync:
             by_fh[event.fh].io(event)
 
 
-class _Add:
-    """One of the calls in flight."""
-
-    def __init__(self, rpc: Client, tally: Tally, meter: Meter) -> None:
-        self._rpc = rpc
-        self._tally = tally
-        self._pairs = meter.pairs
-
-    def call(self) -> None:
-        n1, n2 = next(self._pairs)
-        self._expected = n1 + n2
-        self._rpc.add_numbers(self.answer, n1=n1, n2=n2)
-
-    # Without annotations, here and below: those of a callback convert what it is given.
-    def answer(self, sum):  # type: ignore[no-untyped-def]
-        self._tally.check(self._expected, sum)
-        self.call()
+# One call in flight; its answer makes the next one. The callbacks have no annotations: those of a
+# callback convert what it is given.
 
 
-class _Echo:
-    def __init__(self, rpc: Client, tally: Tally) -> None:
-        self._rpc = rpc
-        self._tally = tally
+def _add_for_ever(rpc: Client, tally: Tally, pairs: Iterator[tuple[int, int]]) -> None:
+    expected = 0
 
-    def call(self) -> None:
-        self._rpc.echo(self.answer, s=PAYLOAD)
+    def call() -> None:
+        nonlocal expected
+        n1, n2 = next(pairs)
+        expected = n1 + n2
+        rpc.add_numbers(answer, n1=n1, n2=n2)
 
-    def answer(self, s):  # type: ignore[no-untyped-def]
-        self._tally.check(PAYLOAD, s)
-        self.call()
+    def answer(sum):  # type: ignore[no-untyped-def]
+        tally.check(expected, sum)
+        call()
+
+    call()
+
+
+def _echo_for_ever(rpc: Client, tally: Tally) -> None:
+    def answer(s):  # type: ignore[no-untyped-def]
+        tally.check(PAYLOAD, s)
+        rpc.echo(answer, s=PAYLOAD)
+
+    rpc.echo(answer, s=PAYLOAD)
