@@ -60,7 +60,7 @@ class Stream(Channel):
 
     __slots__ = (
         "_buffer",
-        "_is_checked",
+        "_is_direct",
         "_is_plain",
         "_nodelay",
         "_out",
@@ -94,8 +94,8 @@ class Stream(Channel):
         self._out: list[bytes | memoryview] = []
         self._recv = port.recv
         self._read_size = options.read_size
-        # What is sent has to go by way of queue(), which refuses it, or is followed by a check.
-        self._is_checked = (
+        # Else what is sent has to go by way of queue(), which refuses it, or a check comes after.
+        self._is_direct = not (
             options.max_outbuffer is not None
             or options.manual_write
             or (isinstance(port, Descriptor) and not port.can_write)
@@ -256,9 +256,9 @@ class Stream(Channel):
 
         So it is where the queue is not empty, or anything else is out of the ordinary.
         """
-        if self.unsent or self.closing or not (self._ready and self._takes_output):
+        if self.unsent or self.closing or not (self._ready and self._is_direct):
             return False
-        if type(data) is not bytes or not data or self._is_checked:
+        if type(data) is not bytes or not data:
             return False
         try:
             sent = self._send(data)
@@ -278,9 +278,9 @@ class Stream(Channel):
 
         So it is where the queue is not empty, or anything else is out of the ordinary.
         """
-        if self.unsent or self.closing or not (self._ready and self._takes_output):
+        if self.unsent or self.closing or not (self._ready and self._is_direct):
             return False
-        if type(data) is not bytes or not 0 < len(data) < _ENOUGH_BYTES or self._is_checked:
+        if type(data) is not bytes or not 0 < len(data) < _ENOUGH_BYTES:
             return False
         self._out.append(data)
         self.unsent = len(data)
@@ -289,7 +289,7 @@ class Stream(Channel):
 
     def append(self, data: bytes) -> bool:
         """Put bytes behind others that wait to be flushed, and flush them if that is enough."""
-        if type(data) is not bytes or not data or self._is_checked or not self._takes_output:
+        if type(data) is not bytes or not data or not self._is_direct:
             return False
         out = self._out
         out.append(data)
@@ -369,7 +369,7 @@ class Stream(Channel):
             self._emit(Error(self.fh, self.reason, error.errno, error))
 
     def _drop_output(self) -> None:
-        self._takes_output = False
+        self._takes_output = self._is_direct = False
         self.muted &= ~THROTTLED
         self._out.clear()
         self._lost, self.unsent = self._lost + self.unsent, 0
@@ -397,7 +397,7 @@ class Stream(Channel):
 
     def close(self) -> None:
         """Stop taking anything in and emit `Closing`; what is queued is sent first."""
-        self._takes_output = False
+        self._takes_output = self._is_direct = False
         self._begin_to_close()
 
     def fail(self, error: OSError | EventMuxError) -> None:

@@ -69,7 +69,9 @@ class Namespace:
             name = source.replace("::", ".").strip(".")
             source = importlib.import_module("__main__" if name == "main" else name)
         self._source: Any = source
-        self._is_mapping = isinstance(source, Mapping)  # asking takes as long as a look-up
+        self._look_up: Callable[[str], Any] = (
+            source.get if isinstance(source, Mapping) else lambda name: getattr(source, name, None)
+        )
         self._known: dict[str, Procedure] = {}
 
     @property
@@ -87,13 +89,9 @@ class Namespace:
     def find(self, name: str) -> Procedure | None:
         """Return the procedure that clients call by this name, None if there is none."""
         known = self._known.get(name)
-        full_name = _PREFIX + name if known is None else known.full_name
-        if self._is_mapping:
-            function = self._source.get(full_name)
-        else:
-            function = getattr(self._source, full_name, None)
-        if known is not None and known.function is function:  # methods are made anew each time
-            return known
+        if known is not None and self._look_up(known.full_name) is known.function:
+            return known  # but for methods, which are made anew each time
+        function = self._look_up(_PREFIX + name)
         if not callable(function):
             return None
         if known is None or known.function != function:
@@ -101,10 +99,6 @@ class Namespace:
                 self._known.clear()
             known = self._known[name] = Procedure(name, function)
         return known
-
-    def _look_up(self, name: str) -> object:
-        source: Any = self._source
-        return source.get(name) if self._is_mapping else getattr(source, name, None)
 
     def names(self) -> list[str]:
         """Return the names of all procedures, sorted."""

@@ -99,7 +99,8 @@ class Size(Records):
         offset, smallest, largest = self._offset, self._min_size, self._largest
         available = len(data)
         need = header
-        while (start := position + header) <= available:
+        start = position + header
+        while start <= available:
             size = unpack(data, position)[0] + offset
             if not smallest <= size <= largest:
                 raise self._fail(self._impossible(size), data[position:])
@@ -109,6 +110,7 @@ class Size(Records):
                 break
             append(data[start:end])
             position = end
+            start = end + header
         self._need = need
         if position < available:
             self._rest += data[position:] if position else data
