@@ -247,12 +247,12 @@ def _code_of_bind(names: tuple[str, ...], converted: tuple[int, ...]) -> CodeTyp
 # live on for the key to be its own, and with what an annotation depends on.
 
 
-_Known = tuple[
-    object, Signature, dict[str, object], object
-]  # code, signature, annotations, globals
-_by_code: dict[int, _Known] = {}  # of plain functions
-_by_method: dict[int, _Known] = {}  # of methods, by the code of their functions
+_Known = dict[int, tuple[object, Signature]]  # by id of the code, with the code itself
+_by_code: _Known = {}  # of plain functions
+_by_method: _Known = {}  # of methods
 _by_kind: dict[tuple[type, str], Signature] = {}  # of functions in C, as list.append of some list
+# With the annotations, and the globals that they are looked up in.
+_annotated: dict[tuple[int, bool], tuple[object, Signature, dict[str, object], object]] = {}
 
 
 def signature_of(function: Callable[..., object]) -> Signature:
@@ -260,20 +260,27 @@ def signature_of(function: Callable[..., object]) -> Signature:
     known, plain = _by_code, function
     if type(function) is MethodType:
         known, plain = _by_method, function.__func__
-    if type(plain) is not FunctionType or plain.__dict__:  # a decorator may have had its say
-        return (
-            _of_method_in_c(function)
-            if type(function) is BuiltinMethodType
-            else Signature(function)
-        )
+    if type(plain) is FunctionType and not plain.__dict__:  # else a decorator may have had its say
+        if plain.__annotations__:
+            return _of_annotated(function, plain)
+        code = plain.__code__
+        found = known.get(id(code))
+        if found is None:
+            found = code, Signature(function)
+            _keep(known, id(code), found)
+        return found[1]
+    return _of_method_in_c(function) if type(function) is BuiltinMethodType else Signature(function)
+
+
+def _of_annotated(function: Callable[..., object], plain: FunctionType) -> Signature:
     code, annotations = plain.__code__, plain.__annotations__
-    found = known.get(id(code))
-    if found is not None:
-        _, signature, noted, names = found
-        if (not annotations and not noted) or (annotations == noted and plain.__globals__ is names):
+    key = id(code), plain is function
+    if key in _annotated:
+        _, signature, noted, names = _annotated[key]
+        if annotations == noted and plain.__globals__ is names:
             return signature
     signature = Signature(function)
-    _keep(known, id(code), (code, signature, dict(annotations), plain.__globals__))
+    _keep(_annotated, key, (code, signature, dict(annotations), plain.__globals__))
     return signature
 
 
