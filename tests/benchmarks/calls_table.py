@@ -41,14 +41,21 @@ def measure_calls(peers: Sequence[str], rounds: int, warmup: float, seconds: flo
 def calls_section(results: Results) -> Section:
     """Return the tables: ours over each peer, and calls per second."""
     section = Section([_comparison(results), _rates(results)])
-    for peer, goal in {**goals.CALLS, **dict.fromkeys(_perl_rows(), goals.PERL)}.items():
+    for peer, goal in _goals():
         for column in goals.COLUMNS:
             aim, spread = goal.of(column), _ours_over(results, goal.ours, peer, column)
             if aim is not None and spread is not None:
                 is_met = spread.median >= aim
-                verdict = Verdict(_title(peer), _TITLES[column], f"{aim:g}", str(spread), is_met)
+                what = (
+                    _title(peer) if goal.ours == "ours-json" else f"{_title(peer)}; ours: Storable"
+                )
+                verdict = Verdict(what, _TITLES[column], f"{aim:g}", str(spread), is_met)
                 section.verdicts.append(verdict)
     return section
+
+
+def _goals() -> list[tuple[str, goals.Goal]]:
+    return [*[(row, goals.PERL) for row in _perl_rows()], *goals.CALLS]
 
 
 def _comparison(results: Results) -> Table:
@@ -59,7 +66,7 @@ def _comparison(results: Results) -> Table:
         note="Median (min-max) of the rounds; bold where the goal, in brackets, is missed.",
     )
     rows: list[tuple[int, Sequence[str]]] = []
-    for peer, goal in {**dict.fromkeys(_perl_rows(), goals.PERL), **goals.CALLS}.items():
+    for peer, goal in _goals():
         cells = [
             _cell(_ours_over(results, goal.ours, peer, column), goal.of(column))
             for column in goals.COLUMNS

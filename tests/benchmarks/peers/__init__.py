@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from benchmarks.meter import Meter
 
 BASE = "asyncio"
-OURS = ("ours-json", "ours-storable")
+OURS = ("ours-json", "ours-spinless", "ours-storable")
 
 
 class Peer(Protocol):
@@ -60,6 +60,7 @@ class Entry:
 PEERS: dict[str, Entry] = {
     "ours-json": Entry("rpcasync, JSON", "ours:RPCAsync", {"codec": "json"}),
     "ours-storable": Entry("rpcasync, Storable", "ours:RPCAsync", {"codec": "storable"}),
+    "ours-spinless": Entry("rpcasync, JSON, spin=0", "ours:RPCAsync", {"codec": "json", "spin": 0}),
     "asyncio": Entry("asyncio by hand", "by_hand:AsyncioJSON"),
     "asyncio-64k": Entry(
         "asyncio by hand, 64 KB reads", "by_hand:AsyncioJSON", {"read_size": 65536}

@@ -13,12 +13,16 @@ from rpcasync import Caller, Client, Server
 class RPCAsync:
     """Client and server on one codec; the server knows it by the first byte of a packet."""
 
-    def __init__(self, codec: str) -> None:
+    def __init__(self, codec: str, spin: float | None = None) -> None:
         self._codec = codec
+        self._spin = spin  # None: as it is by itself
+
+    def _mux(self) -> EventMux:
+        return EventMux() if self._spin is None else EventMux(spin=self._spin)
 
     def serve(self, port: int) -> None:
         """Serve until the process is ended."""
-        mux = EventMux()
+        mux = self._mux()
 
         def rpc_add_numbers(caller: Caller, n1: int, n2: int) -> None:
             rpc.return_(caller, sum=n1 + n2)
@@ -33,7 +37,7 @@ class RPCAsync:
 
     def drive(self, port: int, meter: Meter) -> None:
         """Ask for ever: each answer makes the next call."""
-        mux = EventMux()
+        mux = self._mux()
         url = f"tcp://127.0.0.1:{port}"
         shape = meter.shape
         clients = [Client(mux, url, codec=self._codec) for _ in range(shape.connections)]
