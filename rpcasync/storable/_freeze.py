@@ -29,6 +29,8 @@ __all__ = ["freeze"]
 _u32 = struct.Struct(">I").pack
 _netint = struct.Struct(">Bi").pack
 
+_HEADER = ops.HEADER
+_MORE_AT_ROOT = len(_HEADER) - 1  # bytes; the root has no REF
 _REF = bytes([ops.REF])
 _UNDEF = bytes([ops.UNDEF])
 _BYTES = {n: bytes([ops.BYTE, n + 128]) for n in range(-128, 128)}
@@ -84,14 +86,14 @@ def freeze(
     """
     if max_depth < 1 or max_size < 1:
         raise ValueError(f"limits start at 1: max_depth={max_depth}, max_size={max_size}")
-    if not isinstance(value, (list, tuple, dict, ScalarRef)):
+    if type(value) is not list and not isinstance(value, (list, tuple, dict, ScalarRef)):
         raise EncodeError(
             f"the root must be a list, tuple, dict or ScalarRef, not {type(value).__name__}"
         )
-    max_size = min(max_size, _LARGEST)
+    if max_size > _LARGEST:
+        max_size = _LARGEST
     pieces: list[bytes] = []
-    # One byte less for the header of two: the root's REF will go.
-    room = max_size - len(ops.HEADER) + 1
+    room = max_size - _MORE_AT_ROOT
     try:
         if type(value) is list:
             _container(value, pieces, max_depth, room, default)
@@ -103,7 +105,7 @@ def freeze(
         raise EncodeError(f"image of more than {max_size} bytes") from None
     except ValueError as error:  # a released memoryview, an int that Python refuses to print
         raise EncodeError(str(error)) from error
-    pieces[0] = ops.HEADER + pieces[0][1:]  # an image tells what its root is, not that it is one
+    pieces[0] = _HEADER + pieces[0][1:]  # an image tells what its root is, not that it is one
     return b"".join(pieces)
 
 
@@ -131,7 +133,8 @@ def _container(
     else:
         head = _ARRAY + _u32(len(value))
         keys = None
-    pieces.append(head)
+    append = pieces.append
+    append(head)
     room -= len(head)
     if room < len(value):  # every item takes a byte or more: do not even start
         raise _TooLarge
@@ -148,9 +151,9 @@ def _container(
         else:
             room = _unusual(item, pieces, levels - 1, room, default)
             piece = b""
-        pieces.append(piece)
+        append(piece)
         if keys is not None:
-            pieces.append(next(keys))
+            append(next(keys))
         room -= len(piece)
         if room < 0:
             raise _TooLarge

@@ -181,6 +181,9 @@ def _array(data: bytes, text: str, pos: int, levels: int) -> tuple[list[object],
         elif op == BYTE:
             items.append(data[pos + 1] - 128)
             pos += 2
+        elif op == NETINT:
+            items.append(_i32(data, pos + 1)[0])
+            pos += 5
         elif op == REF:
             op = data[pos + 1]
             if op == HASH:
@@ -190,9 +193,6 @@ def _array(data: bytes, text: str, pos: int, levels: int) -> tuple[list[object],
             else:
                 raise _Unusual
             items.append(value)
-        elif op == NETINT:
-            items.append(_i32(data, pos + 1)[0])
-            pos += 5
         else:
             value, pos = _other_scalar(op, data, text, pos + 1)
             items.append(value)
@@ -216,6 +216,9 @@ def _hash(data: bytes, text: str, pos: int, levels: int) -> tuple[dict[str, obje
         elif op == BYTE:
             value = data[pos + 1] - 128
             pos += 2
+        elif op == NETINT:
+            (value,) = _i32(data, pos + 1)
+            pos += 5
         elif op == REF:
             op = data[pos + 1]
             if op == HASH:
@@ -224,9 +227,6 @@ def _hash(data: bytes, text: str, pos: int, levels: int) -> tuple[dict[str, obje
                 value, pos = _array(data, text, pos + 2, levels - 1)
             else:
                 raise _Unusual
-        elif op == NETINT:
-            (value,) = _i32(data, pos + 1)
-            pos += 5
         else:
             value, pos = _other_scalar(op, data, text, pos + 1)
         start = pos + 4
