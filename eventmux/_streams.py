@@ -65,7 +65,7 @@ class Stream(Channel):
         "_nodelay",
         "_out",
         "_read_size",
-        "_reads_per_turn",
+        "_reads",
         "_ready",
         "_recv",
         "_send",
@@ -90,7 +90,7 @@ class Stream(Channel):
         self._takes_output = True
         # A terminal blocks until something is sent, and only its first read is sure not to.
         is_tty = isinstance(port, Descriptor) and port.is_tty
-        self._reads_per_turn = 1 if is_tty else options.reads_per_turn
+        self._reads = range(1 if is_tty else options.reads_per_turn)  # in one turn
         self._out: list[bytes | memoryview] = []
         self._recv = port.recv
         self._read_size = options.read_size
@@ -113,15 +113,13 @@ class Stream(Channel):
     @property
     def wanted(self) -> int:
         """The readiness to wait for; until the stream is up, that it can be written to."""
+        if self._ready and not self.closing and not self.muted:  # as nearly all are
+            return EVENT_READ | EVENT_WRITE if self.unsent else EVENT_READ
         if self.dialing:
             return 0
-        if self.closing:
-            return EVENT_WRITE if self.unsent else 0
-        if not self._ready:
+        if not self._ready and not self.closing:
             return EVENT_WRITE
-        if self.muted:
-            return EVENT_WRITE if self.unsent else 0
-        return EVENT_READ | EVENT_WRITE if self.unsent else EVENT_READ
+        return EVENT_WRITE if self.unsent else 0
 
     @property
     def connecting(self) -> bool:
@@ -143,7 +141,7 @@ class Stream(Channel):
         if self.closing:
             return
         read_size = self._read_size
-        for _ in range(self._reads_per_turn):
+        for _ in self._reads:
             try:
                 data = self._recv(read_size)
             except (BlockingIOError, InterruptedError):

@@ -74,18 +74,17 @@ class Size(Records):
         """
         if self._failure is not None:
             raise self._failure.with_traceback(None)  # else it would grow each time
-        if self._rest:
-            self._complete(data)
-        else:
+        if not self._rest:
             self._cut(data, 0)
+        elif len(self._rest) + len(data) < self._need:
+            self._rest += data
+        else:
+            self._complete(data)
 
     def _complete(self, data: bytes) -> None:
-        """Add bytes behind the beginning of a record; what is long is copied once, not thrice."""
+        """Cut what begins in the rest; a long record is copied once, not thrice."""
         rest, header = self._rest, self._format.size
         missing = self._need - len(rest)
-        if len(data) < missing:
-            rest += data
-            return
         self._rest = bytearray()
         if self._need > header:
             self._records.append(b"".join((memoryview(rest)[header:], memoryview(data)[:missing])))
