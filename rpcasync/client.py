@@ -2,8 +2,8 @@
 
 It sends calls and hands their answers to the program: to a callback, from `Call`, or through
 `Call.result()`. Functions that the program has passed to the server are called from
-`_invoke()`. Every decision about bytes is the core's; all sending is one `mux.send()`, put off
-until the mux is about to wait, so that the calls of a turn leave in one write.
+`_invoke()`. Every decision about bytes is the core's; all sending is one `mux.send()`, put off so
+that many calls leave in one write.
 """
 
 from __future__ import annotations

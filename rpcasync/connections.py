@@ -1,7 +1,7 @@
 """The connections of a server: who is there, what leaves to them, and how they end.
 
-All sending is one `mux.send()`, put off until the mux is about to wait, so that the answers of a
-turn leave in one write. Whoever is not there any more is no error.
+All sending is one `mux.send()`, put off so that many answers leave in one write. Whoever is not
+there any more is no error.
 
 Here are the notes of finalizers, too, which may run at any moment and in any thread: what they ask
 for is done on the next turn.
