@@ -158,7 +158,7 @@ class Client:
             self._check_thread()
         if not isinstance(procedure, str):
             raise TypeError(f"procedure is {procedure!r}, must be a str")
-        values = list(args)
+        values = [*args]
         callback: Any = values.pop() if values and callable(values[-1]) else None
         for pair in named.items():
             values += pair
