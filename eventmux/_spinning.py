@@ -51,11 +51,12 @@ class Spinner:
         ready = selector.select(0)
         if ready:
             return ready
-        end = perf_counter() + self._seconds
-        while perf_counter() < end:
+        start = now = perf_counter()
+        while now < start + self._seconds:
             ready = selector.select(0)
             if ready:
                 self._in_vain = 0
                 return ready
+            now = perf_counter()
         self._skipped = self._in_vain = min(2 * self._in_vain + 1, _MOST_SKIPPED)
-        return selector.select(timeout)
+        return selector.select(None if timeout is None else max(0.0, timeout - (now - start)))

@@ -494,9 +494,9 @@ class EventMux:
             fh: the handle.
             data: one after the other, as one stream of bytes; or each one packet.
             later: do not send yet, but when `mux()` is about to wait, so that many small pieces
-                cost one system call; a stream does not wait for more than 32 pieces or 64 KB. A
-                plain `send()` to the same handle sends them too. On a stream, `Sent` comes only
-                if they had to wait for the peer.
+                cost one system call. They may leave before: a stream of which 32 pieces or 64 KB
+                wait need not wait for more, and a plain `send()` to the same handle sends them,
+                too. On a stream, `Sent` comes only if they had to wait for the peer.
 
         Returns:
             How many bytes, or packets, are in the queue now. After `close()` the data is
@@ -563,7 +563,9 @@ class EventMux:
             elif channel.closing:
                 self._put_off_closed(channel)
             self._poller.arm(channel)
-        elif not channel.unflushed and not channel.armed & EVENT_WRITE:
+        elif channel.armed & EVENT_WRITE:
+            self._poller.arm(channel)  # it may be over its high_water now
+        elif not channel.unflushed:
             channel.unflushed = True
             self._unflushed.append(channel)
         return channel.unsent

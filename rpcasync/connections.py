@@ -116,17 +116,19 @@ class Connections:
         """
         if client.queued > self._max_outbuffer:
             self.update_queued(client)  # perhaps it has read since
-        if client.queued > self._max_outbuffer:
+        if client.queued > self._max_outbuffer and not client.gone:
             why = f"does not read: {client.queued} bytes queued, limit is {self._max_outbuffer}"
             self._kill(client, why)
             raise Disconnected(f"client {client.name} {why}")
-        if not self.send(client, packet):
+        if client.gone or not self.send(client, packet):
             raise Disconnected(f"client {client.name} has gone")
 
     def update_queued(self, client: Connection) -> None:
-        """Send what can be sent, and see how much is queued then."""
-        with contextlib.suppress(KeyError):
+        """Send what can be sent, and see how much is queued then; the client may be gone."""
+        try:
             client.queued = self._mux.send(client.fh)
+        except KeyError:  # the program killed or removed the socket without asking us
+            self.forget(client)
 
     def send_failure(self, client: Connection, id: Id, text: str) -> None:  # noqa: A002
         """Answer with an error; if not even that can be sent, end the connection."""

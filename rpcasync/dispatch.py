@@ -110,6 +110,8 @@ class Dispatcher:
                 client, caller = next_one
                 del next_one
                 if client.stalled or self._is_slow(client):  # in order, so only serve() ends it
+                    if client.gone:
+                        continue
                     client.paused = True
                     self._admission.stall(client, caller)
                     continue

@@ -95,7 +95,9 @@ class Signature:
 
         It raises ArgumentError if the list does not fit; the message names the parameter.
         """
-        is_plain = self.takes_pairs and not (listed or self.takes_any_name)
+        # What a decorator has made of it may take its values by name alone.
+        is_decorated = hasattr(function, "__wrapped__") or hasattr(function, "__signature__")
+        is_plain = self.takes_pairs and not (listed or self.takes_any_name or is_decorated)
         if is_plain and all(p.kind is Parameter.POSITIONAL_OR_KEYWORD for p in named):
             self.bind = _short_cut(tuple(self.named), self._conversions, self._bind)
         self.bind_result: Bind = self._bind_result if self._needs_error else self.bind
@@ -244,7 +246,7 @@ def _code_of_bind(names: tuple[str, ...], converted: tuple[int, ...]) -> CodeTyp
 
 # Programs make callbacks by the thousand from one lambda, `def` or method, and to read a signature
 # takes longer than a call does. So they are known by the code that they share; with what has to
-# live on for the key to be its own, and with what an annotation depends on.
+# live on for the key to be its own, and with what else a signature depends on.
 
 
 _Known = dict[int, tuple[object, Signature]]  # by id of the code, with the code itself
@@ -252,7 +254,7 @@ _by_code: _Known = {}  # of plain functions
 _by_method: _Known = {}  # of methods
 _by_kind: dict[tuple[type, str], Signature] = {}  # of functions in C, as list.append of some list
 # With the annotations, and the globals that they are looked up in.
-_annotated: dict[tuple[int, bool], tuple[object, Signature, dict[str, object], object]] = {}
+_special: dict[tuple[object, ...], tuple[object, Signature, dict[str, object], object]] = {}
 
 
 def signature_of(function: Callable[..., object]) -> Signature:
@@ -261,8 +263,8 @@ def signature_of(function: Callable[..., object]) -> Signature:
     if type(function) is MethodType:
         known, plain = _by_method, function.__func__
     if type(plain) is FunctionType and not plain.__dict__:  # else a decorator may have had its say
-        if plain.__annotations__:
-            return _of_annotated(function, plain)
+        if plain.__annotations__ or plain.__defaults__ or plain.__kwdefaults__:
+            return _of_special(function, plain)
         code = plain.__code__
         found = known.get(id(code))
         if found is None:
@@ -272,15 +274,23 @@ def signature_of(function: Callable[..., object]) -> Signature:
     return _of_method_in_c(function) if type(function) is BuiltinMethodType else Signature(function)
 
 
-def _of_annotated(function: Callable[..., object], plain: FunctionType) -> Signature:
-    code, annotations = plain.__code__, plain.__annotations__
-    key = id(code), plain is function
-    if key in _annotated:
-        _, signature, noted, names = _annotated[key]
-        if annotations == noted and plain.__globals__ is names:
+def _of_special(function: Callable[..., object], plain: FunctionType) -> Signature:
+    """Of defaults it matters whether they are None, as `n: int = None` is `n: int | None`."""
+    annotations, code = plain.__annotations__, plain.__code__
+    by_name = plain.__kwdefaults__ or {}
+    key = (
+        id(code),
+        plain is function,
+        *[default is None for default in plain.__defaults__ or ()],
+        *[(name, default is None) for name, default in by_name.items()],
+    )
+    if key in _special:
+        _, signature, noted, names = _special[key]
+        if annotations == noted and (not noted or plain.__globals__ is names):
             return signature
     signature = Signature(function)
-    _keep(_annotated, key, (code, signature, dict(annotations), plain.__globals__))
+    names = plain.__globals__ if annotations else None
+    _keep(_special, key, (code, signature, dict(annotations), names))
     return signature
 
 

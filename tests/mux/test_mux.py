@@ -844,6 +844,18 @@ def test_later_is_now_when_enough_bytes_have_come_together(mux, watched):
     assert receive(peer) == b"a" + b"b" * (64 * 1024 - 1)
 
 
+def test_what_is_put_off_behind_a_full_queue_throttles_at_once(mux, pair):
+    fh, peer = pair()
+    mux.add(fh, high_water=1_000_000)
+    assert mux.mux() == Ready(fh)
+    unsent = mux.send(fh, b"x" * 900_000)
+    assert 0 < unsent < 1_000_000
+    while mux.buflen(fh) <= 1_000_000:
+        mux.send(fh, b"x" * 1000, later=True)
+    peer.send(b"a question")
+    assert mux.mux(0) == Timeout()
+
+
 def test_more_than_enough_for_a_peer_that_does_not_listen(mux, pair):
     fh, peer = pair()
     mux.add(fh, high_water=1000)

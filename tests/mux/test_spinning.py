@@ -55,7 +55,7 @@ def test_what_does_not_come_is_slept_for(selector, timeout):
     asked = wait(Spinner(SPIN), selector, timeout)
     assert asked[:-1] == [0] * len(asked[:-1])
     assert LOOKS <= len(asked[:-1]) <= LOOKS + 2
-    assert asked[-1] == timeout
+    assert asked[-1] is None if timeout is None else 0 < asked[-1] < timeout
 
 
 def test_in_vain_it_is_tried_less_and_less(selector):
@@ -84,6 +84,12 @@ def test_what_is_ready_at_once_says_nothing(selector):
     assert wait(spinner, selector, ready_at=1) == [0]
     assert len(wait(spinner, selector)) > 1
     assert [len(wait(spinner, selector)) for _ in range(3)] == [1, 1, 1]
+
+
+def test_what_was_spent_on_looking_is_not_waited_again(selector):
+    asked = wait(Spinner(SPIN), selector, 5.0)
+    looks = asked[1:-1]  # behind the first, which tells whether there is anything to wait for
+    assert asked[-1] == pytest.approx(5.0 - len(looks) * SPIN / LOOKS)
 
 
 def test_a_poll_is_one_look(selector):

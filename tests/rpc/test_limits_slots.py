@@ -186,3 +186,21 @@ def test_a_client_that_is_found_to_be_gone_by_a_callback(bench, procedures):
         callback()
     bench.turn()
     assert procedures.ran == [0, 1, "waits"]
+
+
+@pytest.mark.parametrize("calls", [2, 6])
+def test_a_client_that_is_removed_while_it_does_not_read_leaves_nothing(bench, procedures, calls):
+    bench.rpc.set_limits(outstanding=1)
+    peer = bench.peer()
+    peer.send_calls(("park",), *[("big", 3_000_000)] * calls)
+    bench.turn()
+    (caller,) = procedures.parked
+    bench.rpc.return_(caller)
+    bench.turn()
+    assert bench.rpc.has_queued() == calls - 1
+    with caller.fh as fh:
+        bench.mux.remove(fh)
+    bench.rpc.set_limits(outstanding=None)
+    bench.turn()
+    assert bench.rpc.has_queued() == 0
+    assert not bench.rpc.has_clients()

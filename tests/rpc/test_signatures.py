@@ -2,6 +2,7 @@ import functools
 import gc
 import io
 import os
+import types
 import weakref
 
 import pytest
@@ -269,6 +270,51 @@ def test_annotations_are_those_of_the_place_where_they_stand():
         assert type(signature_of(names["done"]).bind(["n", "1"])[0][0]) is kind
     kept[0].__annotations__["n"] = str
     assert signature_of(kept[0]).bind(["n", 1]) == (("1",), {})
+
+
+@pytest.mark.parametrize("annotation", [{}, {"n": int}])
+def test_defaults_are_those_of_the_function(annotation):
+    code = (lambda n, m: (n, m)).__code__
+
+    def make(*defaults, **by_name):
+        function = types.FunctionType(code, {}, "done", defaults)
+        function.__annotations__ = annotation
+        return function
+
+    with pytest.raises(ArgumentError, match="m is missing"):
+        call_kept(make(), "n", 1)
+    assert call_kept(make(5), "n", 1) == (1, 5)
+    assert call_kept(make(None, 5)) == (None, 5)
+    with pytest.raises(ArgumentError, match="m is missing"):
+        call_kept(make(), "n", 1)
+
+
+def test_a_default_of_none_is_the_function_s_own():
+    def make(default):
+        def done(*, n: int = default):
+            return n
+
+        return done
+
+    with pytest.raises(ArgumentError, match="cannot convert NoneType to int"):
+        call_kept(make(5), "n", None)
+    assert call_kept(make(None), "n", None) is None
+    assert call_kept(make(5)) == 5
+
+
+def call_kept(function, *values):
+    """Bind the values by the signature that is kept, and call."""
+    args, named = signature_of(function).bind(list(values))
+    return function(*args, **named)
+
+
+@pytest.mark.parametrize("values", [["a", 1, "b", 2], ["b", 2, "a", 1]])
+def test_a_decorated_function_gets_its_values_by_name(values):
+    @functools.wraps(lambda a, b: None)
+    def by_name(**named):
+        return named
+
+    assert call(by_name, *values) == {"a": 1, "b": 2}
 
 
 def test_long_signatures_are_bound_as_short_ones():
