@@ -107,7 +107,7 @@ class Channel:
         self.muted = 0
         self.write_off = False  # the program writes itself, and does not want to now
         self.is_quiet = False  # a stream tells nobody when what is queued has left at once
-        self.unflushed = False  # the mux's note that it will call flush() before it waits
+        self.unflushed = False  # the mux will call flush() before it waits
         self.unsent = 0  # bytes, or packets, in the output queue
         self._lost = 0  # what was queued when the handle broke
         self._emit = emit
@@ -140,14 +140,14 @@ class Channel:
         return False
 
     def put_off(self, data: bytes) -> bool:
-        """Put bytes in the empty queue, to be flushed later; False if nothing was done."""
+        """Put bytes in the empty queue and set `unflushed`; False if nothing was done."""
         del data
         return False
 
     def append(self, data: bytes) -> bool:
         """Put bytes behind others that wait to be flushed; False if nothing was done.
 
-        If enough has come together it is flushed now, and `unflushed` is False then.
+        If enough has come together it is flushed now; `unflushed` is False then if some is left.
         """
         del data
         return False

@@ -4,7 +4,7 @@ To put a process to sleep and to wake it up takes the kernel some tens of micros
 the peer may need for its answer. So a wait begins with looking again and again, for a moment. That
 is time of the processor, so it is done where it has paid of late: each time that it was in vain,
 more of the waits that follow go to sleep at once. Where it never pays, as on a single processor,
-it costs less than one hundredth.
+it costs less than one fiftieth.
 
 This file knows no handles, and no clock but that of the processor.
 """
@@ -43,10 +43,10 @@ class Spinner:
 
     def wait(self, selector: BaseSelector, timeout: float | None) -> Ready:
         """Return what is ready, as `select()` does."""
+        if timeout is not None and timeout <= self._seconds:
+            return selector.select(timeout)
         if self._skipped:
             self._skipped -= 1
-            return selector.select(timeout)
-        if timeout is not None and timeout <= self._seconds:
             return selector.select(timeout)
         ready = selector.select(0)
         if ready:

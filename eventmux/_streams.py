@@ -34,8 +34,8 @@ __all__ = ["Sink", "Source", "Stream"]
 
 _WRITE_SIZE = 128 * 1024  # small chunks are joined up to this size for one send
 _WRITES_PER_TURN = 16  # so that one fast reader does not keep the loop to itself
-# What is put off leaves as soon as so much has come together: more in one write saves nothing, and
-# the peer can get to work while the program here goes on.
+# What is put off piece by piece leaves as soon as so much has come together: more in one write
+# saves nothing, and the peer can get to work while the program here goes on.
 _ENOUGH_PIECES = 32
 _ENOUGH_BYTES = 64 * 1024
 _LARGE_BLOCK = 2 * 1024 * 1024
@@ -272,9 +272,10 @@ class Stream(Channel):
         return True
 
     def put_off(self, data: bytes) -> bool:
-        """Put bytes in the empty queue, to be flushed later; False if nothing was done.
+        """Put bytes in the empty queue and set `unflushed`; False if nothing was done.
 
-        So it is where the queue is not empty, or anything else is out of the ordinary.
+        So it is for long data, where the queue is not empty, or anything else is out of the
+        ordinary.
         """
         if self.unsent or self.closing or not (self._ready and self._is_direct):
             return False
@@ -287,13 +288,14 @@ class Stream(Channel):
 
     def append(self, data: bytes) -> bool:
         """Put bytes behind others that wait to be flushed, and flush them if that is enough."""
-        if type(data) is not bytes or not data or not self._is_direct:
+        if type(data) is not bytes or not data or self.closing or not self._is_direct:
             return False
         out = self._out
         out.append(data)
         self.unsent = unsent = self.unsent + len(data)
         if len(out) >= _ENOUGH_PIECES or unsent >= _ENOUGH_BYTES:
             self.flush()
+            self.unflushed = not self.unsent  # else it leaves when the kernel takes it
         return True
 
     def flush(self) -> None:

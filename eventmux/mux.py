@@ -210,7 +210,8 @@ class EventMux:
         For another loop that waits for `fileno()`: that tells of handles, but not of what is in
         the queue, nor of timers. It changes nothing.
         """
-        if self._queue or self._mailbox or self._unflushed or self._poller.has_files:
+        is_put_off = any(channel.unflushed and channel.unsent for channel in self._unflushed)
+        if self._queue or self._mailbox or is_put_off or self._poller.has_files:
             return 0.0
         return _sooner(self._watches.until_due(None), self._until_nested())
 
@@ -565,7 +566,7 @@ class EventMux:
             self._poller.arm(channel)
         elif channel.armed & EVENT_WRITE:
             self._poller.arm(channel)  # it may be over its high_water now
-        elif not channel.unflushed:
+        elif channel.unsent and not channel.unflushed:
             channel.unflushed = True
             self._unflushed.append(channel)
         return channel.unsent

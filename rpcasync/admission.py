@@ -48,7 +48,7 @@ class Admission:
         """Start a call that comes now, if none waits in front of it, and say whether it does."""
         if (self.outstanding is not None or self.queue) and (self._in_line() or self._is_full()):
             return False
-        client.running += 1
+        client.running += 1  # as start() does, without the call: each call comes here
         self._running += 1
         return True
 

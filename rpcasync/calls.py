@@ -191,7 +191,7 @@ class Call:
         callback, signature = self._callback, self._signature
         if callback is None or signature is None:
             return
-        self._callback = None
+        self._callback = self._signature = None
         try:
             args, named = signature.bind_result(values)
         except ArgumentError as error:

@@ -205,7 +205,10 @@ class JSONCodec:
             EncodeError: a value, or a part of one, has no form in JSON.
         """
         try:
-            text = self._encode_long(values) if self._was_long else "".join(self._parts(values, 0))
+            if self._was_long and type(values) is list:
+                text = self._encode_long(values)
+            else:
+                text = "".join(self._parts(values, 0))
             if len(text) > _LONG:
                 self._was_long = True
             return text.encode()
@@ -233,9 +236,10 @@ class JSONCodec:
         """
         try:
             text = payload.decode()
-            value, end = self._scan(text, 0)
             if CALLBACK_HINT in payload and CALLBACK_MARK in payload:
                 value, end = self._scan_for_callbacks(text, 0)
+            else:
+                value, end = self._scan(text, 0)
         except UnicodeDecodeError as error:
             raise DecodeError("bad-utf8", f"{error.reason} at offset {error.start}") from None
         except StopIteration as error:  # how the scanner says that there is no value

@@ -41,7 +41,7 @@ class Procedure:
         self.signature: Signature | None = None
         self._unusable = ""
         try:
-            self.signature = Signature(function, leading=1)
+            self.signature = Signature(function, leading=1).compile()
             self.bind = self.signature.bind
         except ArgumentError as error:
             self._unusable = str(error)
@@ -89,9 +89,9 @@ class Namespace:
     def find(self, name: str) -> Procedure | None:
         """Return the procedure that clients call by this name, None if there is none."""
         known = self._known.get(name)
-        if known is not None and self._look_up(known.full_name) is known.function:
-            return known  # but for methods, which are made anew each time
-        function = self._look_up(_PREFIX + name)
+        function = self._look_up(_PREFIX + name if known is None else known.full_name)
+        if known is not None and known.function is function:  # methods are made anew each time
+            return known
         if not callable(function):
             return None
         if known is None or known.function != function:

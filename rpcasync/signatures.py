@@ -90,18 +90,37 @@ class Signature:
         if self.takes_rest and self._required:
             raise ArgumentError(f"takes a list, but requires {_sorted(self._required)} by name")
 
-        self.bind: Bind = self._bind
-        """`bind(values)` returns the positional and the named arguments for a list of values.
+        # What a decorator has made of it takes these in its own way: by name, if it can.
+        own = _own_kinds(function, parameters)
+        self._by_place = own is not None and Parameter.VAR_POSITIONAL in own
+        if own is not None and Parameter.VAR_KEYWORD in own:
+            self._by_place = False
+        self._is_plain = (
+            self.takes_pairs
+            and not (listed or self.takes_any_name)
+            and all(p.kind is Parameter.POSITIONAL_OR_KEYWORD for p in named)
+            and (own is None or self._by_place)
+        )
 
-        It raises ArgumentError if the list does not fit; the message names the parameter.
+    def compile(self) -> Signature:
+        """Make code for what comes in the usual order; return the signature itself.
+
+        It pays for a signature that is kept.
         """
-        # What a decorator has made of it may take its values by name alone.
-        is_decorated = hasattr(function, "__wrapped__") or hasattr(function, "__signature__")
-        is_plain = self.takes_pairs and not (listed or self.takes_any_name or is_decorated)
-        if is_plain and all(p.kind is Parameter.POSITIONAL_OR_KEYWORD for p in named):
-            self.bind = _short_cut(tuple(self.named), self._conversions, self._bind)
-        self.bind_result: Bind = self._bind_result if self._needs_error else self.bind
-        """For callbacks: the same, with None for an `error` parameter that has no default."""
+        if self._is_plain:
+            short_cut = _short_cut(tuple(self.named), self._conversions, self._bind)
+            self.bind = short_cut  # type: ignore[method-assign, assignment]
+        if not self._needs_error:
+            self.bind_result = self.bind  # type: ignore[method-assign]
+        return self
+
+    def bind(self, values: Sequence[object]) -> Arguments:
+        """Return the positional and the named arguments for a list of values.
+
+        Raises:
+            ArgumentError: the list does not fit; the message names the parameter.
+        """
+        return self._bind(values)
 
     def _bind(self, values: Sequence[object]) -> Arguments:
         if self._takes_names_alone and len(values) % 2 == 0:
@@ -115,10 +134,19 @@ class Signature:
                 return (), pairs
         if self.takes_pairs:
             count = len(self._positional)
-            if not count:
-                return (), self._bind_pairs(values)
-            return self._bind_list(values[:count]), self._bind_pairs(values[count:])
+            args = self._bind_list(values[:count]) if count else ()
+            pairs = self._bind_pairs(values[count:])
+            return self._put_in_place(args, pairs) if self._by_place else (args, pairs)
         return self._bind_list(values), {}
+
+    def _put_in_place(self, args: Sequence[object], pairs: dict[str, Any]) -> Arguments:
+        """Pass by position what can be: a wrapper of `*args` alone takes no names."""
+        placed = list(args)
+        for name in self.named:
+            if name not in pairs:
+                break
+            placed.append(pairs.pop(name))
+        return placed, pairs
 
     def _bind_list(self, values: Sequence[object]) -> Sequence[object]:
         names = self._positional
@@ -178,7 +206,14 @@ class Signature:
         """True if an error can be given to the function by the name `error`."""
         return self.takes_any_name or "error" in self.names
 
-    def _bind_result(self, values: Sequence[object]) -> Arguments:
+    def bind_result(self, values: Sequence[object]) -> Arguments:
+        """Bind as `bind()` does, with None for an `error` parameter that has no default.
+
+        Raises:
+            ArgumentError: the list does not fit; the message names the parameter.
+        """
+        if not self._needs_error:
+            return self.bind(values)
         names = values[len(self._positional) :: 2]
         return self.bind(values if "error" in names else [*values, "error", None])
 
@@ -253,7 +288,7 @@ _Known = dict[int, tuple[object, Signature]]  # by id of the code, with the code
 _by_code: _Known = {}  # of plain functions
 _by_method: _Known = {}  # of methods
 _by_kind: dict[tuple[type, str], Signature] = {}  # of functions in C, as list.append of some list
-# With the annotations, and the globals that they are looked up in.
+# Of those with annotations or defaults; with the annotations, and the globals of those in text.
 _special: dict[tuple[object, ...], tuple[object, Signature, dict[str, object], object]] = {}
 
 
@@ -268,7 +303,7 @@ def signature_of(function: Callable[..., object]) -> Signature:
         code = plain.__code__
         found = known.get(id(code))
         if found is None:
-            found = code, Signature(function)
+            found = code, Signature(function).compile()
             _keep(known, id(code), found)
         return found[1]
     return _of_method_in_c(function) if type(function) is BuiltinMethodType else Signature(function)
@@ -284,22 +319,29 @@ def _of_special(function: Callable[..., object], plain: FunctionType) -> Signatu
         *[default is None for default in plain.__defaults__ or ()],
         *[(name, default is None) for name, default in by_name.items()],
     )
+    # Text means the same each time, in one place: a signature is read once.
+    is_text = any(type(annotation) is str for annotation in annotations.values())
+    names = plain.__globals__ if is_text else None
     if key in _special:
-        _, signature, noted, names = _special[key]
-        if annotations == noted and (not noted or plain.__globals__ is names):
+        _, signature, noted, known_names = _special[key]
+        try:
+            is_known = annotations == noted and names is known_names
+        except Exception:  # noqa: BLE001  # an annotation may be anything, as an array
+            is_known = False
+        if is_known:
             return signature
-    signature = Signature(function)
-    names = plain.__globals__ if annotations else None
+    signature = Signature(function).compile()
     _keep(_special, key, (code, signature, dict(annotations), names))
     return signature
 
 
 def _of_method_in_c(function: BuiltinMethodType) -> Signature:
-    if isinstance(function.__self__, ModuleType):  # no method, but a function of that module
+    owner = function.__self__
+    if owner is None or isinstance(owner, (ModuleType, type)):  # it belongs to that one alone
         return Signature(function)
-    key = type(function.__self__), function.__name__
+    key = type(owner), function.__name__
     if key not in _by_kind:
-        _keep(_by_kind, key, Signature(function))
+        _keep(_by_kind, key, Signature(function).compile())
     return _by_kind[key]
 
 
@@ -323,6 +365,20 @@ def _parameters(function: Callable[..., object]) -> list[Parameter]:
     except Exception as error:  # noqa: BLE001  # an annotation may be any expression
         log.warning("annotations of %r are not used: %s", function, error)
     return list(signature.parameters.values())
+
+
+def _own_kinds(function: Callable[..., object], parameters: list[Parameter]) -> set[object] | None:
+    """Return the kinds of parameters that a decorated function really has; None for others."""
+    if hasattr(function, "__signature__"):
+        return set()  # it says what it likes
+    if type(function) in (FunctionType, MethodType) and not hasattr(function, "__wrapped__"):
+        return None
+    try:
+        own = inspect.signature(function, follow_wrapped=False).parameters.values()
+    except (ValueError, TypeError):  # builtins without a text signature
+        return None
+    is_same = [p.name for p in own] == [p.name for p in parameters]
+    return None if is_same else {parameter.kind for parameter in own}
 
 
 def _leading_names(parameters: list[Parameter], leading: int) -> list[str]:

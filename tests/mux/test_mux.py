@@ -837,6 +837,33 @@ def test_later_is_now_when_enough_pieces_have_come_together(mux, watched):
     assert receive(peer) == b"c"
 
 
+def test_what_has_left_is_nothing_to_wait_for(mux, watched):
+    fh, peer = watched
+    for _ in range(32 * 100):
+        mux.send(fh, b"a", later=True)
+    assert mux.buflen(fh) == 0
+    assert mux.timeout() is None
+    assert len(mux._unflushed) == 1
+    assert receive(peer) == b"a" * 3200
+
+
+@pytest.mark.parametrize("first", [b"", b"x"])
+def test_later_is_not_lost_behind_the_end_of_the_peer(mux, pair, first):
+    fh, peer = pair()
+    asking, asker = pair()
+    mux.add(asking, meta_handler=lambda *_: mux.send(fh, first, later=True))
+    mux.add(fh)
+    take(mux, 2)
+    asker.send(b"a question")
+    peer.shutdown(socket.SHUT_WR)
+    events = [mux.mux()]
+    mux.send(fh, b"the answer", later=True)
+    events += drain(mux)
+    assert {"read", "closing", "closed"} <= set(kinds(events))
+    assert [event.missing for event in events if event.type == "closed"] == [0]
+    assert receive(peer) == first + b"the answer"
+
+
 def test_later_is_now_when_enough_bytes_have_come_together(mux, watched):
     fh, peer = watched
     mux.send(fh, b"a", later=True)

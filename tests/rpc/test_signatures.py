@@ -1,5 +1,7 @@
+import collections
 import functools
 import gc
+import inspect
 import io
 import os
 import types
@@ -16,7 +18,7 @@ from rpcasync.signatures import Signature, signature_of
 
 def call(function, *values, leading=0):
     """Bind the values and call, as a server or client does."""
-    args, named = Signature(function, leading).bind(list(values))
+    args, named = Signature(function, leading).compile().bind(list(values))
     return function(*(["caller"] * leading), *args, **named)
 
 
@@ -308,20 +310,114 @@ def call_kept(function, *values):
     return function(*args, **named)
 
 
-@pytest.mark.parametrize("values", [["a", 1, "b", 2], ["b", 2, "a", 1]])
-def test_a_decorated_function_gets_its_values_by_name(values):
-    @functools.wraps(lambda a, b: None)
-    def by_name(**named):
-        return named
+def plain(a, b=0):
+    return a, b
 
-    assert call(by_name, *values) == {"a": 1, "b": 2}
+
+@functools.wraps(plain)
+def by_name(**named):
+    return plain(**named)
+
+
+@functools.wraps(plain)
+def by_place(*args):
+    return plain(*args)
+
+
+@functools.wraps(plain)
+def by_both(*args, **named):
+    return plain(*args, **named)
+
+
+class Decorated:
+    @functools.wraps(lambda self, a, b=0: None)
+    def __call__(self, **named):
+        return plain(**named)
+
+    @functools.wraps(lambda self, a, b=0: None)
+    def method(self, *args):
+        return plain(*args)
+
+
+@pytest.mark.parametrize("values", [["a", 1, "b", 2], ["b", 2, "a", 1]])
+@pytest.mark.parametrize(
+    "function",
+    [
+        *(by_name, by_place, by_both, functools.partial(by_name), functools.partial(by_place)),
+        *(Decorated(), Decorated().method),
+    ],
+)
+def test_what_is_decorated_gets_its_values_in_its_own_way(function, values):
+    for signature in (Signature(function), Signature(function).compile()):
+        args, named = signature.bind(values)
+        assert function(*args, **named) == (1, 2)
+        args, named = signature.bind(["a", 1])
+        assert function(*args, **named) == (1, 0)
+
+
+def test_what_says_its_own_signature_gets_its_values_by_name():
+    def function(**named):
+        return plain(**named)
+
+    function.__signature__ = inspect.signature(plain)
+    assert call(function, "a", 1, "b", 2) == (1, 2)
+
+
+def test_signatures_that_are_not_kept_need_no_collector():
+    gc.collect()
+    gc.disable()
+    try:
+        before = len(gc.get_objects())
+        for number in range(1000):
+            signature_of(functools.partial(plain, number)).bind_result(["b", 2])
+        assert len(gc.get_objects()) - before < 100
+    finally:
+        gc.enable()
+
+
+def test_a_signature_keeps_no_module_alive():
+    class Kept:
+        pass
+
+    names = {"kept": Kept(), "int": int}
+    exec("def done(n: int): return n", names)
+    kept = weakref.ref(names["kept"])
+    assert signature_of(names["done"]).bind(["n", "1"]) == ((1,), {})
+    del names
+    gc.collect()
+    assert kept() is None
+
+
+def test_annotations_that_cannot_be_compared():
+    class Shy:
+        def __eq__(self, other):
+            raise RuntimeError("not with me")
+
+        __hash__ = None
+
+    def make():
+        def done(n: Shy()):
+            return n
+
+        return done
+
+    for _ in range(3):
+        assert signature_of(make()).bind(["n", 1]) == ((1,), {})
+
+
+def test_class_methods_in_c_are_not_taken_for_one_another():
+    for kind in (collections.OrderedDict, dict, str, bytes):
+        function = getattr(kind, "fromkeys", None) or kind.maketrans
+        kept, own = signature_of(function), Signature(function)
+        assert (kept.listed, kept.names) == (own.listed, own.names)
 
 
 def test_long_signatures_are_bound_as_short_ones():
     names = [f"name_{number}" for number in range(300)]
     function = eval(f"lambda {', '.join(names)}: [{', '.join(names)}]")
     values = [part for pair in zip(names, range(300), strict=True) for part in pair]
-    args, named = Signature(function).bind(values)
+    args, named = Signature(function).compile().bind(values)
+    assert (len(args), named) == (300, {})
     assert function(*args, **named) == list(range(300))
 
 
@@ -347,7 +443,7 @@ def test_the_order_of_names_changes_nothing(pairs, is_odd):
     outcomes = []
     for function in (plain, keyword_only):
         try:
-            args, named = Signature(function).bind(values)
+            args, named = Signature(function).compile().bind(values)
             outcomes.append(function(*args, **named))
         except ArgumentError as error:
             outcomes.append(str(error))
