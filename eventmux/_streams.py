@@ -38,21 +38,6 @@ _WRITES_PER_TURN = 16  # so that one fast reader does not keep the loop to itsel
 # saves nothing, and the peer can get to work while the program here goes on.
 _ENOUGH_PIECES = 32
 _ENOUGH_BYTES = 64 * 1024
-_LARGE_BLOCK = 2 * 1024 * 1024
-
-
-def _keep_freed_memory() -> None:
-    """Have glibc keep what is freed, some megabytes at most, for the next message.
-
-    It gives the end of its heap back to the kernel once 128 KB of it are free, and gets it anew,
-    page by page, for the next message: for one of 100 KB, that took longer than all the rest. By
-    the first larger block that is freed it learns to keep twice as much, see mallopt(3) on
-    M_MMAP_THRESHOLD. Other allocators do not mind.
-    """
-    bytes(_LARGE_BLOCK)
-
-
-_keep_freed_memory()
 
 
 class Stream(Channel):

@@ -22,6 +22,7 @@ from eventmux import datagrams, sockets
 from eventmux._channels import PAUSED, Channel, ChannelOptions
 from eventmux._forking import Refusal, tell_of_forks
 from eventmux._mailbox import Mailbox
+from eventmux._memory import keep_freed_memory
 from eventmux._poller import Poller
 from eventmux._queue import EventQueue
 from eventmux._spinning import Spinner
@@ -81,6 +82,7 @@ class EventMux:
     ) -> None:
         self._defaults = _checked(ChannelOptions(read_size, reads_per_turn))
         self._spinner = Spinner(spin)
+        keep_freed_memory()
         self.clock = clock
         """What it was given: seconds that never go back."""
         self._trace: Trace | None = None

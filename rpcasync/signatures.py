@@ -9,7 +9,7 @@ Positional-only parameters and `*args` take the list as it comes; any other para
     def f(level, /, **fields)      one value, then pairs
     def f(first, *rest)            one value or more: before *rest a name has no use
 
-A `Signature` is compiled once and used for each call. Values are converted as annotations say.
+A `Signature` is read once and used for each call. Values are converted as annotations say.
 """
 
 from __future__ import annotations
@@ -92,9 +92,8 @@ class Signature:
 
         # What a decorator has made of it takes these in its own way: by name, if it can.
         own = _own_kinds(function, parameters)
-        self._by_place = own is not None and Parameter.VAR_POSITIONAL in own
-        if own is not None and Parameter.VAR_KEYWORD in own:
-            self._by_place = False
+        variable = () if own is None else own.intersection(_VARIABLE)
+        self._by_place = variable == {Parameter.VAR_POSITIONAL}
         self._is_plain = (
             self.takes_pairs
             and not (listed or self.takes_any_name)

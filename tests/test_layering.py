@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # A file may import those of its package that stand in an earlier line, and nothing in its own.
 FLOORS = {
     "eventmux": [
-        ["errors", "events", "_timers", "_forking"],
+        ["errors", "events", "_timers", "_forking", "_memory"],
         ["buffers", "urls", "_queue", "_trace"],
         ["sockets", "datagrams", "_descriptors", "_mailbox", "_signals", "_spinning"],
         ["_channels", "_children"],

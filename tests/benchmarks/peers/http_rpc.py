@@ -22,19 +22,31 @@ def _echo(s: str) -> str:
     return s
 
 
+class _KeepAlive:
+    """A handler of many requests on one connection."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+
+
+class _Threads(ThreadingMixIn):
+    """A server with a thread for each connection."""
+
+    daemon_threads = True
+    request_queue_size = 1024
+
+
 class XMLRPC:
     """Both ends from the standard library."""
 
     def serve(self, port: int) -> None:
         """Serve until the process is ended."""
 
-        class Handler(SimpleXMLRPCRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
+        class Handler(_KeepAlive, SimpleXMLRPCRequestHandler):
+            pass
 
-        class Server(ThreadingMixIn, SimpleXMLRPCServer):
-            daemon_threads = True
-            request_queue_size = 1024
+        class Server(_Threads, SimpleXMLRPCServer):
+            pass
 
         with Server(("127.0.0.1", port), Handler, logRequests=False) as server:
             server.register_function(_add_numbers, "add_numbers")
@@ -64,13 +76,11 @@ class JSONRPC:
             SimpleJSONRPCServer,
         )
 
-        class Handler(SimpleJSONRPCRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
+        class Handler(_KeepAlive, SimpleJSONRPCRequestHandler):
+            pass
 
-        class Server(ThreadingMixIn, SimpleJSONRPCServer):
-            daemon_threads = True
-            request_queue_size = 1024
+        class Server(_Threads, SimpleJSONRPCServer):
+            pass
 
         server = Server(("127.0.0.1", port), requestHandler=Handler, logRequests=False)
         server.register_function(_add_numbers, "add_numbers")
