@@ -7,6 +7,7 @@ What depends on time runs on a fake clock. A socketpair passes on what it gets a
 import contextlib
 import errno
 import gc
+import itertools
 import math
 import os
 import selectors
@@ -869,6 +870,28 @@ def test_later_is_now_when_enough_bytes_have_come_together(mux, watched):
     mux.send(fh, b"a", later=True)
     assert mux.send(fh, b"b" * (64 * 1024 - 1), later=True) == 0
     assert receive(peer) == b"a" + b"b" * (64 * 1024 - 1)
+
+
+def test_what_does_not_leave_at_once_when_enough_has_come_together(mux, pair):
+    fh, peer = pair()
+    mux.add(fh, high_water=1000)
+    assert mux.mux() == Ready(fh)
+    sent = b""
+    for number in itertools.count(1):
+        sent += b"%04d" % (number % 10_000) * 250
+        left = mux.send(fh, sent[-1000:], later=True)
+        if number % 32 == 0 and left:  # else all of them have left
+            break
+    assert left > 1000
+    peer.send(b"a question")
+    assert mux.mux(0) == Timeout()  # the peer is to read first
+    received = b""
+    for _ in range(1000):
+        if not mux.buflen(fh):
+            break
+        received += receive(peer)
+        mux.mux(0)
+    assert received + receive(peer) == sent
 
 
 def test_what_is_put_off_behind_a_full_queue_throttles_at_once(mux, pair):

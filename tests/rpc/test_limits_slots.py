@@ -204,3 +204,21 @@ def test_a_client_that_is_removed_while_it_does_not_read_leaves_nothing(bench, p
     bench.turn()
     assert bench.rpc.has_queued() == 0
     assert not bench.rpc.has_clients()
+
+
+def test_a_client_that_its_own_procedure_removes_leaves_nothing(bench, procedures):
+    def rpc_leave(caller):
+        with caller.fh as fh:
+            bench.rpc.return_(caller, "x" * 3_000_000)
+            bench.mux.remove(fh)
+
+    procedures.rpc_leave = rpc_leave
+    bench.rpc.set_limits(outstanding=1)
+    peer = bench.peer()
+    peer.send_calls(("park",), ("leave",), ("note", 1), ("note", 2))
+    bench.turn()
+    bench.rpc.return_(procedures.parked.pop())
+    bench.turn()
+    assert bench.rpc.has_queued() == 0
+    assert not bench.rpc.has_clients()
+    assert 1 not in procedures.ran

@@ -265,6 +265,14 @@ def test_ids_wrap_and_skip_those_in_use():
     assert client.call("x", [], None)[0] == 1
 
 
+def test_ids_skip_those_of_functions():
+    client = ClientProtocol(StorableCodec())
+    client.call("x", [print], None)
+    (used,) = client.callbacks
+    client._next_id = used
+    assert client.call("x", [], None)[0] not in {used, *list(client.pending)[:-1]}
+
+
 def test_a_call_that_cannot_be_encoded_is_not_pending():
     client = ClientProtocol(StorableCodec(), max_packet=100)
     for bad in (object(), "x" * 100):
