@@ -4,7 +4,7 @@
 `eventmux.buffers` cuts streams into records.
 """
 
-from eventmux._watches import Watch
+from eventmux._watching.watches import Watch
 from eventmux.errors import (
     BufferOverflow,
     EventMuxError,

@@ -19,17 +19,17 @@ from selectors import EVENT_WRITE
 from typing import Any, cast
 
 from eventmux import datagrams, sockets
-from eventmux._channels import PAUSED, Channel, ChannelOptions
+from eventmux._channels.channel import PAUSED, Channel, ChannelOptions
+from eventmux._channels.streams import Stream
+from eventmux._channels.table import ChannelTable
 from eventmux._forking import Refusal, tell_of_forks
-from eventmux._mailbox import Mailbox
 from eventmux._memory import keep_freed_memory
-from eventmux._poller import Poller
 from eventmux._queue import EventQueue
-from eventmux._spinning import Spinner
-from eventmux._streams import Stream
-from eventmux._table import ChannelTable
 from eventmux._trace import Trace
-from eventmux._watches import Watch, Watches
+from eventmux._waiting.poller import Poller
+from eventmux._waiting.spinning import Spinner
+from eventmux._watching.mailbox import Mailbox
+from eventmux._watching.watches import Watch, Watches
 from eventmux.buffers import Buffer
 from eventmux.errors import OutputOverflow
 from eventmux.events import Address, CanRead, Closed, Event, Handle, Timeout

@@ -3,11 +3,9 @@
 `Server` and `Client` are filters on the events of an `eventmux.EventMux`.
 """
 
-from rpcasync.callbacks import Coderef
-from rpcasync.callers import Caller
 from rpcasync.calls import Call, Reply
 from rpcasync.client import Client
-from rpcasync.codecs import JSONCodec, StorableCodec
+from rpcasync.coderefs import Coderef
 from rpcasync.errors import (
     ArgumentError,
     CallCancelled,
@@ -22,6 +20,7 @@ from rpcasync.errors import (
     RPCError,
 )
 from rpcasync.server import Server
+from rpcasync.serving.callers import Caller
 from rpcasync.startup import init_clients
 from rpcasync.urls import (
     ChildSocket,
@@ -31,6 +30,7 @@ from rpcasync.urls import (
     url_explode,
     url_listen,
 )
+from rpcasync.wire.codecs import JSONCodec, StorableCodec
 
 __version__ = "0.1.0"
 

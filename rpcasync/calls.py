@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 from rpcasync._log import log, shorten
+from rpcasync.arguments.signatures import Signature, signature_of
 from rpcasync.errors import ArgumentError, CallTimeout, RemoteError, RPCError
-from rpcasync.messages import as_text
-from rpcasync.signatures import Signature, signature_of
+from rpcasync.wire.messages import as_text
 
 __all__ = ["Call", "CallOwner", "Outcome", "Reply"]
 

@@ -18,11 +18,11 @@ from typing import IO, Any, cast
 
 from eventmux import EventMux, Watch
 from eventmux.events import Closed, Event
-from rpcasync._deadlines import check_seconds
 from rpcasync._log import log
-from rpcasync.callbacks import Coderef
+from rpcasync.arguments.signatures import signature_of
 from rpcasync.calls import Call
-from rpcasync.codecs import Codec, get_codec
+from rpcasync.children.ending import Reaper
+from rpcasync.coderefs import Coderef
 from rpcasync.errors import (
     ArgumentError,
     CallCancelled,
@@ -32,12 +32,12 @@ from rpcasync.errors import (
     RemoteError,
     RPCError,
 )
-from rpcasync.framing import DEFAULT_MAX_PACKET
-from rpcasync.messages import Failure, Id, Invoke, Result
-from rpcasync.protocol import ClientProtocol
-from rpcasync.reaping import Reaper
-from rpcasync.signatures import signature_of
 from rpcasync.urls import check_stream, connect_stream, is_stream_url, url_disconnect
+from rpcasync.wire.codecs import Codec, get_codec
+from rpcasync.wire.deadlines import check_seconds
+from rpcasync.wire.framing import DEFAULT_MAX_PACKET
+from rpcasync.wire.messages import Failure, Id, Invoke, Result
+from rpcasync.wire.protocol import ClientProtocol
 
 __all__ = ["Client"]
 

@@ -17,16 +17,16 @@ from typing import Any, NoReturn
 
 from eventmux.events import Event
 from rpcasync._log import log
-from rpcasync.admission import Admission
-from rpcasync.callers import Caller
-from rpcasync.codecs import Codec, JSONCodec, StorableCodec, get_codec
-from rpcasync.connection import Connection
-from rpcasync.connections import HIGH_WATER, Connections, Mux
-from rpcasync.dispatch import Dispatcher
-from rpcasync.framing import DEFAULT_MAX_PACKET, check_max_packet
-from rpcasync.procedures import Namespace, Procedure
-from rpcasync.protocol import ServerProtocol
+from rpcasync.serving.admission import Admission
+from rpcasync.serving.callers import Caller
+from rpcasync.serving.dispatch import Dispatcher
+from rpcasync.serving.namespace import Namespace, Procedure
+from rpcasync.serving.peer import Connection
+from rpcasync.serving.peers import HIGH_WATER, Connections, Mux
 from rpcasync.urls import check_stream, parse_stream_url, url_listen
+from rpcasync.wire.codecs import Codec, JSONCodec, StorableCodec, get_codec
+from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
+from rpcasync.wire.protocol import ServerProtocol
 
 __all__ = ["Server"]
 

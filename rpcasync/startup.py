@@ -24,7 +24,7 @@ from typing import Any, NoReturn
 from eventmux.errors import URLError
 from eventmux.sockets import is_listening
 from rpcasync._log import log_to_stderr
-from rpcasync.programs import FDS_VARIABLE, OPTIONS_VARIABLE
+from rpcasync.children.programs import FDS_VARIABLE, OPTIONS_VARIABLE
 from rpcasync.server import Server
 from rpcasync.urls import check_stream, is_number
 

@@ -18,8 +18,8 @@ import subprocess
 from eventmux import sockets
 from eventmux.errors import URLError
 from eventmux.urls import Endpoint, parse_url
-from rpcasync._deadlines import check_seconds
-from rpcasync.programs import ChildSocket, parse_program, start_command, start_program
+from rpcasync.children.programs import ChildSocket, parse_program, start_command, start_program
+from rpcasync.wire.deadlines import check_seconds
 
 __all__ = [
     "ChildSocket",

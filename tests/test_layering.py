@@ -1,41 +1,36 @@
-"""Each file imports only from below it: the floors, and who stands on which."""
+"""Each file imports only from below it: the floors, and who stands on which.
+
+A row is a folder or a file of the package, and may import from the rows above it. The files of a
+folder may import each other, from top to bottom of `INSIDE`.
+"""
 
 import ast
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-
-import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
 # A file may import those of its package that stand in an earlier line, and nothing in its own.
 FLOORS = {
     "eventmux": [
-        ["errors", "events", "_timers", "_forking", "_memory"],
+        ["errors", "events", "_forking", "_memory"],
         ["buffers", "urls", "_queue", "_trace"],
-        ["sockets", "datagrams", "_descriptors", "_mailbox", "_signals", "_spinning"],
-        ["_channels", "_children"],
-        ["_streams", "_listeners", "_poller"],
-        ["_packets", "_watches"],
-        ["_dialing", "_manual"],
-        ["_table"],
+        ["sockets", "datagrams", "_waiting"],
+        ["_watching"],
+        ["_channels"],
         ["mux"],
         ["__init__"],
     ],
     "rpcasync": [
-        ["errors", "_log", "_deadlines"],
-        ["messages", "storable"],
-        ["callbacks", "trees"],
-        ["conversions"],
-        ["signatures"],
-        ["definitions"],
-        ["procedures", "codecs", "framing"],
-        ["protocol"],
-        ["calls", "connection", "programs", "reaping"],
-        ["callers", "urls"],
-        ["admission"],
-        ["connections"],
-        ["dispatch"],
+        ["errors", "_log"],
+        ["storable"],
+        ["wire"],
+        ["coderefs"],
+        ["arguments"],
+        ["calls", "children"],
+        ["urls"],
+        ["serving"],
         ["client", "server"],
         ["startup"],
         ["cli"],
@@ -43,43 +38,61 @@ FLOORS = {
         ["__main__"],
     ],
 }
-# What rpcasync needs of the other package, by file. eventmux needs nothing of rpcasync.
+# The same within a folder.
+INSIDE = {
+    "eventmux._waiting": [["spinning"], ["poller"]],
+    "eventmux._watching": [["timers", "signals", "mailbox"], ["children"], ["watches"]],
+    "eventmux._channels": [
+        ["ports"],
+        ["channel"],
+        ["streams", "listeners"],
+        ["packets"],
+        ["dialing", "manual"],
+        ["table"],
+    ],
+    "rpcasync.wire": [
+        ["deadlines", "leaves", "messages"],
+        ["codecs", "framing"],
+        ["protocol"],
+    ],
+    "rpcasync.arguments": [["conversions"], ["signatures"], ["reflection"]],
+    "rpcasync.children": [["programs", "ending"]],
+    "rpcasync.serving": [
+        ["namespace", "peer"],
+        ["callers"],
+        ["admission"],
+        ["peers"],
+        ["dispatch"],
+    ],
+}
+# What rpcasync may use of the other package, by row. eventmux needs nothing of rpcasync.
 ACROSS = {
-    "framing": {"eventmux.buffers", "eventmux.errors"},
-    "programs": {"eventmux.errors"},
-    "urls": {"eventmux.sockets", "eventmux.urls", "eventmux.errors"},
-    "reaping": {"eventmux", "eventmux.events"},
+    "wire": {"eventmux.buffers", "eventmux.errors"},
+    "children": {"eventmux", "eventmux.errors", "eventmux.events"},
+    "urls": {"eventmux.errors", "eventmux.sockets", "eventmux.urls"},
+    "serving": {"eventmux.events", "eventmux.sockets"},
     "client": {"eventmux", "eventmux.events"},
-    "connections": {"eventmux.events", "eventmux.sockets"},
     "server": {"eventmux.events"},
     "startup": {"eventmux.errors", "eventmux.sockets"},
-    "cli": {
-        *("eventmux", "eventmux.buffers", "eventmux.events", "eventmux.sockets", "eventmux.urls"),
-    },
+    "cli": {"eventmux", "eventmux.buffers", "eventmux.events", "eventmux.sockets", "eventmux.urls"},
 }
 # These deal in bytes and decisions: no socket, clock, process or file may be near.
 PURE = {
-    "eventmux": {"errors", "events", "buffers", "urls", "_queue", "_timers"},
-    "rpcasync": {
-        *("errors", "_log", "_deadlines", "messages", "storable", "callbacks", "trees"),
-        *("conversions", "signatures", "definitions", "procedures", "codecs", "framing"),
-        "protocol",
-    },
+    "eventmux": {"errors", "events", "buffers", "urls", "_queue"},
+    "rpcasync": {"errors", "_log", "storable", "wire", "coderefs", "arguments"},
 }
 IMPURE = {"socket", "select", "selectors", "time", "threading", "subprocess", "os", "io", "signal"}
 
 
-def modules(package):
-    for path in sorted((ROOT / package).rglob("*.py")):
-        parts = path.relative_to(ROOT / package).with_suffix("").parts
-        yield pytest.param(package, parts[0], path, id=".".join((package, *parts)))
+def sources() -> Iterator[tuple[str, str, list[str]]]:
+    """Yield package, dotted name in it, and what is imported, for each file."""
+    for package in FLOORS:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT / package).with_suffix("").parts
+            yield package, ".".join(parts), list(imports(path))
 
 
-def all_modules():
-    return [*modules("eventmux"), *modules("rpcasync")]
-
-
-def imports(path):
+def imports(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -87,35 +100,66 @@ def imports(path):
             assert node.level == 0, f"{path}: relative import"
             # `from eventmux import sockets` imports a module, `from eventmux import EventMux` not
             for alias in node.names:
-                file = ROOT / node.module.replace(".", "/") / f"{alias.name}.py"
-                yield f"{node.module}.{alias.name}" if file.exists() else node.module
+                file = ROOT / str(node.module).replace(".", "/") / f"{alias.name}.py"
+                yield f"{node.module}.{alias.name}" if file.exists() else str(node.module)
 
 
-def floor(package, module):
-    return next(number for number, row in enumerate(FLOORS[package]) if module in row)
+def floor(rows: list[list[str]], name: str) -> int:
+    """Return the number of the row that a name stands in."""
+    found = [number for number, row in enumerate(rows) if name in row]
+    assert len(found) == 1, f"{name} stands in {len(found)} rows"
+    return found[0]
 
 
-@pytest.mark.parametrize(("package", "module", "path"), all_modules())
-def test_imports_go_down(package, module, path):
-    for name in imports(path):
-        top, _, rest = name.partition(".")
-        if top == package:
-            below = rest.partition(".")[0] or "__init__"
-            inside = module == below  # a folder, whose files may use each other
-            assert inside or floor(package, below) < floor(package, module), name
-        elif top in FLOORS:
-            assert package == "rpcasync", name
-            allowed = ACROSS.get(module, set())
-            assert name in allowed, name
+def goes_down(package: str, file: str, imported: str) -> bool:
+    """True if a file of a package may import a name of it, both without the package's name."""
+    here, _, inner = file.partition(".")
+    there, _, below = (imported or "__init__").partition(".")
+    if here != there:
+        return floor(FLOORS[package], there) < floor(FLOORS[package], here)
+    rows = INSIDE.get(f"{package}.{here}")
+    if rows is None or inner == "__init__":  # a folder whose files may use each other
+        return True
+    return floor(rows, below) < floor(rows, inner)
 
 
-@pytest.mark.parametrize(("package", "module", "path"), all_modules())
-def test_the_lower_floors_are_pure(package, module, path):
-    if module in PURE[package]:
-        assert IMPURE.isdisjoint(name.partition(".")[0] for name in imports(path))
+def test_imports_go_down():
+    wrong = [
+        f"{package}.{file} imports {name}"
+        for package, file, names in sources()
+        for name in names
+        if name.partition(".")[0] == package
+        and not goes_down(package, file, name.partition(".")[2])
+    ]
+    assert not wrong
 
 
-@pytest.mark.parametrize(("package", "module", "path"), all_modules())
-def test_only_the_standard_library(package, module, path):
-    for name in imports(path):
-        assert name.partition(".")[0] in {*sys.stdlib_module_names, "eventmux", "rpcasync"}
+def test_what_rpcasync_uses_of_eventmux():
+    used: dict[str, set[str]] = {}
+    for package, file, names in sources():
+        other = "rpcasync" if package == "eventmux" else "eventmux"
+        across = {name for name in names if name.partition(".")[0] == other}
+        assert package == "rpcasync" or not across, file
+        if across:
+            used.setdefault(file.partition(".")[0], set()).update(across)
+    assert used == ACROSS
+
+
+def test_every_room_has_its_floor():
+    for package, file, _ in sources():
+        here, _, inner = file.partition(".")
+        floor(FLOORS[package], here)
+        if f"{package}.{here}" in INSIDE and inner != "__init__":
+            floor(INSIDE[f"{package}.{here}"], inner)
+
+
+def test_the_lower_floors_are_pure():
+    for package, file, names in sources():
+        if file.partition(".")[0] in PURE[package]:
+            assert IMPURE.isdisjoint(name.partition(".")[0] for name in names), file
+
+
+def test_only_the_standard_library():
+    for _, file, names in sources():
+        tops = {name.partition(".")[0] for name in names}
+        assert tops <= {*sys.stdlib_module_names, "eventmux", "rpcasync"}, file

@@ -10,7 +10,6 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 
-from rpcasync._deadlines import check_seconds
 from rpcasync._log import log_to_stderr
 from rpcasync.calls import Reply
 from rpcasync.cli.lines import parse_word
@@ -28,6 +27,7 @@ from rpcasync.cli.session import Session, connected
 from rpcasync.cli.shell import shell
 from rpcasync.errors import RemoteError
 from rpcasync.urls import is_number
+from rpcasync.wire.deadlines import check_seconds
 
 __all__ = ["main"]
 

@@ -21,7 +21,7 @@ import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from rpcasync.codecs import refuse_constant
+from rpcasync.wire.codecs import refuse_constant
 
 __all__ = ["BUILT_IN", "Line", "completions", "parse_line", "parse_word"]
 

@@ -16,8 +16,8 @@ import sys
 from eventmux import URLError
 from eventmux.sockets import is_listening
 from eventmux.urls import Endpoint
+from rpcasync.children.programs import FDS_VARIABLE, OPTIONS_VARIABLE
 from rpcasync.cli.output import CommandFailed, say
-from rpcasync.programs import FDS_VARIABLE, OPTIONS_VARIABLE
 from rpcasync.urls import parse_stream_url, url_listen
 
 __all__ = ["listen"]

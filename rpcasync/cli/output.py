@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from rpcasync.calls import Reply
 from rpcasync.errors import RPCError
-from rpcasync.messages import as_text
+from rpcasync.wire.messages import as_text
 
 __all__ = [
     "CommandFailed",

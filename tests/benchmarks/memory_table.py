@@ -13,7 +13,7 @@ from benchmarks.report import Section, Table, Verdict
 from benchmarks.rounds import Spread
 from eventmux.buffers import Buffer, FixedSize, Size, Split
 from rpcasync import JSONCodec
-from rpcasync.codecs import Codec, StorableCodec
+from rpcasync.wire.codecs import Codec, StorableCodec
 
 _REPEATS = 15
 _CALLS = 2000

@@ -34,8 +34,8 @@ from benchmarks.report import Table, machine, write_between  # noqa: E402
 from eventmux import EventMux  # noqa: E402
 from eventmux.events import Handle, Read  # noqa: E402
 from rpcasync import Caller, Client, Server  # noqa: E402
-from rpcasync.codecs import Codec, get_codec  # noqa: E402
-from rpcasync.protocol import ClientProtocol, ServerProtocol  # noqa: E402
+from rpcasync.wire.codecs import Codec, get_codec  # noqa: E402
+from rpcasync.wire.protocol import ClientProtocol, ServerProtocol  # noqa: E402
 
 _CALLS = 100  # at a time
 _REPEATS = 300

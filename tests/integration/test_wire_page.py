@@ -12,7 +12,7 @@ import pytest
 from support.programs import ROOT
 
 from rpcasync import JSONCodec, StorableCodec
-from rpcasync.messages import CallbackRef
+from rpcasync.wire.messages import CallbackRef
 
 PAGE = (ROOT / "docs" / "wire-format.md").read_text()
 VECTORS = [

@@ -10,9 +10,9 @@ from support.fakes import ScriptedSocket
 from support.pump import kinds
 
 from eventmux import BufferOverflow, MalformedRecord
-from eventmux._channels import ChannelOptions
-from eventmux._listeners import Listener
-from eventmux._streams import Stream
+from eventmux._channels.channel import ChannelOptions
+from eventmux._channels.listeners import Listener
+from eventmux._channels.streams import Stream
 from eventmux.buffers import Size, Split
 
 BOTH = EVENT_READ | EVENT_WRITE

@@ -13,8 +13,8 @@ from support.fakes import ScriptedSocket
 from support.pump import PATIENCE, drain, kinds, take
 
 from eventmux import Closed, Closing, Connect, Error, EventMux, Read, Ready, Sent
-from eventmux._channels import ChannelOptions
-from eventmux._packets import Datagram, PacketStream
+from eventmux._channels.channel import ChannelOptions
+from eventmux._channels.packets import Datagram, PacketStream
 from eventmux.buffers import Split
 
 FAMILIES = {"IPv4": (socket.AF_INET, "127.0.0.1"), "IPv6": (socket.AF_INET6, "::1")}

@@ -9,7 +9,7 @@ from support.processes import open_descriptors
 from support.pump import PATIENCE, drain, take
 
 from eventmux import Event, EventMux, Read, Ready, Timeout
-from eventmux._mailbox import Mailbox
+from eventmux._watching.mailbox import Mailbox
 
 
 @dataclass

@@ -6,8 +6,8 @@ import math
 import pytest
 
 from eventmux import EventMux
-from eventmux import _spinning as spinning
-from eventmux._spinning import Spinner
+from eventmux._waiting import spinning
+from eventmux._waiting.spinning import Spinner
 
 LOOKS = 10  # in one wait: each takes a tenth of SPIN
 SPIN = 1.0

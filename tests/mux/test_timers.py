@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from support.pump import PATIENCE, drain, kinds, take
 
 from eventmux import Event, EventMux, Read, Ready, Timeout, Timer
-from eventmux._timers import Timers
+from eventmux._watching.timers import Timers
 from eventmux.buffers import Split
 
 # The heap

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from rpcasync.admission import Admission
-from rpcasync.messages import Request
+from rpcasync.serving.admission import Admission
+from rpcasync.wire.messages import Request
 
 
 class Client:

@@ -11,8 +11,8 @@ from support.peers import turn
 from support.records import warnings_of
 
 from rpcasync import ArgumentError, Disconnected, EncodeError
-from rpcasync.messages import CallbackRef
 from rpcasync.storable import ScalarRef
+from rpcasync.wire.messages import CallbackRef
 
 
 class Function:

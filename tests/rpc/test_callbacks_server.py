@@ -12,7 +12,7 @@ import pytest
 from support.records import warnings_of
 
 from rpcasync import Coderef, Disconnected, EncodeError, StorableCodec
-from rpcasync.messages import CallbackRef
+from rpcasync.wire.messages import CallbackRef
 
 
 def test_how_a_callback_is_used(bench, procedures, codec):

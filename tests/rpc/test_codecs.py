@@ -2,11 +2,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcasync import codecs
-from rpcasync.codecs import JSONCodec, StorableCodec, get_codec
 from rpcasync.errors import DecodeError, EncodeError
-from rpcasync.messages import CallbackRef
 from rpcasync.storable import Blessed, ScalarRef, freeze, thaw
+from rpcasync.wire import codecs
+from rpcasync.wire.codecs import JSONCodec, StorableCodec, get_codec
+from rpcasync.wire.messages import CallbackRef
 
 JSON = JSONCodec()
 VALUES = st.recursive(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpcasync import Coderef
-from rpcasync.conversions import conversion
+from rpcasync.arguments.conversions import conversion
 
 NAN = float("nan")
 

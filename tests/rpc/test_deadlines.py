@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from rpcasync._deadlines import Deadlines
+from rpcasync.wire.deadlines import Deadlines
 
 KEYS = st.integers(0, 5)
 TIMES = st.integers(0, 20).map(lambda n: n / 4)

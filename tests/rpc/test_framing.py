@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from support.chunks import chunkings
 
 from rpcasync.errors import EncodeError, FrameTooLarge, ProtocolError
-from rpcasync.framing import LengthPrefix
+from rpcasync.wire.framing import LengthPrefix
 
 PAYLOADS = st.lists(st.binary(min_size=3, max_size=40), max_size=5)
 

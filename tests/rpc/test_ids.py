@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from support.peers import set_next_id
 
-from rpcasync.codecs import get_codec
-from rpcasync.messages import CallbackRef, Failure, Invoke, Release, Result
-from rpcasync.protocol import ClientProtocol, ServerProtocol
+from rpcasync.wire.codecs import get_codec
+from rpcasync.wire.messages import CallbackRef, Failure, Invoke, Release, Result
+from rpcasync.wire.protocol import ClientProtocol, ServerProtocol
 
 LAST = 0x7FFFFFFF
 

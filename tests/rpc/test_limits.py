@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rpcasync import JSONCodec, Server, StorableCodec
-from rpcasync.messages import CallbackRef
+from rpcasync.wire.messages import CallbackRef
 
 
 def test_the_limit_may_change_at_any_time(bench, procedures):

@@ -13,7 +13,7 @@ from support.procedures import Procedures
 
 from eventmux import EventMux
 from rpcasync import Disconnected
-from rpcasync.messages import CallbackRef
+from rpcasync.wire.messages import CallbackRef
 
 ENDINGS = [
     *("error", "fault", "late_fault", "explode", "unsendable", "forget", "twice", "add"),

@@ -19,8 +19,8 @@ from support.peers import set_next_id, turn
 
 from eventmux import EventMux
 from rpcasync import Client, Coderef, Disconnected, EncodeError, Server
-from rpcasync.messages import CallbackRef
 from rpcasync.storable import Blessed, Regexp, freeze
+from rpcasync.wire.messages import CallbackRef
 
 NOTHING = object()
 

@@ -12,7 +12,7 @@ from support.programs import LIMIT, PERL, PROGRAMS
 
 from eventmux import URLError
 from rpcasync import ChildSocket, url_connect, url_disconnect
-from rpcasync.programs import (
+from rpcasync.children.programs import (
     FDS_VARIABLE,
     OPTIONS_VARIABLE,
     USER_VARIABLES,

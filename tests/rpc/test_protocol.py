@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.chunks import chunkings
 
-from rpcasync.codecs import JSONCodec, StorableCodec
 from rpcasync.errors import DecodeError, EncodeError, FrameTooLarge, ProtocolError
-from rpcasync.framing import LengthPrefix
-from rpcasync.messages import Failure, Request, Result
-from rpcasync.protocol import ClientProtocol, ServerProtocol
 from rpcasync.storable import freeze
+from rpcasync.wire.codecs import JSONCodec, StorableCodec
+from rpcasync.wire.framing import LengthPrefix
+from rpcasync.wire.messages import Failure, Request, Result
+from rpcasync.wire.protocol import ClientProtocol, ServerProtocol
 
 DATA = Path(__file__).parents[1] / "data" / "storable"
 CODECS = [StorableCodec(), JSONCodec()]

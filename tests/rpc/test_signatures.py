@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcasync import signatures
+from rpcasync.arguments import signatures
+from rpcasync.arguments.signatures import Signature, signature_of
 from rpcasync.errors import ArgumentError
-from rpcasync.signatures import Signature, signature_of
 
 
 def call(function, *values, leading=0):

@@ -7,9 +7,9 @@ from typing import Protocol
 
 from eventmux import Event, EventMux
 from rpcasync import Server
-from rpcasync.codecs import Codec, get_codec
-from rpcasync.framing import LengthPrefix
-from rpcasync.protocol import ClientProtocol
+from rpcasync.wire.codecs import Codec, get_codec
+from rpcasync.wire.framing import LengthPrefix
+from rpcasync.wire.protocol import ClientProtocol
 
 
 class Taker(Protocol):

@@ -1,0 +1,95 @@
+"""Listening sockets: each connection that waits is handed to the mux, which watches it.
+
+A process that is out of descriptors cannot accept, and the connection goes on waiting: trying
+again at once would spin. So the listener asks for a pause, and reports the error once.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections.abc import Callable
+from selectors import EVENT_READ
+from typing import cast
+
+from eventmux import sockets
+from eventmux._channels.channel import DEFERRED, Channel, ChannelOptions, Emit, reason_of
+from eventmux._channels.ports import Port
+from eventmux.errors import EventMuxError
+from eventmux.events import Accepting, Connect, Error, Handle
+
+__all__ = ["Listener"]
+
+_ACCEPTS_PER_TURN = 64
+_RETRY = 1.0  # seconds until it is tried again, should no descriptor be given back before
+_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC)
+
+
+class Listener(Channel):
+    """A listening socket."""
+
+    __slots__ = ("_adopt", "_defer")
+
+    def __init__(
+        self,
+        fh: Handle,
+        port: Port,
+        emit: Emit,
+        options: ChannelOptions,
+        meta: object,
+        *,
+        adopt: Callable[[Listener, socket.socket], None],
+        defer: Callable[[Channel, float], None],
+    ) -> None:
+        super().__init__(fh, port, emit, options, meta)
+        self._adopt = adopt
+        self._defer = defer
+
+    @property
+    def wanted(self) -> int:
+        """The readiness to wait for."""
+        return 0 if self.closing or self.muted else EVENT_READ
+
+    def readable(self) -> None:
+        """Accept what waits, or tell the program to."""
+        if self.closing:
+            return
+        if self.options.manual_accept:
+            self._emit(Accepting(self.fh))
+            return
+        for _ in range(_ACCEPTS_PER_TURN):
+            try:
+                accepted = sockets.accept(cast("socket.socket", self.port))
+            except OSError as error:
+                if sockets.is_of_one_connection(error):
+                    continue
+                self._fail_to_accept(error)
+                return
+            if accepted is None:
+                return
+            sock, address = accepted
+            try:
+                ids = sockets.credentials(sock)
+                self._adopt(self, sock)
+            except OSError as error:  # the selector takes no more, for example
+                sock.close()
+                self._fail_to_accept(error)
+                return
+            self._emit(Connect(sock, self.fh, address, *ids))
+
+    def _fail_to_accept(self, error: OSError) -> None:
+        if error.errno not in _OUT_OF_RESOURCES:
+            self.fail(error)
+            return
+        self._emit(Error(self.fh, reason_of(error), error.errno, error))
+        self.muted |= DEFERRED
+        self._defer(self, _RETRY)
+
+    def writable(self) -> None:
+        """Do nothing: a listener never wants to write."""
+
+    def fail(self, error: OSError | EventMuxError) -> None:
+        """The listener is broken: say why, and close it."""
+        self.reason = reason_of(error)
+        self._emit(Error(self.fh, self.reason, getattr(error, "errno", None), error))
+        self._begin_to_close()

@@ -1,0 +1,80 @@
+"""Handles that the program reads from or writes to itself.
+
+`manual_read` and `manual_write` take over one direction each; the other stays with the channel
+that would serve the handle otherwise. Readiness is reported at each turn while it lasts, unless
+the program disarms it with `want_read()` or `want_write()`.
+"""
+
+from __future__ import annotations
+
+from selectors import EVENT_READ, EVENT_WRITE
+
+from eventmux._channels.channel import Channel
+from eventmux._channels.packets import Datagram, PacketStream
+from eventmux._channels.streams import Stream
+from eventmux.events import Address, CanRead, CanWrite
+
+__all__ = ["MANUAL"]
+
+
+class _Manual(Channel):
+    """Goes in front of another kind of channel."""
+
+    __slots__ = ()
+
+    @property
+    def wanted(self) -> int:
+        """The readiness to wait for."""
+        wanted = super().wanted
+        if self.closing or self.dialing:
+            return wanted
+        if self.options.manual_read:
+            wanted &= ~EVENT_READ
+            wanted |= 0 if self.muted or self._is_connecting() else EVENT_READ
+        if self.options.manual_write:
+            wanted &= ~EVENT_WRITE
+            wanted |= 0 if self.write_off else EVENT_WRITE
+        return wanted
+
+    def _is_connecting(self) -> bool:
+        return getattr(self, "connecting", False) and not self.options.manual_write
+
+    def readable(self) -> None:
+        """Tell the program, or read."""
+        if not self.options.manual_read:
+            super().readable()
+        elif not self.closing:
+            self._emit(CanRead(self.fh))
+
+    def writable(self) -> None:
+        """Tell the program, or write."""
+        if not self.options.manual_write:
+            super().writable()
+        elif not self.closing:
+            self._emit(CanWrite(self.fh))
+
+    def queue(self, data: tuple[bytes, ...], receiver: Address | None = None) -> None:
+        """Refuse if it is the program that writes."""
+        if self.options.manual_write:
+            raise TypeError(f"cannot send on {self.fh!r}: it has manual_write")
+        super().queue(data, receiver)
+
+
+class _ManualStream(_Manual, Stream):
+    __slots__ = ()
+
+
+class _ManualPacketStream(_Manual, PacketStream):
+    __slots__ = ()
+
+
+class _ManualDatagram(_Manual, Datagram):
+    __slots__ = ()
+
+
+MANUAL: dict[type[Channel], type[Channel]] = {
+    Stream: _ManualStream,
+    PacketStream: _ManualPacketStream,
+    Datagram: _ManualDatagram,
+}
+"""By the class that serves a handle otherwise."""

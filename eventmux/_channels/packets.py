@@ -1,0 +1,360 @@
+"""Handles that send and receive packets: datagram sockets, and connections of packets.
+
+A packet is sent whole or not at all. A `Datagram` has no connection that could end: what goes
+wrong with one packet is an `Error` event about that packet, and the handle lives on. A
+`PacketStream` (SOCK_SEQPACKET) lives like a stream.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections import deque
+from collections.abc import Callable
+from selectors import EVENT_READ, EVENT_WRITE
+from typing import Any, ClassVar, cast
+
+from eventmux import datagrams
+from eventmux._channels.channel import THROTTLED, Channel, ChannelOptions, Emit, as_bytes, reason_of
+from eventmux._channels.ports import Descriptor, Port
+from eventmux._channels.streams import Stream
+from eventmux.errors import EventMuxError
+from eventmux.events import Address, Error, Handle, Sent
+
+__all__ = ["Datagram", "PacketStream"]
+
+_WRITES_PER_TURN = 64
+_REPORTS_PER_TURN = 64
+_STALL = 0.01  # seconds until a full receiver is tried again
+_OUT_OF_RESOURCES = (errno.ENOBUFS, errno.ENOMEM)
+_BROKEN = (errno.EBADF, errno.ENOTSOCK)
+_TRUNCATED = getattr(socket, "MSG_TRUNC", 0)
+
+Received = tuple[bytes, list[Any], int, Any]
+
+
+def _recvmsg(port: Port) -> Callable[[int], Received]:
+    """Return the method that tells whether a packet was cut; Windows has none."""
+    recvmsg = getattr(port, "recvmsg", None)
+    if recvmsg is not None:
+        return cast("Callable[[int], Received]", recvmsg)
+
+    def recvfrom(size: int) -> Received:
+        data, sender = cast("socket.socket", port).recvfrom(size)
+        return data, [], 0, sender
+
+    return recvfrom
+
+
+def _too_long(fh: Handle, data: bytes, read_size: int, sender: Address | None) -> Error:
+    text = f"packet of more than read_size, {read_size} bytes"
+    return Error(fh, text, errno.EMSGSIZE, data=data, sender=sender)
+
+
+class Datagram(Channel):
+    """A datagram socket, or a device that gives one packet at each read."""
+
+    kind: ClassVar[str] = "dgram"
+    __slots__ = ("_defer", "_out", "_receive", "_stalled")
+
+    def __init__(
+        self,
+        fh: Handle,
+        port: Port,
+        emit: Emit,
+        options: ChannelOptions,
+        meta: object,
+        *,
+        defer: Callable[[Channel, float], None],
+    ) -> None:
+        if options.errors:
+            datagrams.report_errors(cast("socket.socket", port))
+        super().__init__(fh, port, emit, options, meta)
+        self._defer = defer
+        self._out: deque[tuple[bytes, Address | None]] = deque()
+        self._stalled = False
+        self._receive = _recvmsg(port)
+
+    @property
+    def wanted(self) -> int:
+        """The readiness to wait for."""
+        if self.dialing:
+            return 0
+        write = EVENT_WRITE if self.unsent and not self._stalled else 0
+        return write if self.closing or self.muted else write | EVENT_READ
+
+    def connected(self) -> None:
+        """Note that the socket has its address, by another descriptor."""
+        self.transplanted()
+        self.dialing = False
+        if self.options.errors:
+            datagrams.report_errors(cast("socket.socket", self.port))
+        self.flush()
+
+    def release(self) -> None:
+        """Give the handle back as it was."""
+        if self.options.errors and not self.is_lost():
+            datagrams.report_errors(cast("socket.socket", self.port), False)
+        super().release()
+
+    # Input
+
+    def readable(self) -> None:
+        """Read what has arrived, one event for each packet."""
+        if self.closing:
+            return
+        read_size = self.options.read_size
+        for _ in range(self.options.reads_per_turn):
+            if self.closing:  # by the program's code, in the middle of the turn
+                return
+            try:
+                data, _, flags, sender = self._receive(read_size)
+            except (BlockingIOError, InterruptedError):
+                self._report()
+                return
+            except OSError as error:
+                if not self._report():
+                    self._fail_to_receive(error)
+                return
+            if flags & _TRUNCATED:
+                self._emit(_too_long(self.fh, data, read_size, sender))
+            elif not data and isinstance(self.port, Descriptor):
+                self._begin_to_close()  # only sockets have packets of no bytes: it is the end
+                return
+            else:
+                self._emit_read(data, sender)
+
+    def _fail_to_receive(self, error: OSError) -> None:
+        if error.errno in _BROKEN or isinstance(self.port, Descriptor):
+            self.fail(error)
+        else:
+            self._emit(Error(self.fh, reason_of(error), error.errno, error))
+
+    def _report(self) -> bool:
+        """Emit what the kernel knows of packets that were not delivered; False if nothing."""
+        reports = self._reports()
+        for report in reports:
+            self._emit_report(report)
+        return bool(reports)
+
+    def _reports(self) -> list[datagrams.SendError]:
+        reports: list[datagrams.SendError] = []
+        while self.options.errors and len(reports) < _REPORTS_PER_TURN:
+            report = datagrams.read_error(cast("socket.socket", self.port))
+            if report is None:
+                break
+            reports.append(report)
+        return reports
+
+    def _emit_report(self, report: datagrams.SendError) -> None:
+        text = os.strerror(report.errno)
+        self._emit(
+            Error(
+                self.fh,
+                text,
+                report.errno,
+                OSError(report.errno, text),
+                report.data,
+                receiver=report.receiver,
+                sender=report.offender,
+                mtu=report.mtu,
+            )
+        )
+
+    # Output
+
+    def queue(self, data: tuple[bytes, ...], receiver: Address | None = None) -> None:
+        """Put packets in the output queue, unless the handle was closed by our side."""
+        packets = [chunk if type(chunk) is bytes else as_bytes(chunk) for chunk in data]
+        if not self.closing:
+            self._out.extend((packet, receiver) for packet in packets)
+            self.unsent = len(self._out)
+            high_water = self.options.high_water
+            if high_water is not None and self.unsent > high_water:
+                self.muted |= THROTTLED
+
+    def flush(self) -> None:
+        """Send what the kernel takes, and emit `Sent` if that was all."""
+        self.unflushed = False
+        if not self._out or self.dialing:
+            return
+        self._send_some()
+        self.unsent = len(self._out)
+        if not self._out:
+            self.muted &= ~THROTTLED
+            if not self.closing:
+                self._emit(Sent(self.fh))
+            else:
+                self._end_if_drained()
+
+    def _send_some(self) -> None:
+        """Send from the front of the queue, past the packets of receivers that take no more.
+
+        A UNIX receiver has a queue of its own, and one that does not read must not keep the
+        packets of the others back. Those of one receiver stay in order.
+        """
+        full: set[Address] = set()
+        kept: deque[tuple[bytes, Address | None]] = deque()
+        attempts = 0
+        while self._out and attempts < _WRITES_PER_TURN:
+            receiver = self._out[0][1]
+            if receiver is None or receiver not in full:
+                attempts += 1
+                if self._send_first():
+                    continue
+                if not isinstance(receiver, (str, bytes)):  # no path: it is the network that waits
+                    break
+                full.add(receiver)
+            kept.append(self._out.popleft())
+        self._out.extendleft(reversed(kept))
+
+    def _send_first(self) -> bool:
+        """Send the first packet, or give it up; False if it has to wait."""
+        data, receiver = self._out[0]
+        error = self._try_to_send(data, receiver)
+        if error is not None and not _must_wait(error):
+            error = self._send_again(data, receiver, error)
+        if error is not None:
+            return False
+        self._out.popleft()
+        return True
+
+    def _send_again(
+        self, data: bytes, receiver: Address | None, earlier: OSError
+    ) -> OSError | None:
+        """Try a second time, and give the packet up, or return why it has to wait.
+
+        The kernel may have told of an earlier packet, and not have looked at this one. If it is
+        this one, it may have queued a report of each attempt, too.
+        """
+        reports = self._reports()
+        error = self._try_to_send(data, receiver)
+        if not reports and (error is None or error.errno != earlier.errno):
+            self._emit(Error(self.fh, reason_of(earlier), earlier.errno, earlier))
+        bad = None if error is None or _must_wait(error) else error
+        if bad is not None:
+            reports += self._reports()
+        mtu = None
+        for report in reports:
+            if bad is not None and bad.errno == report.errno and _is_of_this_host(report):
+                mtu = report.mtu
+            else:
+                self._emit_report(report)
+        if bad is None:
+            return error
+        text = reason_of(bad)
+        self._emit(Error(self.fh, text, bad.errno, bad, data, receiver=receiver, mtu=mtu))
+        return None
+
+    def _try_to_send(self, data: bytes, receiver: Address | None) -> OSError | None:
+        try:
+            if receiver is None:
+                self.port.send(data)
+            else:
+                self.port.sendto(data, receiver)
+        except OSError as error:
+            return error
+        except (TypeError, ValueError, OverflowError):  # an address of an odd family
+            self._out.popleft()
+            self.unsent -= 1
+            raise
+        return None
+
+    def writable(self) -> None:
+        """Send what is queued."""
+        before = self.unsent
+        self.flush()
+        if self.unsent and self.unsent == before:
+            # A UNIX socket without a connection says it is writable while its receiver is full.
+            self._stalled = True
+            self._defer(self, _STALL)
+
+    def resume(self) -> None:
+        """Go on after the pause that was asked for."""
+        super().resume()
+        self._stalled = False
+
+    # The end
+
+    def fail(self, error: OSError | EventMuxError) -> None:
+        """The handle is broken: say why, and close it."""
+        self._lost += self.unsent
+        self._out.clear()
+        self.unsent = 0
+        self.reason = reason_of(error)
+        if self.closing:  # it was draining: `Closed` carries the reason
+            self._end_if_drained()
+            return
+        number = error.errno if isinstance(error, OSError) else None
+        self._emit(Error(self.fh, self.reason, number, error))
+        self._begin_to_close()
+
+
+def _is_of_this_host(report: datagrams.SendError) -> bool:
+    """True if the kernel refused the packet itself: then it keeps no data of it."""
+    return report.offender is None and not report.data
+
+
+def _must_wait(error: OSError) -> bool:
+    return isinstance(error, (BlockingIOError, InterruptedError)) or (
+        error.errno in _OUT_OF_RESOURCES
+    )
+
+
+class PacketStream(Stream):
+    """A connection of packets: SOCK_SEQPACKET.
+
+    The kernel shows the end of it as a packet of no bytes, so none of those can be sent.
+    """
+
+    kind: ClassVar[str] = "seqpacket"
+    __slots__ = ()
+
+    def readable(self) -> None:
+        """Read one packet."""
+        if self.closing:
+            return
+        read_size = self.options.read_size
+        try:
+            data, _, flags, _ = cast("socket.socket", self.port).recvmsg(read_size)
+        except (BlockingIOError, InterruptedError):
+            return
+        except OSError as error:
+            self.fail(error)
+            return
+        if flags & _TRUNCATED:
+            self._emit(_too_long(self.fh, data, read_size, None))
+        elif data:
+            self._emit_read(data)
+        else:
+            self._end()
+
+    def _append(self, chunks: list[bytes]) -> None:
+        if not all(chunks):
+            raise ValueError("cannot send an empty packet: it would look like the end")
+        self._out += chunks
+        self.unsent += len(chunks)
+
+    def _send_once(self) -> bool:
+        """Send one packet; False if the kernel did not take it."""
+        try:
+            self._send(self._out[0])
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno == errno.EMSGSIZE:  # only this one cannot be sent
+                if not self._ready:
+                    self._get_ready()
+                packet = bytes(self._out.pop(0))
+                self.unsent -= 1
+                self._emit(Error(self.fh, reason_of(error), error.errno, error, packet))
+                return True
+            if self._ready or error.errno != errno.ENOTCONN:  # else it is still connecting
+                self._fail_to_send(error)
+            return False
+        if not self._ready:
+            self._get_ready()
+        del self._out[0]
+        self.unsent -= 1
+        return True

@@ -1,0 +1,441 @@
+"""Streams of bytes: connected sockets, pipes, terminals and files.
+
+The life of a stream, and the events on the way:
+
+    connecting --Ready--> open --Closing--> closing --(queue empty)--> ended: Closed
+    accepted -----------/
+
+What is only open for reading or only for writing is a `Source` or a `Sink`.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from selectors import EVENT_READ, EVENT_WRITE
+from typing import cast
+
+from eventmux import sockets
+from eventmux._channels.channel import (
+    THROTTLED,
+    WAITING,
+    Channel,
+    ChannelOptions,
+    Emit,
+    as_bytes,
+    reason_of,
+)
+from eventmux._channels.ports import Descriptor, Port
+from eventmux.buffers import Buffer
+from eventmux.errors import EventMuxError, OutputOverflow
+from eventmux.events import Address, Error, Handle, Read, ReadLast, Ready, Sent
+
+__all__ = ["Sink", "Source", "Stream"]
+
+_WRITE_SIZE = 128 * 1024  # small chunks are joined up to this size for one send
+_WRITES_PER_TURN = 16  # so that one fast reader does not keep the loop to itself
+# What is put off piece by piece leaves as soon as so much has come together: more in one write
+# saves nothing, and the peer can get to work while the program here goes on.
+_ENOUGH_PIECES = 32
+_ENOUGH_BYTES = 64 * 1024
+
+
+class Stream(Channel):
+    """A connected socket, or one that is about to be."""
+
+    __slots__ = (
+        "_buffer",
+        "_is_direct",
+        "_is_plain",
+        "_nodelay",
+        "_out",
+        "_read_size",
+        "_reads",
+        "_ready",
+        "_recv",
+        "_send",
+        "_takes_output",
+    )
+
+    def __init__(
+        self,
+        fh: Handle,
+        port: Port,
+        emit: Emit,
+        options: ChannelOptions,
+        meta: object,
+        *,
+        ready: bool,
+    ) -> None:
+        # First, as it is the program's code: should it raise, nothing of the handle has changed.
+        self._buffer = options.buffered.fresh() if options.buffered is not None else None
+        super().__init__(fh, port, emit, options, meta)
+        self._nodelay = None if isinstance(port, Descriptor) else sockets.set_nodelay(port)
+        self._ready = ready
+        self._takes_output = True
+        # A terminal blocks until something is sent, and only its first read is sure not to.
+        is_tty = isinstance(port, Descriptor) and port.is_tty
+        self._reads = range(1 if is_tty else options.reads_per_turn)  # in one turn
+        self._out: list[bytes | memoryview] = []
+        self._recv = port.recv
+        self._read_size = options.read_size
+        # Else what is sent has to go by way of queue(), which refuses it, or a check comes after.
+        self._is_direct = not (
+            options.max_outbuffer is not None
+            or options.manual_write
+            or (isinstance(port, Descriptor) and not port.can_write)
+        )
+        # Most streams are so, and emit what they read without more ado.
+        self._is_plain = self._buffer is None and options.meta_handler is None
+        self._send = port.send
+
+    def release(self) -> None:
+        """Give the handle back as it was."""
+        if self._nodelay is not None:
+            sockets.set_nodelay(cast("socket.socket", self.port), self._nodelay)
+        super().release()
+
+    @property
+    def wanted(self) -> int:
+        """The readiness to wait for; until the stream is up, that it can be written to."""
+        if self._ready and not self.closing and not self.muted:  # as nearly all are
+            return EVENT_READ | EVENT_WRITE if self.unsent else EVENT_READ
+        if self.dialing:
+            return 0
+        if not self._ready and not self.closing:
+            return EVENT_WRITE
+        return EVENT_WRITE if self.unsent else 0
+
+    @property
+    def connecting(self) -> bool:
+        """True until the stream is up."""
+        return not self._ready
+
+    def connected(self) -> None:
+        """Note that the connection is up, by another descriptor."""
+        self.transplanted()
+        self._nodelay = sockets.set_nodelay(cast("socket.socket", self.port))
+        self.dialing = False
+        self._get_ready()
+        self.flush()
+
+    # Input
+
+    def readable(self) -> None:
+        """Read once; with a buffer, until a record is complete or there is no more to read."""
+        if self.closing:
+            return
+        read_size = self._read_size
+        for _ in self._reads:
+            try:
+                data = self._recv(read_size)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as error:
+                self.fail(error)
+                return
+            if not data:
+                self._end()
+                return
+            if self._is_plain:
+                self._emit(Read(self.fh, data))
+                return
+            if self._buffer is None:
+                self._emit_read(data)
+                return
+            # A short read has emptied the socket: asking again would only cost a system call.
+            if self._cut(self._buffer, data) or len(data) < read_size:
+                return
+
+    def _cut(self, buffer: Buffer, data: bytes) -> bool:
+        """Emit the records that the data completes; False if there were none."""
+        failure = None
+        try:
+            buffer.write(data)
+        except EventMuxError as error:
+            failure = error
+        return self._give_out(buffer, failure)
+
+    def _give_out(self, buffer: Buffer, failure: EventMuxError | None) -> bool:
+        records = buffer.read()
+        raised: Exception | None = None
+        for record in records:
+            try:
+                self._emit_read(record)
+            except Exception as error:  # noqa: BLE001  # the program's; the others come first
+                raised = raised or error
+        if records and getattr(buffer, "waiting", False):
+            self.muted |= WAITING
+        if failure is not None:
+            self.fail(failure)
+        if raised is not None:
+            raise raised
+        return bool(records) or failure is not None
+
+    def _end(self) -> None:
+        """The peer has finished sending. It may still read, so queued output is not dropped."""
+        buffer = self._buffer
+        if buffer is not None:
+            is_record = not buffer.returns_last
+            for rest in buffer.read_last():
+                if is_record:
+                    self._emit_read(rest)
+                else:
+                    self._emit(ReadLast(self.fh, rest))
+        self._begin_to_close()
+
+    def set_buffer(self, buffered: Buffer | None) -> None:
+        """Cut what arrives in another way from now on, and what is not cut yet."""
+        fresh = None if buffered is None else buffered.fresh()  # first: it may raise
+        rest = b"".join(self._buffer.read_last()) if self._buffer is not None else b""
+        self._buffer = fresh
+        self._is_plain = fresh is None and self.options.meta_handler is None
+        self.muted &= ~WAITING
+        if self._buffer is not None:
+            self._cut(self._buffer, rest)
+        elif rest:
+            self._emit_read(rest)
+
+    def expect(self, size: int) -> None:
+        """Let the buffer give out that many bytes as the next record."""
+        expect = getattr(self._buffer, "expect", None)
+        if expect is None:
+            raise TypeError(f"{self.fh!r} has no buffer that waits for a size")
+        if self.closing:  # nothing is given out any more
+            return
+        failure = None
+        try:
+            expect(size)
+        except EventMuxError as error:
+            failure = error
+        self.muted &= ~WAITING
+        self._give_out(cast("Buffer", self._buffer), failure)
+
+    # Output
+
+    def queue(self, data: tuple[bytes, ...], receiver: Address | None = None) -> None:
+        """Put bytes in the output queue, unless the stream failed or was closed by our side."""
+        chunks = [chunk if type(chunk) is bytes else as_bytes(chunk) for chunk in data]
+        if receiver is not None:
+            raise TypeError(f"cannot send on {self.fh!r} to an address: it is a stream")
+        if self._takes_output:
+            self._append(chunks)
+            self._throttle()
+
+    def _throttle(self) -> None:
+        """Read no more while too much is queued."""
+        high_water = self.options.high_water
+        if high_water is not None and self.unsent > high_water:
+            self.muted |= THROTTLED
+
+    def _append(self, chunks: list[bytes]) -> None:
+        for chunk in chunks:
+            if chunk:
+                self._out.append(chunk)
+                self.unsent += len(chunk)
+
+    def send_now(self, data: bytes) -> bool:
+        """Send bytes past the queue, and queue what is left; False if nothing was done.
+
+        So it is where the queue is not empty, or anything else is out of the ordinary.
+        """
+        if self.unsent or self.closing or not (self._ready and self._is_direct):
+            return False
+        if type(data) is not bytes or not data:
+            return False
+        try:
+            sent = self._send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
+        except OSError:  # to be met again by flush(), which deals with it
+            return False
+        if sent == len(data):
+            self._emit(Sent(self.fh))
+        else:
+            self.is_quiet = False
+            self.queue((data[sent:],))
+        return True
+
+    def put_off(self, data: bytes) -> bool:
+        """Put bytes in the empty queue and set `unflushed`; False if nothing was done.
+
+        So it is for long data, where the queue is not empty, or anything else is out of the
+        ordinary.
+        """
+        if self.unsent or self.closing or not (self._ready and self._is_direct):
+            return False
+        if type(data) is not bytes or not 0 < len(data) < _ENOUGH_BYTES:
+            return False
+        self._out.append(data)
+        self.unsent = len(data)
+        self.is_quiet = self.unflushed = True
+        return True
+
+    def append(self, data: bytes) -> bool:
+        """Put bytes behind others that wait to be flushed, and flush them if that is enough."""
+        if type(data) is not bytes or not data or self.closing or not self._is_direct:
+            return False
+        out = self._out
+        out.append(data)
+        self.unsent = unsent = self.unsent + len(data)
+        if len(out) >= _ENOUGH_PIECES or unsent >= _ENOUGH_BYTES:
+            self.flush()
+            self.unflushed = not self.unsent  # else it leaves when the kernel takes it
+        return True
+
+    def flush(self) -> None:
+        """Send what the kernel takes, and emit `Sent` if that was all."""
+        self.unflushed = False
+        if not self.unsent or self.dialing:
+            return
+        for _ in range(_WRITES_PER_TURN):
+            if not self._send_once():
+                self.is_quiet = False  # it has to wait, and so may the program
+                self._throttle()
+                return
+            if not self._out:
+                self.muted &= ~THROTTLED
+                # Also behind `Closing`, if it was the peer that closed; never behind `Closed`.
+                if self._takes_output and self.closed is None and not self.is_quiet:
+                    self._emit(Sent(self.fh))
+                if self.closing:
+                    self._end_if_drained()
+                return
+
+    def _send_once(self) -> bool:
+        """Send one piece; False if the kernel did not take all of it."""
+        out = self._out
+        data = out[0] if len(out) == 1 else self._join()
+        try:
+            sent = self._send(data)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if self._ready or error.errno != errno.ENOTCONN:  # else it is still connecting
+                self._fail_to_send(error)
+            return False
+        if not self._ready:
+            self._get_ready()
+        self.unsent -= sent
+        if sent < len(data):
+            out[0] = memoryview(data)[sent:]
+            return False
+        del out[0]
+        return True
+
+    def _join(self) -> bytes | memoryview:
+        """Join the chunks at the front of the queue, so that one send takes them."""
+        out = self._out
+        if self.unsent <= _WRITE_SIZE:
+            out[:] = [b"".join(out)]
+            return out[0]
+        count = size = 0
+        for chunk in out:
+            count += 1
+            size += len(chunk)
+            if size >= _WRITE_SIZE:
+                break
+        if count > 1:
+            out[:count] = [b"".join(out[:count])]
+        return out[0]
+
+    def _fail_to_send(self, error: OSError) -> None:
+        """Nothing can be sent any more. What the peer sent before it left is still to be read."""
+        if not self._ready and error.errno != errno.EPIPE:  # that one says it was up before
+            self.fail(error)
+            return
+        if not self._ready:
+            self._get_ready()
+        self.reason = reason_of(error)
+        self._drop_output()
+        if self.closing:  # it was draining: `Closed` carries the reason
+            self._end_if_drained()
+        else:
+            self._emit(Error(self.fh, self.reason, error.errno, error))
+
+    def _drop_output(self) -> None:
+        self._takes_output = self._is_direct = False
+        self.muted &= ~THROTTLED
+        self._out.clear()
+        self._lost, self.unsent = self._lost + self.unsent, 0
+
+    def writable(self) -> None:
+        """The stream is up, if it was not before; send what is queued."""
+        if not self._ready:
+            error = self._connect_error()
+            if error is not None:
+                self.fail(error)
+                return
+            self._get_ready()
+        self.flush()
+
+    def _connect_error(self) -> OSError | None:
+        port = self.port
+        return None if isinstance(port, Descriptor) else sockets.connect_error(port)
+
+    def _get_ready(self) -> None:
+        self._ready = True
+        if not self.closing:
+            self._emit(Ready(self.fh))
+
+    # The end
+
+    def close(self) -> None:
+        """Stop taking anything in and emit `Closing`; what is queued is sent first."""
+        self._takes_output = self._is_direct = False
+        self._begin_to_close()
+
+    def fail(self, error: OSError | EventMuxError) -> None:
+        """The stream is broken: say why, give out what is left, and close it."""
+        known = not self._takes_output and self.reason is not None  # it failed to send before
+        self.reason = self.reason if known else reason_of(error)
+        self._drop_output()
+        if self.closing:  # it was draining: `Closed` carries the reason
+            self._end_if_drained()
+            return
+        rest = self._buffer.read_last() if self._buffer is not None else []
+        number = error.errno if isinstance(error, OSError) else None
+        if not isinstance(error, (OSError, OutputOverflow)):  # the rest is what has no boundaries
+            self._emit(Error(self.fh, self.reason or "", number, error, b"".join(rest)))
+            rest = []
+        elif not known:
+            self._emit(Error(self.fh, self.reason or "", number, error))
+        for data in rest:
+            self._emit(ReadLast(self.fh, data))
+        self._begin_to_close()
+
+
+class Source(Stream):
+    """What can only be read from: there is no `Ready`, and nothing can be sent."""
+
+    __slots__ = ()
+
+    def queue(self, data: tuple[bytes, ...], receiver: Address | None = None) -> None:
+        """Refuse."""
+        del data, receiver
+        raise TypeError(f"cannot send on {self.fh!r}: it is open for reading only")
+
+
+class Sink(Stream):
+    """What can only be written to. A pipe tells by becoming readable that nobody reads it."""
+
+    __slots__ = ()
+
+    @property
+    def wanted(self) -> int:
+        """The readiness to wait for."""
+        if self.dialing:  # it was let go of
+            return 0
+        if self.unsent or (not self._ready and not self.closing):
+            return EVENT_WRITE
+        is_pipe = cast("Descriptor", self.port).is_pipe
+        return EVENT_READ if is_pipe and not self.closing and not self.muted else 0
+
+    def readable(self) -> None:
+        """The reader has gone. If something is queued, trying to write it says so."""
+        if not self.unsent:
+            self._begin_to_close()
+
+    def _fail_to_send(self, error: OSError) -> None:
+        super()._fail_to_send(error)
+        self._begin_to_close()  # a stream would read on to its end first

@@ -1,0 +1,302 @@
+"""The handles that are watched: which kind of channel each one needs, and what becomes of it.
+
+A handle is known by the object, never by its number: numbers are used again. What the program
+closes without telling is looked for here, since epoll is silent about it.
+"""
+
+from __future__ import annotations
+
+import copy
+import errno
+import os
+import socket
+from collections.abc import Iterable
+from functools import partial
+from typing import cast
+
+from eventmux import sockets
+from eventmux._channels.channel import PAUSED, Channel, ChannelOptions
+from eventmux._channels.dialing import Dialer
+from eventmux._channels.listeners import Listener
+from eventmux._channels.manual import MANUAL
+from eventmux._channels.packets import Datagram, PacketStream
+from eventmux._channels.ports import BorrowedSocket, Descriptor, Port, open_port
+from eventmux._channels.streams import Sink, Source, Stream
+from eventmux._queue import EventQueue
+from eventmux._waiting.poller import Poller
+from eventmux._watching.timers import Entry
+from eventmux._watching.watches import Watches
+from eventmux.events import Handle
+from eventmux.urls import Endpoint
+
+__all__ = ["ChannelTable"]
+
+_FEW = 4  # handles that are looked after at each turn; of more, one at a time
+
+_KINDS = {socket.SOCK_STREAM: Stream, socket.SOCK_DGRAM: Datagram, socket.SOCK_RAW: Datagram}
+if hasattr(socket, "SOCK_SEQPACKET"):
+    _KINDS[socket.SOCK_SEQPACKET] = PacketStream
+
+
+class ChannelTable:
+    """The channels by handle."""
+
+    def __init__(self, poller: Poller, queue: EventQueue, watches: Watches) -> None:
+        self.channels: dict[Handle, Channel] = {}
+        self._poller = poller
+        self._queue = queue
+        self._watches = watches
+        self._added: dict[int, Channel] = {}  # by descriptor, what the program added
+        self._starved: dict[Channel, Entry] = {}  # listeners, and when they try again
+        self._dialers: dict[Channel, Dialer] = {}
+        self._deadlines: dict[Channel, Entry] = {}  # of connections that may take only so long
+        self._round: list[Channel] = []  # who is still to be looked after
+        self.lost = 0  # handles that turned out to be closed
+
+    # Which channel
+
+    def add(
+        self,
+        fh: Handle,
+        options: ChannelOptions,
+        meta: object,
+        *,
+        listen: bool | None = None,
+        kind: str | None = None,
+    ) -> None:
+        """Watch a handle of the program's.
+
+        Raises:
+            TypeError: it is no handle.
+            ValueError: it is watched already, or an option does not fit it.
+            OSError: it is closed, or the kernel refuses.
+        """
+        if fh in self.channels:
+            raise ValueError(f"{fh!r} is watched already")
+        port = open_port(fh)
+        try:
+            self._check_owner(fh, port)
+            channel = self._make(fh, port, options, meta, listen, kind)
+        except BaseException:
+            if isinstance(port, BorrowedSocket):
+                port.detach()
+            raise
+        self.watch(channel)
+        self._added[channel.fd] = channel
+
+    def _make(
+        self,
+        fh: Handle,
+        port: Port,
+        options: ChannelOptions,
+        meta: object,
+        listen: bool | None,
+        kind: str | None,
+    ) -> Channel:
+        is_listening = isinstance(port, socket.socket) and sockets.is_listening(port)
+        if listen is not None and listen != is_listening:
+            does = "listens" if is_listening else "does not listen"
+            raise ValueError(f"listen is {listen}, but {fh!r} {does}")
+        if isinstance(port, Descriptor):
+            cls: type[Channel] = Datagram if kind == "dgram" else Stream
+        else:
+            cls = _KINDS.get(port.type, Datagram)
+        if kind is not None and kind != cls.kind:
+            raise ValueError(f"type is {kind!r}, but {fh!r} is {cls.kind!r}")
+        _check_fit(options, cls, port)
+        if is_listening:
+            return Listener(
+                *(fh, port, self._queue.push, options, meta), adopt=self.adopt, defer=self.defer
+            )
+        return self._build(cls, fh, port, options, meta, ready=False)
+
+    def _build(
+        self,
+        cls: type[Channel],
+        fh: Handle,
+        port: Port,
+        options: ChannelOptions,
+        meta: object,
+        *,
+        ready: bool,
+    ) -> Channel:
+        arguments = (fh, port, self._queue.push, options, meta)
+        if options.manual_read or options.manual_write:
+            cls = MANUAL[cls]
+        elif isinstance(port, Descriptor) and cls is Stream:
+            cls = Sink if not port.can_read else Source if not port.can_write else Stream
+        if issubclass(cls, Datagram):
+            return cls(*arguments, defer=self.defer)
+        one_way = isinstance(port, Descriptor) and not (port.can_read and port.can_write)
+        is_source = isinstance(port, Descriptor) and not port.can_write
+        stream = cast("type[Stream]", cls)(
+            *arguments, ready=ready or is_source or options.manual_write
+        )
+        if one_way and not is_source and cls is not Sink:
+            stream.muted |= PAUSED  # the other direction of manual_write: there is none
+        return stream
+
+    def _check_owner(self, fh: Handle, port: Port) -> None:
+        fd = port.fileno()
+        for other in (self._poller.owner(fd), self._added.get(fd)):  # one may be set aside
+            if (
+                isinstance(other, Channel)
+                and self.channels.get(other.fh) is other
+                and not other.is_lost()
+            ):
+                raise ValueError(f"{fh!r} is watched already, as {other.fh!r}")
+
+    # Connections that are made, and that are accepted
+
+    def connect(
+        self, endpoint: Endpoint, options: ChannelOptions, meta: object, timeout: float | None
+    ) -> Channel:
+        """Make a socket that connects, watch it, and return its channel."""
+        targets = sockets.known_targets(endpoint)
+        error = None
+        if targets is None:
+            sock = sockets.placeholder(endpoint)
+        elif not targets:
+            sock = sockets.unconnected(endpoint)
+        else:
+            try:
+                sock = sockets.start(targets[0])
+            except OSError as failure:
+                if failure.errno in (errno.EMFILE, errno.ENFILE):
+                    raise
+                sock, error = sockets.placeholder(endpoint), failure
+        try:
+            _check_fit(options, _KINDS[sock.type], sock)
+            channel = self._build(_KINDS[sock.type], sock, sock, options, meta, ready=False)
+            channel.dialing = targets is None
+            self.watch(channel)
+        except BaseException:
+            sock.close()
+            raise
+        if targets is None:
+            self._dial(cast("Stream | Datagram", channel), endpoint)
+        if timeout is not None:
+            give_up = partial(self._give_up, channel, timeout)
+            self._deadlines[channel] = self._watches.later(timeout, give_up)
+        if error is not None:
+            channel.fail(error)
+            self._poller.arm(channel)
+        return channel
+
+    def _dial(self, channel: Stream | Datagram, endpoint: Endpoint) -> None:
+        watches = self._watches
+        dialer = Dialer(
+            channel, self._poller, watches.later, watches.timers.cancel, watches.mailbox.post
+        )
+        self._dialers[channel] = dialer
+        dialer.start(endpoint)
+
+    def _give_up(self, channel: Channel, seconds: float) -> None:
+        """End a connection that is not up after so many seconds."""
+        self._deadlines.pop(channel, None)
+        is_up = not channel.dialing and not getattr(channel, "connecting", False)
+        if self.channels.get(channel.fh) is channel and not is_up:
+            self._stop_dialing(channel)
+            channel.fail(OSError(errno.ETIMEDOUT, f"no connection within {seconds} seconds"))
+            self._poller.arm(channel)
+
+    def _stop_dialing(self, channel: Channel) -> None:
+        dialer = self._dialers.pop(channel, None)
+        if dialer is not None:
+            dialer.stop()
+            channel.dialing = False
+
+    def adopt(self, listener: Listener, sock: socket.socket) -> None:
+        """Watch a connection that a listener accepted."""
+        options = listener.options
+        meta = _copy(listener.meta)
+        self.watch(self._build(_KINDS[sock.type], sock, sock, options, meta, ready=True))
+
+    # Coming and going
+
+    def watch(self, channel: Channel) -> None:
+        """Watch a channel, or leave no trace of it."""
+        try:
+            self._poller.watch(channel)
+        except BaseException:
+            channel.release()
+            raise
+        self.channels[channel.fh] = channel
+
+    def forget(self, channel: Channel) -> None:
+        """Do not watch a channel any more. Its descriptor may be what a listener lacks."""
+        channel.unflushed = False
+        del self.channels[channel.fh]
+        if self._added.get(channel.fd) is channel:
+            del self._added[channel.fd]
+        self._stop_dialing(channel)
+        if channel in self._deadlines:
+            self._watches.timers.cancel(self._deadlines.pop(channel))
+        channel.silence()
+        self._poller.disarm(channel)
+        if self._starved:
+            for listener in tuple(self._starved):
+                self._resume(listener)
+
+    def defer(self, channel: Channel, seconds: float) -> None:
+        """Let a channel try again in a while; a listener also when a descriptor is given back."""
+        entry = self._watches.later(seconds, lambda: self._resume(channel))
+        if isinstance(channel, Listener):
+            self._starved[channel] = entry
+
+    def _resume(self, channel: Channel) -> None:
+        entry = self._starved.pop(channel, None)
+        if entry is not None:  # else each descriptor that is given back would leave one more
+            self._watches.timers.cancel(entry)
+        if self.channels.get(channel.fh) is channel:
+            channel.resume()
+            self._poller.arm(channel)
+
+    # What the program closed without telling
+
+    def _lose(self, channel: Channel) -> None:
+        self.lost += 1
+        self._stop_dialing(channel)
+        channel.fail(OSError(errno.EBADF, os.strerror(errno.EBADF)))
+        self._poller.arm(channel)
+
+    def look_after_some(self) -> bool:
+        """Look after a few handles; False if that were not all."""
+        channels = self.channels
+        if len(channels) <= _FEW:
+            self._look_after(channels.values())
+            return True
+        if not self._round:
+            self._round = list(channels.values())
+        self._look_after((self._round.pop(),))
+        return False
+
+    def look_after_all(self) -> None:
+        """Look after all handles."""
+        self._round.clear()
+        self._look_after(self.channels.values())
+
+    def _look_after(self, channels: Iterable[Channel]) -> None:
+        for channel in channels:
+            if (
+                channel.is_lost()
+                and channel.closed is None
+                and self.channels.get(channel.fh) is channel
+            ):
+                self._lose(channel)
+
+
+def _check_fit(options: ChannelOptions, cls: type[Channel], port: Port) -> None:
+    """Raise ValueError for an option that means nothing for this kind of handle."""
+    if options.buffered is not None and cls is not Stream:
+        raise ValueError(f"buffered is for streams, but {port!r} is {cls.kind!r}")
+    if options.errors and (cls is not Datagram or isinstance(port, Descriptor)):
+        raise ValueError(f"errors is for datagram sockets, but {port!r} is none")
+
+
+def _copy(meta: object) -> object:
+    """Return a shallow copy; of what cannot be copied, such as a lock, the thing itself."""
+    try:
+        return copy.copy(meta)
+    except Exception:  # noqa: BLE001  # a copy method of the program's may raise anything
+        return meta

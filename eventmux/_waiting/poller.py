@@ -1,0 +1,276 @@
+"""The selector, and what it is asked to wait for: the only place that knows it.
+
+What is polled computes what it wants; `arm()` passes on what has changed. Handles that nobody
+wants to hear from now can be set aside for a while. Files are always ready, which not every
+selector knows: those that it refuses are served here at each turn.
+
+This file knows nothing of events, and of what happens when something is ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import os
+import select
+import selectors
+from selectors import EVENT_READ, EVENT_WRITE
+from typing import Protocol, cast
+
+from eventmux._channels.channel import HELD, Channel
+from eventmux._waiting.spinning import Spinner
+from eventmux.events import Handle
+
+__all__ = ["Pollable", "Poller"]
+
+_LONGEST_WAIT = 86400.0  # seconds; epoll and poll refuse more than some weeks at once
+
+
+class Pollable(Protocol):
+    """What can be polled: a channel, or what the mux itself waits for, which has no handle.
+
+    `armed` and `armed_fd` are the poller's own notes of what it asked the selector for.
+    """
+
+    armed: int
+    armed_fd: int
+    muted: int
+
+    @property
+    def fd(self) -> int:
+        """The descriptor."""
+        ...
+
+    @property
+    def fh(self) -> Handle | None:
+        """The handle that the program knows; None for the mux's own."""
+        ...
+
+    @property
+    def wanted(self) -> int:
+        """The readiness to wait for, as a mask of the selectors module."""
+        ...
+
+    def readable(self) -> None:
+        """It is ready to be read from."""
+        ...
+
+    def writable(self) -> None:
+        """It is ready to be written to."""
+        ...
+
+    def fail(self, error: OSError) -> None:
+        """It cannot be waited for."""
+        ...
+
+
+class Poller:
+    """Waits for pollables to become ready, and has them read and write."""
+
+    __slots__ = ("_always", "_has_ghosts", "_held", "_is_shown", "_kind", "_selector", "_spinner")
+
+    def __init__(self, selector: selectors.BaseSelector, spinner: Spinner) -> None:
+        self._selector = selector
+        self._spinner = spinner
+        self._kind = type(selector)
+        self._held: list[Pollable] = []
+        self._always: dict[int, Pollable] = {}  # by descriptor, what the selector refuses
+        self._has_ghosts = False  # see _drive_out_ghosts()
+        self._is_shown = False  # its descriptor is known to others
+
+    def fileno(self) -> int:
+        """Return the descriptor of the selector.
+
+        Raises:
+            io.UnsupportedOperation: this kind of selector has none.
+        """
+        fileno = getattr(self._selector, "fileno", None)
+        if fileno is None:
+            raise io.UnsupportedOperation(f"{type(self._selector).__name__} has no descriptor")
+        self._is_shown = True
+        return int(fileno())
+
+    def refuse(self) -> None:
+        """Raise RuntimeError if the selector is closed: what stands for it says why."""
+        len(self._selector.get_map())
+
+    def turn(self, timeout: float | None, only: Handle | None = None) -> bool:
+        """Wait once; let what is ready write, then read. With `only`, no other handle may read.
+
+        Returns:
+            False if nothing was ready.
+        """
+        if self._always:
+            timeout = 0
+        elif timeout is not None and timeout > _LONGEST_WAIT:
+            timeout = _LONGEST_WAIT
+        if self._has_ghosts:
+            self._drive_out_ghosts()
+        try:
+            ready = self._spinner.wait(self._selector, timeout)
+        except (OSError, ValueError):
+            if not self._fail_broken():
+                raise
+            return True
+        for key, mask in ready:
+            if mask & EVENT_WRITE:
+                pollable: Pollable = key.data
+                pollable.writable()
+                self.arm(pollable)
+        for key, mask in ready:
+            if mask & EVENT_READ:
+                pollable = key.data
+                if only is None or pollable.fh is None or pollable.fh == only:
+                    self._read(pollable)
+                else:
+                    self._hold(pollable)
+        if self._always:
+            self._serve_always(only)
+        return bool(ready or self._always)
+
+    def _read(self, pollable: Pollable) -> None:
+        try:
+            pollable.readable()
+        finally:  # the program's meta_handler may raise
+            if pollable.wanted != pollable.armed:  # as arm() asks, without the call
+                self.arm(pollable)
+
+    def _hold(self, pollable: Pollable) -> None:
+        pollable.muted |= HELD
+        self._held.append(pollable)
+        self.arm(pollable)
+
+    def _serve_always(self, only: Handle | None) -> None:
+        ready = list(self._always.values())
+        for pollable in ready:
+            if pollable.armed & EVENT_WRITE:
+                pollable.writable()
+                self.arm(pollable)
+        for pollable in ready:
+            if pollable.armed & EVENT_READ:
+                if only is None or pollable.fh == only:
+                    self._read(pollable)
+                else:
+                    self._hold(pollable)
+
+    def _fail_broken(self) -> bool:
+        """Fail what select() cannot wait for: a closed descriptor, or one over 1023."""
+        found = False
+        for key in list(self._selector.get_map().values()):
+            probe = selectors.SelectSelector()
+            probe.register(key.fd, key.events)
+            try:
+                probe.select(0)
+            except (OSError, ValueError) as error:
+                found = True
+                number = error.errno if isinstance(error, OSError) else None
+                key.data.fail(OSError(number, getattr(error, "strerror", None) or str(error)))
+                self.arm(key.data)
+        return found
+
+    def arm(self, pollable: Pollable) -> None:
+        """Tell the selector what something wants; if it cannot be waited for, it fails."""
+        if pollable.wanted == pollable.armed and pollable.fd == pollable.armed_fd:
+            return
+        try:
+            self.watch(pollable)
+        except OSError as error:  # the program has closed it without telling, most likely
+            pollable.armed = 0  # a selector that refuses a change has forgotten the whole thing
+            self._has_ghosts = True
+            pollable.fail(error)
+
+    def watch(self, pollable: Pollable) -> None:
+        """Do what `arm()` does for something new.
+
+        Raises:
+            OSError: the selector does not take it.
+        """
+        wanted, fd = pollable.wanted, pollable.fd
+        if pollable.armed and (not wanted or fd != pollable.armed_fd):
+            self._unregister(pollable)
+        if wanted and pollable.armed:
+            if fd not in self._always:
+                self._selector.modify(fd, wanted, pollable)
+        elif wanted:
+            self._register(pollable, fd, wanted)
+        pollable.armed, pollable.armed_fd = wanted, fd
+
+    def _register(self, pollable: Pollable, fd: int, wanted: int) -> None:
+        """Register it, unless the program has closed it, and the number is another's by now."""
+        if isinstance(pollable, Channel) and pollable.is_lost():
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        other = self.owner(fd)
+        if other is not None:  # so it is that one which is closed
+            other.fail(OSError(errno.EBADF, os.strerror(errno.EBADF)))
+            self.arm(other)
+        try:
+            self._selector.register(fd, wanted, pollable)
+        except PermissionError:  # epoll says so of files, and of /dev/null
+            self._always[fd] = pollable
+
+    def _unregister(self, pollable: Pollable) -> None:
+        pollable.armed = 0
+        if self._always.get(pollable.armed_fd) is pollable:
+            del self._always[pollable.armed_fd]
+        else:
+            self._selector.unregister(pollable.armed_fd)
+            if isinstance(pollable, Channel) and pollable.is_lost():
+                self._has_ghosts = True
+
+    def _drive_out_ghosts(self) -> None:
+        """Stop epoll from reporting what the program closed: it does while a duplicate is open.
+
+        By number it cannot be removed any more, so epoll starts over, with the same descriptor.
+        Who watches that one would not notice, and hear nothing any more: then it stays as it is.
+        """
+        self._has_ghosts = False
+        if self._is_shown or type(self._selector) is not getattr(selectors, "EpollSelector", None):
+            return
+        with contextlib.suppress(OSError), select.epoll() as fresh:
+            for key in self._selector.get_map().values():
+                read = select.EPOLLIN if key.events & EVENT_READ else 0
+                write = select.EPOLLOUT if key.events & EVENT_WRITE else 0
+                with contextlib.suppress(OSError):  # one that is closed: it will be looked after
+                    fresh.register(key.fd, read | write)
+            old = cast("selectors.EpollSelector", self._selector)
+            os.dup2(fresh.fileno(), old.fileno(), inheritable=False)
+
+    def disarm(self, pollable: Pollable) -> None:
+        """Forget something."""
+        if pollable.armed:
+            self._unregister(pollable)
+        if pollable.muted & HELD:
+            self._held.remove(pollable)
+            pollable.muted &= ~HELD
+
+    def owner(self, fd: int) -> Pollable | None:
+        """Return what is armed with a descriptor."""
+        if fd in self._always:
+            return self._always[fd]
+        key = self._selector.get_map().get(fd)
+        return None if key is None else key.data
+
+    @property
+    def has_files(self) -> bool:
+        """True if something is always ready."""
+        return bool(self._always)
+
+    def close(self, refusal: selectors.BaseSelector) -> None:
+        """Close the selector; what stands for it from now on refuses."""
+        self._selector.close()
+        self._selector = refusal
+        self._always.clear()
+
+    def new_selector(self) -> selectors.BaseSelector:
+        """Return another selector like the one that was abandoned."""
+        return self._kind()
+
+    # Handles that are not to be read from, while one alone is waited for
+
+    def release(self) -> None:
+        """Read again from the handles that were held."""
+        held, self._held = self._held, []
+        for pollable in held:
+            pollable.muted &= ~HELD
+            self.arm(pollable)

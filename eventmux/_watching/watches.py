@@ -1,0 +1,260 @@
+"""What the mux watches besides handles: timers, signals and child processes.
+
+Each `Watch` is alive until it is cancelled or has nothing more to report; while any is alive,
+the mux has something to wait for. The timers serve the mux's own deadlines as well.
+
+This file knows nothing of channels.
+"""
+
+from __future__ import annotations
+
+import errno
+import math
+import signal
+from collections.abc import Callable
+
+from eventmux._queue import EventQueue
+from eventmux._waiting.poller import Poller
+from eventmux._watching.children import ChildProcess
+from eventmux._watching.mailbox import Mailbox
+from eventmux._watching.signals import Signals
+from eventmux._watching.timers import Entry, Timers
+from eventmux.events import Child, Event, Signal, Timer
+
+__all__ = ["Watch", "Watches"]
+
+
+class Watch:
+    """What is watched by `timer()`, `signal()` or `child()`, until it is cancelled."""
+
+    __slots__ = ("_event", "_watches")
+
+    def __init__(self, watches: Watches) -> None:
+        self._watches = watches
+        self._event: Event | None = None  # the last one; perhaps still in the queue
+        watches.alive.add(self)
+
+    def cancel(self) -> None:
+        """Stop watching. An event that was not handed out yet is dropped; twice is once."""
+        if self in self._watches.alive:
+            self._watches.alive.discard(self)
+            self._stop()
+        if self._event is not None:
+            self._watches.queue.remove(self._event)
+            self._event = None
+
+    def _stop(self) -> None:
+        raise NotImplementedError
+
+
+class _TimerWatch(Watch):
+    __slots__ = ("_data", "_due", "_entry", "_repeat", "_seconds")
+
+    def __init__(self, watches: Watches, seconds: float, data: object, repeat: bool) -> None:
+        super().__init__(watches)
+        self._seconds = seconds
+        self._data = data
+        self._repeat = repeat
+        self._due = watches.clock() + seconds
+        self._entry = watches.timers.add(self._due, self._fire)
+
+    def _fire(self) -> None:
+        watches = self._watches
+        if self._event is None or not watches.queue.has_urgent(self._event):
+            self._event = Timer(data=self._data)
+            watches.queue.push_urgent(self._event)
+        if not self._repeat:
+            watches.alive.discard(self)
+            return
+        # The beat stays as it was; what the program was too busy for is left out.
+        now = watches.clock()
+        late = now - self._due
+        self._due += late - late % self._seconds + self._seconds
+        self._due = max(self._due, math.nextafter(now, math.inf))  # else it is due for ever
+        self._entry = watches.timers.add(self._due, self._fire)
+
+    def _stop(self) -> None:
+        self._watches.timers.cancel(self._entry)
+
+
+class _SignalWatch(Watch):
+    __slots__ = ("signums",)
+
+    def __init__(self, watches: Watches, signums: tuple[int, ...]) -> None:
+        added: list[int] = []
+        try:
+            for signum in signums:
+                watches.signals.add(signum)
+                added.append(signum)
+        except BaseException:
+            for signum in added:
+                watches.signals.remove(signum)
+            raise
+        super().__init__(watches)
+        self.signums = signums
+
+    def _stop(self) -> None:
+        watches = self._watches
+        for signum in self.signums:
+            watches.signals.remove(signum)
+            if not watches.is_awaited(signum):
+                watches.drop_signal(signum)
+
+
+class _ChildWatch(Watch):
+    __slots__ = ("process",)
+
+    def __init__(self, watches: Watches, process: object) -> None:
+        self.process = ChildProcess(process, self._ended)
+        super().__init__(watches)
+        try:
+            if self.process.fd >= 0:
+                watches.poller.arm(self.process)
+            elif not self.process.has_ended:
+                watches.signals.add(_sigchld())
+                watches.asked.append(self)
+        except BaseException:
+            watches.alive.discard(self)
+            self.process.close()
+            raise
+        if self.process.fd < 0:
+            self.process.readable()
+
+    def _ended(self, process: ChildProcess, returncode: int | None) -> None:
+        self._event = Child(pid=process.pid, returncode=returncode)
+        self._watches.queue.push(self._event)
+        self._watches.alive.discard(self)
+        self._stop()
+
+    def _stop(self) -> None:
+        watches = self._watches
+        if self in watches.asked:
+            watches.asked.remove(self)
+            watches.signals.remove(_sigchld())
+        watches.poller.disarm(self.process)
+        self.process.close()
+
+
+def _sigchld() -> int:
+    number = getattr(signal, "SIGCHLD", None)
+    if number is None:
+        raise OSError(errno.ENOSYS, "child processes cannot be watched on this platform")
+    return int(number)
+
+
+class Watches:
+    """All that is watched, and the deadlines of the mux itself."""
+
+    __slots__ = (
+        *("_has_ended", "_reported", "alive", "asked", "clock", "mailbox", "poller", "queue"),
+        *("signals", "timers"),
+    )
+
+    def __init__(
+        self, queue: EventQueue, poller: Poller, mailbox: Mailbox, clock: Callable[[], float]
+    ) -> None:
+        self.queue = queue
+        self.poller = poller
+        self.mailbox = mailbox
+        self.clock = clock
+        self.timers = Timers()
+        self.signals = Signals(mailbox.ring)
+        self.alive: set[Watch] = set()
+        self.asked: list[_ChildWatch] = []  # children without a pidfd
+        self._has_ended = False
+        self._reported: dict[int, Signal] = {}  # by number, the last event; perhaps still queued
+        try:
+            poller.arm(mailbox)
+        except BaseException:
+            mailbox.close()
+            raise
+
+    def timer(self, seconds: float, data: object, repeat: bool) -> Watch:
+        """Watch the time."""
+        self._check_alive()
+        return _TimerWatch(self, seconds, data, repeat)
+
+    def signal(self, signums: tuple[int, ...]) -> Watch:
+        """Watch signals."""
+        self._check_alive()
+        return _SignalWatch(self, signums)
+
+    def child(self, process: object) -> Watch:
+        """Watch a child process."""
+        self._check_alive()
+        return _ChildWatch(self, process)
+
+    def _check_alive(self) -> None:
+        if self._has_ended:
+            self.poller.refuse()
+
+    def later(self, seconds: float, action: Callable[[], None]) -> Entry:
+        """Do something for the mux itself after so many seconds."""
+        return self.timers.add(self.clock() + seconds, action)
+
+    def run_due(self) -> None:
+        """Do what is due."""
+        self.timers.run(self.clock())
+
+    def until_due(self, timeout: float | None) -> float | None:
+        """Return how long to wait at most: until the timeout is over, or something is due."""
+        due = self.timers.next_due()
+        if due is None:
+            return timeout
+        left = max(0.0, due - self.clock())
+        return left if timeout is None else min(left, timeout)
+
+    def answer_bell(self) -> None:
+        """Deal with what was posted, and with signals."""
+        for posted in self.mailbox.take():
+            if isinstance(posted, Event):
+                self.queue.push(posted)
+            else:
+                posted()
+        for signum, count in self.signals.take().items():
+            self._report(signum, count)
+
+    def _report(self, signum: int, count: int) -> None:
+        if self.asked and signum == _sigchld():
+            for watch in tuple(self.asked):
+                watch.process.readable()
+        if not self.is_awaited(signum):
+            return
+        event = self._reported.get(signum)
+        if event is not None and self.queue.holds(event):
+            event.count += count
+            return
+        self._reported[signum] = Signal(signum=signum, count=count)
+        self.queue.push(self._reported[signum])
+
+    def is_awaited(self, signum: int) -> bool:
+        """True if the program watches a signal; there is one event, however often it does."""
+        return any(
+            isinstance(watch, _SignalWatch) and signum in watch.signums for watch in self.alive
+        )
+
+    def drop_signal(self, signum: int) -> None:
+        """Drop the event of a signal if it is still in the queue."""
+        event = self._reported.pop(signum, None)
+        if event is not None:
+            self.queue.remove(event)
+
+    def close(self) -> None:
+        """Stop watching, and put back the signal handlers of before."""
+        for watch in tuple(self.alive):
+            watch.cancel()
+        self._has_ended = True
+        self.signals.clear()
+        self.poller.disarm(self.mailbox)
+        self.mailbox.close()
+
+    def abandon(self) -> None:
+        """Let go of what a forked child shares with its parent; cancelling does nothing then."""
+        for watch in self.alive:
+            if isinstance(watch, _ChildWatch):
+                watch.process.close()
+        self._has_ended = True
+        self.alive.clear()
+        self.asked.clear()
+        self.signals.clear()
+        self.mailbox.abandon()

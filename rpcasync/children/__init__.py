@@ -1,0 +1,1 @@
+"""Servers that are started as child processes: how they begin, and how they end."""

@@ -1,0 +1,114 @@
+"""Functions of a client's that the server can call.
+
+A client puts a `CallbackRef` in the place of each function in the arguments of a call; the server
+puts a `Coderef` in the place of each CallbackRef. A Coderef belongs to a connection, calls through
+it, and dies with it.
+
+A finalizer may run at any moment, in the middle of anything: that of a Coderef leaves a note with
+the connection, and does no more.
+
+This file knows no mux and no bytes.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Protocol
+
+from rpcasync.errors import Disconnected
+from rpcasync.wire.messages import Id
+
+__all__ = ["Coderef", "CoderefOwner"]
+
+
+class CoderefOwner(Protocol):
+    """What a Coderef needs of the connection that it came by."""
+
+    @property
+    def name(self) -> str:
+        """The client, for messages."""
+        ...
+
+    @property
+    def gone(self) -> bool:
+        """True if nothing can reach the client any more."""
+        ...
+
+    def invoke(self, id: Id, args: list[object]) -> None:  # noqa: A002
+        """Send a call of the client's function."""
+        ...
+
+    def release(self, coderef: Coderef) -> None:
+        """Tell the client that its function will not be called any more."""
+        ...
+
+    def note_unused(self, coderef_id: Id) -> None:
+        """Remember to tell it, on the next turn."""
+        ...
+
+
+class Coderef:
+    """A function of a client's, which has passed it as an argument: call it.
+
+        def rpc_count(caller, upto: int, progress: Coderef):
+            for number in range(upto):
+                progress(number)
+            rpc.return_(caller)
+
+    It may be kept, and called at any time, until the client has gone. What is passed are values,
+    then names and values; there is no answer. When the last reference to it is gone, or at the
+    end of a `with` block, the client is told that it will not be called any more.
+    """
+
+    __slots__ = ("__weakref__", "_owner", "_released", "id")
+
+    def __init__(self, owner: CoderefOwner, id: Id) -> None:  # noqa: A002
+        self._owner = owner
+        self._released = False
+        self.id = id
+
+    def __repr__(self) -> str:
+        """Show whose it is, and whether it can be called."""
+        state = "" if self.alive else " released" if self._released else " dead"
+        return f"<Coderef {self.id} of {self._owner.name}{state}>"
+
+    @property
+    def alive(self) -> bool:
+        """True if it can be called: the client is there, and it was not released."""
+        return not self._released and not self._owner.gone
+
+    def __call__(self, /, *args: object, **named: object) -> None:
+        """Call the client's function with values, then with names and values.
+
+        Raises:
+            Disconnected: the client has gone.
+            ValueError: it was released.
+            EncodeError: a value cannot be sent, or the packet is over the limit.
+        """
+        if self._released:
+            raise ValueError(f"{self!r} cannot be called any more")
+        if self._owner.gone:
+            raise Disconnected(f"callback {self.id}: client {self._owner.name} has gone")
+        self._owner.invoke(self.id, [*args, *chain.from_iterable(named.items())])
+
+    call = __call__
+
+    def release(self) -> None:
+        """Tell the client that it will not be called any more; twice is once."""
+        if not self._released:
+            self._released = True
+            self._owner.release(self)
+
+    def __enter__(self) -> Coderef:
+        """Return the Coderef itself; the end of the block releases it."""
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Release it."""
+        self.release()
+
+    def __del__(self) -> None:
+        """Leave a note for the server, which releases it on its next turn."""
+        if not self._released:
+            self._released = True  # nobody is to find it meanwhile, as another thread could
+            self._owner.note_unused(self.id)

@@ -1,0 +1,50 @@
+"""Who is to be answered: one call, as a procedure gets it.
+
+A `Caller` ends in one answer. If the program forgets it before, its finalizer leaves a note with
+the server, and does no more: a finalizer may run at any moment, in the middle of anything.
+"""
+
+from __future__ import annotations
+
+import socket
+
+from rpcasync._log import shorten
+from rpcasync.serving.peer import Connection
+from rpcasync.wire.messages import Request
+
+__all__ = ["Caller"]
+
+
+class Caller(Request):
+    """One call to be answered: a procedure gets it first and gives it to `Server.return_()`.
+
+    It may be kept, and answered at any time. One that is forgotten without an answer is
+    answered by the server, with an error. `id` is its number on the wire, `procedure` its name;
+    `connection` is the server's own affair, and `args` are gone when the procedure runs.
+    """
+
+    __slots__ = ("__weakref__", "answered", "connection")
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    connection: Connection
+    answered: bool
+
+    def __repr__(self) -> str:
+        """Show the call and where it came from."""
+        return f"<Caller {self.id} {shorten(self.procedure)} of {self.connection.name}>"
+
+    @property
+    def fh(self) -> socket.socket:
+        """The client's socket."""
+        return self.connection.fh
+
+    @property
+    def alive(self) -> bool:
+        """True if the client is still there to be answered."""
+        return not self.connection.gone
+
+    def __del__(self) -> None:
+        """Leave a note for the server, which answers on its next turn."""
+        if not self.answered and not self.connection.gone:
+            self.connection.sender.note_dropped(self.connection, self.id, self.procedure)

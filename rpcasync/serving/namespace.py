@@ -1,0 +1,139 @@
+"""The procedures of a server: the `rpc_*` functions of a namespace, and `def_*` about them.
+
+A name is looked up at each call, so a function that is defined or replaced while the server
+runs counts from then on. Its signature is read once.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+from typing import Any, NoReturn
+
+from rpcasync._log import log, shorten
+from rpcasync.arguments.reflection import describe, is_sendable, stated
+from rpcasync.arguments.signatures import Signature
+from rpcasync.errors import ArgumentError
+
+__all__ = ["Namespace", "Procedure"]
+
+_PREFIX = "rpc_"
+_DEFINITION_PREFIX = "def_"
+_MAX_KNOWN = 1024
+
+
+class Procedure:
+    """A function that clients can call, and how it takes their values.
+
+    `signature` is None if it can take none, because it has no parameter for the caller or such.
+    `bind(values)` returns the arguments of the function, but for the caller, as `Signature.bind()`
+    does, and raises ArgumentError for values that do not fit.
+    """
+
+    __slots__ = ("_unusable", "bind", "full_name", "function", "name", "signature")
+
+    def __init__(self, name: str, function: Callable[..., object]) -> None:
+        self.name = name
+        self.full_name = _PREFIX + name  # in the namespace
+        self.function = function
+        self.signature: Signature | None = None
+        self._unusable = ""
+        try:
+            self.signature = Signature(function, leading=1).compile()
+            self.bind = self.signature.bind
+        except ArgumentError as error:
+            self._unusable = str(error)
+            self.bind = self._refuse
+
+    def _refuse(self, values: Sequence[object]) -> NoReturn:
+        del values
+        raise ArgumentError(self._unusable)
+
+
+class Namespace:
+    """Where a server looks for its procedures.
+
+    Args:
+        source: a module, a mapping of names to functions such as `globals()`, an object with
+            `rpc_*` methods, or the dotted name of a module, which is imported. Perl's
+            spelling of a name ("pkg::sub", "pkg::", "main") works too.
+
+    Raises:
+        ImportError: there is no module of that name.
+    """
+
+    def __init__(self, source: object) -> None:
+        if isinstance(source, str):
+            name = source.replace("::", ".").strip(".")
+            source = importlib.import_module("__main__" if name == "main" else name)
+        self._source: Any = source
+        self._look_up: Callable[[str], Any] = (
+            source.get if isinstance(source, Mapping) else lambda name: getattr(source, name, None)
+        )
+        self._known: dict[str, Procedure] = {}
+
+    @property
+    def name(self) -> str:
+        """What Perl would call the package; the program itself is "main"."""
+        source = self._source
+        if isinstance(source, Mapping):
+            name = source.get("__name__", "main")
+        elif isinstance(source, ModuleType) or inspect.isclass(source):
+            name = source.__name__
+        else:
+            name = type(source).__name__
+        return "main" if name == "__main__" else str(name)
+
+    def find(self, name: str) -> Procedure | None:
+        """Return the procedure that clients call by this name, None if there is none."""
+        known = self._known.get(name)
+        function = self._look_up(_PREFIX + name if known is None else known.full_name)
+        if known is not None and known.function is function:  # methods are made anew each time
+            return known
+        if not callable(function):
+            return None
+        if known is None or known.function != function:
+            if len(self._known) >= _MAX_KNOWN:  # an object may have any name that a peer invents
+                self._known.clear()
+            known = self._known[name] = Procedure(name, function)
+        return known
+
+    def names(self) -> list[str]:
+        """Return the names of all procedures, sorted."""
+        source = self._source
+        names = list(source) if isinstance(source, Mapping) else dir(source)
+        return sorted(
+            name.removeprefix(_PREFIX)
+            for name in names
+            if isinstance(name, str) and name.startswith(_PREFIX) and callable(self._look_up(name))
+        )
+
+    # Reflection
+
+    def methods(self, defs: bool = False, caller: object = None) -> dict[str, dict[str, object]]:
+        """Return all procedures by name, with what they take and answer if `defs` is true.
+
+        That is what `def_NAME` says: a function, which is called once as `def_NAME(caller, True)`
+        for `in` and once as `def_NAME(caller, False)` for `out`, or a dict of the two. A
+        procedure without one, or whose one fails, is described by its signature.
+
+        Args:
+            defs: False for an empty dict in place of each definition.
+            caller: what the functions get: the call of `methods` that this is for.
+        """
+        names = [name for name in self.names() if is_sendable(name)]
+        if not defs:
+            return {name: {} for name in names}
+        procedures = [self.find(name) for name in names]  # a def_NAME may take others away
+        return {each.name: self._definition(each, caller) for each in procedures if each}
+
+    def _definition(self, procedure: Procedure, caller: object) -> dict[str, object]:
+        described = describe(procedure.function, procedure.signature)
+        try:
+            source = self._look_up(_DEFINITION_PREFIX + procedure.name)
+            return described if source is None else stated(source, caller, described)
+        except Exception:  # noqa: BLE001  # whatever it is, the others are not to suffer
+            log.exception("%s%s is not used", _DEFINITION_PREFIX, shorten(procedure.name))
+            return described

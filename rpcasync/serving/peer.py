@@ -1,0 +1,144 @@
+"""A connection as the server knows it: what state it is in, and the callbacks of its client.
+
+This file sends nothing itself and knows no mux.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Callable
+from typing import Protocol
+from weakref import WeakValueDictionary
+
+from rpcasync._log import log
+from rpcasync.coderefs import Coderef
+from rpcasync.errors import ArgumentError, Disconnected
+from rpcasync.wire.leaves import map_leaves
+from rpcasync.wire.messages import CallbackRef, Id, Request
+from rpcasync.wire.protocol import ServerProtocol
+
+__all__ = ["Connection", "Sender"]
+
+
+class Sender(Protocol):
+    """What a connection needs of its server."""
+
+    def send_callback(self, client: Connection, packet: bytes) -> None:
+        """Send a packet that is no answer."""
+        ...
+
+    def note(self, action: Callable[[], None]) -> None:
+        """Do something on the next turn; a finalizer may ask for it at any moment."""
+        ...
+
+    def note_dropped(self, client: Connection, id: Id, procedure: str) -> None:  # noqa: A002
+        """Answer a call whose `Caller` is gone, on the next turn."""
+        ...
+
+
+class Connection:
+    """What the server knows about one client."""
+
+    __slots__ = (
+        "_coderefs",
+        "broken",
+        "failed",
+        "fh",
+        "gone",
+        "muted",
+        "name",
+        "paused",
+        "protocol",
+        "queued",
+        "running",
+        "sender",
+        "stalled",
+        "waiting",
+        "waiting_size",
+    )
+
+    def __init__(
+        self, fh: socket.socket, name: str, protocol: ServerProtocol, sender: Sender
+    ) -> None:
+        self.fh = fh
+        self.name = name
+        self.protocol = protocol
+        self.sender = sender
+        self.gone = False  # no answer can reach it any more
+        self.broken = ""  # why it is disconnected as soon as what was read has been served
+        self.queued = 0  # bytes of answers in the mux, as of the last one
+        self.paused = False  # requests may be left in the protocol: too much is queued
+        self.muted = False  # nothing is read from it: too many of its calls wait
+        self.failed = False  # what is sent to it does not arrive: its end is to be seen
+        self.running = 0  # calls that are under way
+        self.waiting = 0  # calls that wait until others have been answered
+        self.waiting_size = 0  # bytes of their packets
+        self.stalled: list[Request] = []  # those whose turn came while too much was queued
+        self._coderefs: WeakValueDictionary[Id, Coderef] | None = None
+
+    # Its functions, for `Coderef`
+
+    @property
+    def coderefs(self) -> WeakValueDictionary[Id, Coderef]:
+        """Those that are alive, by id; most clients pass none, and have no table."""
+        if self._coderefs is None:
+            self._coderefs = WeakValueDictionary()
+        return self._coderefs
+
+    def take_callbacks(self, args: list[object], limit: int) -> list[object]:
+        """Return the arguments of a call with a Coderef for each callback.
+
+        Raises:
+            ArgumentError: there are more of them than the limit, with those of other calls; or
+                they are nested too deeply.
+        """
+        refused: set[Id] = set()
+
+        def take(value: object) -> object:
+            if not isinstance(value, CallbackRef):
+                return value
+            coderef = self.coderefs.get(value.id)
+            if coderef is None or not coderef.alive:
+                if len(self.coderefs) >= limit:
+                    refused.add(value.id)
+                    return None
+                coderef = self.coderefs[value.id] = Coderef(self, value.id)
+            return coderef
+
+        try:
+            taken = map_leaves(args, take)
+        except ValueError as error:
+            raise ArgumentError(str(error)) from None
+        if not refused:
+            return taken
+        for callback_id in refused:
+            self._send_release(callback_id)
+        count = len(self.coderefs) + len(refused)
+        raise ArgumentError(f"{count} callbacks are alive, limit is {limit}")
+
+    def invoke(self, id: Id, args: list[object]) -> None:  # noqa: A002
+        """Send a call of a function of the client's."""
+        log.debug("> callback %r of %s", id, self.name)
+        self.sender.send_callback(self, self.protocol.invoke(id, args))
+
+    def release(self, coderef: Coderef) -> None:
+        """Tell the client that a function will not be called any more."""
+        if self.coderefs.get(coderef.id) is coderef:
+            del self.coderefs[coderef.id]
+            self._send_release(coderef.id)
+
+    def note_unused(self, coderef_id: Id) -> None:
+        """Remember to tell it. No more: this runs in a finalizer."""
+        if not self.gone:
+            self.sender.note(lambda: self._release_unused(coderef_id))
+
+    def _release_unused(self, coderef_id: Id) -> None:
+        coderef = self.coderefs.get(coderef_id)
+        if coderef is None or not coderef.alive:  # else the client has passed it again
+            self._send_release(coderef_id)
+
+    def _send_release(self, callback_id: Id) -> None:
+        if not self.gone:
+            with contextlib.suppress(Disconnected):  # then there is nobody to be told
+                self.sender.send_callback(self, self.protocol.release(callback_id))

@@ -1,0 +1,281 @@
+"""Values to the payload of a packet and back.
+
+A codec is pure: what it gives depends on what it gets alone, no names from the input are ever
+looked up, and `decode()` raises DecodeError and nothing else, whatever the bytes are. The first
+byte of a payload tells the codecs apart, so that one listener can serve clients of all of them.
+
+In the arguments of a call a `CallbackRef` may stand: Storable has it as an object of the Perl class
+`RPC::Async::Coderef`, JSON as `{"RPC::Async::Coderef": {"id": 3}}`. A reader looks for it only
+where that name stands in the payload, so that other calls do not pay.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from json import encoder as json_encoder
+from typing import Any, Literal, Protocol
+
+from rpcasync.errors import DecodeError, EncodeError
+from rpcasync.storable import Blessed, freeze, thaw
+from rpcasync.wire.leaves import map_leaves
+from rpcasync.wire.messages import (
+    CALLBACK_CLASS,
+    CALLBACK_HINT,
+    CALLBACK_MARK,
+    CallbackRef,
+    as_text,
+    is_id,
+)
+
+__all__ = ["Codec", "JSONCodec", "StorableCodec", "get_codec", "refuse_constant"]
+
+
+class Codec(Protocol):
+    """What a connection needs of a codec, and what one of your own has to have."""
+
+    @property
+    def name(self) -> str:
+        """The name to ask for it by."""
+        ...
+
+    @property
+    def first_byte(self) -> int:
+        """The byte that every payload begins with, and that of no other codec does."""
+        ...
+
+    def encode(self, values: list[object]) -> bytes:
+        """Return the payload; raise EncodeError for what cannot be sent.
+
+        To carry callbacks, it writes a `CallbackRef` so that CALLBACK_CLASS stands in the payload,
+        and makes one of it again in `decode()`.
+        """
+        ...
+
+    def decode(self, payload: bytes) -> object:
+        """Return the value; raise DecodeError for what is no valid payload."""
+        ...
+
+
+class StorableCodec:
+    """Perl's Storable in network order, as `nfreeze` writes it: what Perl peers speak.
+
+    Args:
+        byte_strings: what Perl's byte strings become. "latin-1" is a str with one character for
+            each byte, equal in Python exactly when equal in Perl; "bytes" is bytes; "utf-8" is
+            a str, for Perl programs that never decode what they read.
+        max_depth: how deep lists and dicts may be nested, in both directions.
+
+    Raises:
+        ValueError: `byte_strings` is none of the three, or `max_depth` is less than 1.
+    """
+
+    name = "storable"
+    first_byte = 0x05
+
+    def __init__(
+        self,
+        *,
+        byte_strings: Literal["latin-1", "bytes", "utf-8"] = "latin-1",
+        max_depth: int = 256,
+    ) -> None:
+        thaw(b"\x05\x0b\x05", byte_strings=byte_strings, max_depth=max_depth)  # checks them
+        self._byte_strings = byte_strings
+        self._max_depth = max_depth
+
+    def encode(self, values: list[object]) -> bytes:
+        """Return the image of the list.
+
+        Raises:
+            EncodeError: a value, or a part of one, has no form in Storable.
+        """
+        return freeze(values, max_depth=self._max_depth, max_size=_MAX_SIZE, default=_to_object)
+
+    def decode(self, payload: bytes) -> object:
+        """Return the value of an image.
+
+        Raises:
+            DecodeError: it is not a valid image.
+        """
+        value = thaw(
+            payload,
+            max_depth=self._max_depth,
+            max_size=_MAX_SIZE,
+            max_expanded=_MAX_EXPANDED if len(payload) < _MAX_EXPANDED else len(payload),
+            byte_strings=self._byte_strings,
+        )
+        if CALLBACK_HINT not in payload or CALLBACK_MARK not in payload or type(value) is not list:
+            return value
+        try:
+            return map_leaves(value, _from_object)
+        except ValueError as error:
+            raise DecodeError("limit-depth", str(error)) from None
+
+
+def _to_object(value: object) -> object:
+    """Return what a Perl server takes for a function of its client's."""
+    if not isinstance(value, CallbackRef):
+        return value
+    return Blessed(CALLBACK_CLASS, {"id": value.id, "alive": 1, "call": None, "destroy": None})
+
+
+def _from_object(value: object) -> object:
+    """Return a CallbackRef for such an object; one without a proper id stays what it is."""
+    if not isinstance(value, Blessed) or value.class_name != CALLBACK_CLASS:
+        return value
+    return _callback_ref(value.value, value)
+
+
+def _callback_ref(fields: object, otherwise: object) -> object:
+    callback_id = as_text(fields.get("id")) if isinstance(fields, dict) else None
+    return CallbackRef(callback_id) if is_id(callback_id) else otherwise
+
+
+_MAX_SIZE = 2**32 - 1  # the framing has the limit that counts
+_MAX_EXPANDED = 16 * 1024 * 1024  # what is shared is a way around it, and counts as if it were not
+
+
+def refuse_constant(text: str) -> object:
+    """Raise ValueError for NaN and the infinities, which `json` would read."""
+    raise ValueError(f"{text} is not JSON")
+
+
+def _to_json(value: object) -> object:
+    if isinstance(value, CallbackRef):
+        return {CALLBACK_CLASS: {"id": value.id}}
+    raise TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _from_json(table: dict[str, object]) -> object:
+    if len(table) == 1 and CALLBACK_CLASS in table:
+        return _callback_ref(table[CALLBACK_CLASS], table)
+    return table
+
+
+def _prepared_encoder(ensure_ascii: bool) -> Callable[[object, int], Iterable[str]]:
+    """Return what encodes as JSON: the part in C, made once, where this Python has it."""
+    c_make_encoder: Any = getattr(json_encoder, "c_make_encoder", None)
+    if c_make_encoder is None:
+        encode = json.JSONEncoder(
+            ensure_ascii=ensure_ascii, separators=(",", ":"), allow_nan=False, default=_to_json
+        ).encode
+        return lambda value, _level: [encode(value)]
+    escape: Any = json_encoder.encode_basestring
+    if ensure_ascii:
+        escape = json_encoder.encode_basestring_ascii
+    # No marks of where it has been: what holds itself ends in a RecursionError.
+    parts: Callable[[object, int], Iterable[str]] = c_make_encoder(
+        None, _to_json, escape, None, ":", ",", False, False, False
+    )
+    return parts
+
+
+_TO_ESCAPE = [chr(code) for code in range(32)] + ['"', "\\"]
+_LONG = 4096  # characters: from here on it pays to look whether there is anything to escape
+
+
+class JSONCodec:
+    """JSON, in UTF-8: for peers in any language.
+
+    Keys of dicts become text, tuples become lists, and bytes cannot be sent, as in `json`.
+    NaN and the infinities are not JSON: the words are refused in both directions.
+    """
+
+    name = "json"
+    first_byte = ord("[")
+
+    # The prepared halves of json.dumps and json.loads: those build an encoder for each call
+    # and look for blanks around the value, which costs more than the work itself.
+    _parts = staticmethod(_prepared_encoder(ensure_ascii=False))
+    _parts_in_ascii = staticmethod(_prepared_encoder(ensure_ascii=True))
+    _scan: Callable[[str, int], tuple[object, int]]
+    _scan_for_callbacks: Callable[[str, int], tuple[object, int]]
+
+    def __init__(self) -> None:
+        decoder: Any = json.JSONDecoder(parse_constant=refuse_constant)
+        self._scan = decoder.scan_once
+        decoder = json.JSONDecoder(parse_constant=refuse_constant, object_hook=_from_json)
+        self._scan_for_callbacks = decoder.scan_once
+        self._was_long = False  # the last list, so that the next one may be, too
+
+    def encode(self, values: list[object]) -> bytes:
+        """Return the list as JSON.
+
+        Raises:
+            EncodeError: a value, or a part of one, has no form in JSON.
+        """
+        try:
+            if self._was_long and type(values) is list:
+                text = self._encode_long(values)
+            else:
+                text = "".join(self._parts(values, 0))
+            if len(text) > _LONG:
+                self._was_long = True
+            return text.encode()
+        except UnicodeEncodeError:  # lone surrogates, which only escapes can say
+            return "".join(self._parts_in_ascii(values, 0)).encode()
+        except (TypeError, ValueError) as error:
+            raise EncodeError(f"cannot send as JSON: {error}") from None
+        except RecursionError:
+            raise EncodeError("cannot send as JSON: nested too deeply") from None
+
+    def _encode_long(self, values: list[object]) -> str:
+        """Copy long texts that have nothing to escape: the encoder looks at each character.
+
+        To look through a text for 34 characters, one after the other, is several times as fast.
+        """
+        self._was_long = False
+        parts = ["".join(_copied(value) or self._parts(value, 0)) for value in values]
+        return f"[{','.join(parts)}]"
+
+    def decode(self, payload: bytes) -> object:
+        """Return the value of a JSON text; white space may follow it.
+
+        Raises:
+            DecodeError: it is not a JSON text.
+        """
+        try:
+            text = payload.decode()
+            if CALLBACK_HINT in payload and CALLBACK_MARK in payload:
+                value, end = self._scan_for_callbacks(text, 0)
+            else:
+                value, end = self._scan(text, 0)
+        except UnicodeDecodeError as error:
+            raise DecodeError("bad-utf8", f"{error.reason} at offset {error.start}") from None
+        except StopIteration as error:  # how the scanner says that there is no value
+            raise DecodeError("bad-json", f"expected a value at offset {error.value}") from None
+        except json.JSONDecodeError as error:
+            raise DecodeError(
+                "bad-json", f"{error.msg.removesuffix(' at')} at offset {error.pos}"
+            ) from None
+        except ValueError as error:
+            raise DecodeError("bad-json", str(error)) from None
+        except RecursionError:
+            raise DecodeError("limit-depth", "nested too deeply") from None
+        if end != len(text) and text[end:].strip():
+            raise DecodeError("trailing", f"more follows the value at offset {end}")
+        return value
+
+
+def _copied(value: object) -> Iterable[str] | None:
+    """Return a long text as JSON if there is nothing in it to escape."""
+    if type(value) is not str or len(value) < _LONG:
+        return None
+    if any(character in value for character in _TO_ESCAPE):
+        return None
+    return '"', value, '"'
+
+
+def get_codec(codec: str | Codec) -> Codec:
+    """Return the codec of a name, or the codec itself.
+
+    Raises:
+        ValueError: there is no codec of that name.
+    """
+    if not isinstance(codec, str):
+        return codec
+    if codec == StorableCodec.name:
+        return StorableCodec()
+    if codec == JSONCodec.name:
+        return JSONCodec()
+    raise ValueError(f"codec is {codec!r}, must be 'storable', 'json' or a codec of your own")

@@ -1,0 +1,347 @@
+"""The core: bytes in, messages out; messages in, bytes out. No socket, no clock, no user code.
+
+Each connection has one of these objects at either end. `feed()` only stores, `next_message()`
+is pulled, one message at a time: whoever pulls may raise, answer or give up between two
+messages and loses none. Good messages come first; then, if the peer broke the rules,
+ProtocolError, each time it is asked. What a call's `token` is, the core does not ask.
+
+The shells are `client.py` and `server.py`; a test, or another event loop, can drive this as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, TypeVar
+
+from rpcasync._log import log
+from rpcasync.errors import EncodeError, ProtocolError
+from rpcasync.wire.codecs import Codec, JSONCodec, StorableCodec
+from rpcasync.wire.deadlines import Deadlines
+from rpcasync.wire.framing import DEFAULT_MAX_PACKET, LengthPrefix
+from rpcasync.wire.leaves import map_leaves
+from rpcasync.wire.messages import (
+    CALLBACK_HINT,
+    CALLBACK_MARK,
+    CallbackRef,
+    Failure,
+    Id,
+    Invoke,
+    Release,
+    Request,
+    Result,
+    check_reply,
+    check_request,
+    failure_text,
+    failure_values,
+    invoke_values,
+    parse_invoke,
+    release_values,
+)
+
+__all__ = ["ClientProtocol", "ServerProtocol"]
+
+R = TypeVar("R", bound=Request)
+
+_LONGEST_TEXT = 4096  # characters of an error
+_MOST_ABANDONED = 65_536  # ids to remember: a server that never answers must not fill the memory
+_ID_MASK = 0x7FFFFFFF  # ids stay within 31 bits, as a Perl client's do
+
+
+class _Protocol:
+    """What both ends have in common: payloads come, and the first bad one is the last."""
+
+    __slots__ = ("_failure", "_frame", "_framing")
+
+    def __init__(self, max_packet: int) -> None:
+        self._framing = LengthPrefix(max_packet)
+        self._frame = self._framing.frame
+        self._failure: ProtocolError | None = None
+
+    @property
+    def max_packet(self) -> int:
+        """Bytes in one packet, at most."""
+        return self._framing.max_packet
+
+    def feed(self, data: bytes) -> None:
+        """Store bytes from the peer; never raises."""
+        if self._failure is None:  # else nothing is believed any more
+            self._framing.feed(data)
+
+    def _next_frame(self) -> bytes | None:
+        """Return the next payload; those that are complete are taken without this call."""
+        if self._failure is not None:
+            raise self._failure.with_traceback(None)
+        try:
+            return self._framing.next_frame()
+        except ProtocolError as error:
+            self._failure = error
+            raise
+
+    def _reject(self, error: Exception, codec: Codec) -> ProtocolError:
+        """Note that nothing more can be read, and return why."""
+        if not isinstance(error, ProtocolError):
+            # A codec of the program's own may raise anything, and any may run out of memory.
+            log.error("codec %s failed", codec.name, exc_info=error)
+            error = ProtocolError(f"cannot be decoded: {type(error).__name__}")
+        self._failure = error
+        self._framing.frames.clear()
+        return error
+
+
+class ServerProtocol(_Protocol):
+    """A server's end of one connection.
+
+    Args:
+        codecs: what it understands, default is Storable and JSON; the first byte of the first
+            payload chooses. The first codec is for payloads that begin like none of them: it
+            says what is wrong.
+        max_packet: bytes in one packet, both ways.
+    """
+
+    __slots__ = ("_codec", "_codecs")
+
+    def __init__(
+        self, codecs: Sequence[Codec] | None = None, max_packet: int = DEFAULT_MAX_PACKET
+    ) -> None:
+        super().__init__(max_packet)
+        self._codecs = (StorableCodec(), JSONCodec()) if codecs is None else codecs
+        self._codec: Codec | None = None
+
+    def next_message(self, make: Callable[..., R] = Request) -> R | None:  # type: ignore[assignment]
+        """Return the next request, None if there is none yet.
+
+        Args:
+            make: what makes it, if it is to be more than a `Request`.
+
+        Raises:
+            ProtocolError: the client sent something that is no request.
+        """
+        frames = self._framing.frames
+        frame = frames.pop() if frames else self._next_frame()
+        if frame is None:
+            return None
+        codec = self._codec or self._detect(frame)
+        try:
+            value: Any = codec.decode(frame)
+            if type(value) is list and len(value) > 1 and type(value[1]) is str:
+                id = value[0]  # noqa: A001
+                if type(id) is int and 0 <= id <= _ID_MASK:  # as nearly all have it
+                    has_callbacks = CALLBACK_HINT in frame and CALLBACK_MARK in frame
+                    return make(id, value[1], value[2:], len(frame), has_callbacks)
+            return make(*check_request(value), len(frame), CALLBACK_MARK in frame)
+        except Exception as error:
+            raise self._reject(error, codec) from error
+
+    def _detect(self, frame: bytes) -> Codec:
+        first = (codec for codec in self._codecs if frame[0] == codec.first_byte)
+        self._codec = next(first, self._codecs[0])
+        return self._codec
+
+    def result(self, id: Id, values: Iterable[object]) -> bytes:  # noqa: A002
+        """Return the packet that answers a request.
+
+        Raises:
+            EncodeError: a value cannot be sent, or the packet is over the limit.
+        """
+        return self._frame((self._codec or self._codecs[0]).encode([id, *values]))
+
+    def failure(self, id: Id, text: str) -> bytes:  # noqa: A002
+        """Return the packet that answers a request with an error; a very long text is cut.
+
+        Raises:
+            EncodeError: the packet is over the limit.
+        """
+        if len(text) > _LONGEST_TEXT:
+            text = f"{text[: _LONGEST_TEXT - 3]}..."
+        text = text.encode("utf-8", "backslashreplace").decode()  # lone surrogates
+        return self.result(id, failure_values(text or "failed"))  # no text is no error
+
+    def invoke(self, id: Id, args: Iterable[object]) -> bytes:  # noqa: A002
+        """Return the packet that calls a function of the client's.
+
+        Raises:
+            EncodeError: a value cannot be sent, or the packet is over the limit.
+        """
+        return self.result(id, invoke_values(args))
+
+    def release(self, id: Id) -> bytes:  # noqa: A002
+        """Return the packet that says that a function will not be called any more."""
+        return self.result(id, release_values())
+
+
+class ClientProtocol(_Protocol):
+    """A client's end of one connection.
+
+    Its calls, and the functions that are passed with them, are known to it as tokens: it keeps
+    them until they are answered or released. All share one counter of ids.
+
+    Args:
+        codec: what to speak.
+        max_packet: bytes in one packet, both ways.
+    """
+
+    __slots__ = ("_abandoned", "_callbacks", "_codec", "_deadlines", "_next_id", "_pending")
+
+    def __init__(self, codec: Codec, max_packet: int = DEFAULT_MAX_PACKET) -> None:
+        super().__init__(max_packet)
+        self._codec = codec
+        self._pending: dict[Id, object] = {}
+        self._callbacks: dict[Id, object] = {}
+        self._abandoned: dict[Id, None] = {}  # calls that may still be answered, oldest first
+        self._deadlines = Deadlines()
+        self._next_id = 0
+
+    @property
+    def pending(self) -> Mapping[Id, object]:
+        """The tokens of the calls that are not answered, by id, oldest first."""
+        return MappingProxyType(self._pending)
+
+    @property
+    def callbacks(self) -> Mapping[Id, object]:
+        """The functions that the server may still call, by id."""
+        return MappingProxyType(self._callbacks)
+
+    def call(self, procedure: str, args: Iterable[object], token: object) -> tuple[int, bytes]:
+        """Return the id and the packet of a call; `token` comes back with the answer.
+
+        What can be called among the arguments comes back with `Invoke` and `Release`.
+
+        Raises:
+            EncodeError: an argument cannot be sent, or the packet is over the limit. The call
+                is not pending then.
+        """
+        id = self._next_id  # noqa: A001
+        if id in self._pending or self._callbacks or self._abandoned:  # else it is free for sure
+            id = self._free_id(id)  # noqa: A001
+        callbacks: dict[Id, object] | None = None
+        try:
+            payload = self._codec.encode([id, procedure, *args])
+        except EncodeError:
+            # Functions are rare. So they are looked for only where something cannot be encoded.
+            callbacks = {}
+            args = self._replace_callables([*args], callbacks)
+            if not callbacks:
+                raise
+            id = self._free_id(id, callbacks)  # noqa: A001
+            payload = self._codec.encode([id, procedure, *args])
+        packet = self._frame(payload)
+        if callbacks:
+            self._callbacks.update(callbacks)
+        self._pending[id] = token
+        self._next_id = (id + 1) & _ID_MASK
+        return id, packet
+
+    def _free_id(self, id: int, others: Container[Id] = ()) -> int:  # noqa: A002
+        """Return the first id from this one on that nothing on either side is known by."""
+        id &= _ID_MASK  # noqa: A001
+        while id in self._pending or id in self._callbacks or id in self._abandoned or id in others:
+            id = (id + 1) & _ID_MASK  # noqa: A001
+        return id
+
+    def _replace_callables(self, args: list[object], callbacks: dict[Id, object]) -> list[object]:
+        """Return the arguments with a CallbackRef for each function; note it in `callbacks`."""
+        next_id = self._next_id
+
+        def replace(value: object) -> object:
+            nonlocal next_id
+            if not callable(value):
+                return value
+            next_id = self._free_id(next_id, callbacks)
+            callbacks[next_id] = value
+            return CallbackRef(next_id)
+
+        try:
+            return map_leaves(args, replace)
+        except ValueError as error:
+            raise EncodeError(f"cannot send: {error}") from None
+
+    def next_message(self) -> Result | Failure | Invoke | Release | None:
+        """Return the next answer to a pending call, or what is to be done with a function.
+
+        None if there is nothing yet. What nobody waits for is logged and skipped.
+
+        Raises:
+            ProtocolError: the server sent something that is no reply.
+        """
+        pending = self._pending
+        while True:
+            frames = self._framing.frames
+            frame = frames.pop() if frames else self._next_frame()
+            if frame is None:
+                return None
+            try:
+                value: Any = self._codec.decode(frame)
+                if type(value) is list and value and type(value[0]) is int and value[0] in pending:
+                    id, values = value.pop(0), value  # noqa: A001  # as nearly all have it
+                else:
+                    id, values = check_reply(value)  # noqa: A001
+                    if id not in pending:
+                        id = _as_number(id)  # noqa: A001
+            except Exception as error:
+                raise self._reject(error, self._codec) from error
+            if id in pending:
+                token = pending.pop(id)
+                if self._deadlines.due:
+                    self._deadlines.discard(int(id))
+                text = failure_text(values)
+                return Result(token, values) if text is None else Failure(token, text)
+            if id in self._callbacks:
+                return self._for_callback(id, values)
+            if id in self._abandoned:
+                del self._abandoned[id]
+                log.debug("< call %.20r is answered too late", id)
+            else:
+                log.warning("< reply to a call that is not pending, id %.20r", id)
+
+    def _for_callback(self, id: Id, values: list[object]) -> Invoke | Release:  # noqa: A002
+        try:
+            args = parse_invoke(values)
+        except ProtocolError as error:
+            raise self._reject(error, self._codec) from None
+        if args is None:
+            return Release(self._callbacks.pop(id))
+        return Invoke(self._callbacks[id], args)
+
+    # The end of a call without an answer
+
+    def abandon(self, id: Id) -> object:  # noqa: A002
+        """Return the token of a pending call, and wait for its answer no more.
+
+        Its id stays in use, since the answer may still come; of very many, the last ones do.
+        """
+        token = self._pending.pop(id)
+        self._deadlines.discard(int(id))
+        self._abandoned[id] = None
+        if len(self._abandoned) > _MOST_ABANDONED:
+            del self._abandoned[next(iter(self._abandoned))]
+        return token
+
+    def set_deadline(self, id: int, due: float | None) -> None:  # noqa: A002
+        """Have a pending call expire at a time, in the seconds of `expire()`; None is never."""
+        if due is None:
+            self._deadlines.discard(id)
+        elif id in self._pending:
+            self._deadlines.set(id, due)
+
+    def next_deadline(self) -> float | None:
+        """Return when the next call expires; None if none does."""
+        return self._deadlines.next()
+
+    def expire(self, now: float) -> list[object]:
+        """Return the tokens of the calls whose time is over, and abandon them."""
+        return [self.abandon(key) for key in self._deadlines.take_due(now)]
+
+    def connection_lost(self) -> list[object]:
+        """Return the tokens of the calls that will never be answered, and forget everything."""
+        tokens = list(self._pending.values())
+        self._pending.clear()
+        self._callbacks.clear()
+        self._abandoned.clear()
+        self._deadlines.clear()
+        return tokens
+
+
+def _as_number(id: Id) -> Id:  # noqa: A002
+    """Return an id that came back as text as the number that was sent."""
+    return int(id) if isinstance(id, str) and id.isascii() and id.isdigit() and len(id) < 11 else id

@@ -1,0 +1,294 @@
+"""The end of a server that is a child process: real processes, on a clock that jumps.
+
+A `ChildSocket` is made by hand, so that the child is what the test says; how programs are started
+is for test_programs.py. The child says when it is ready, and its end is waited for without being
+taken away, so no test sleeps or depends on how fast the machine is.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from support.peers import Peer
+
+from rpcasync import ChildSocket, Client, Disconnected
+from rpcasync.children.ending import Reaper
+
+START = "import os, signal, socket, sys; s = socket.socket(fileno=int(sys.argv[1]))\n"
+READY = "os.write(1, b'ready\\n')\n"
+FOR_EVER = "while True: signal.pause()"
+WAIT_FOR_EOF = READY + "while s.recv(1000): pass"
+IGNORE_EOF = READY + FOR_EVER
+DEAF = "signal.signal(signal.SIGTERM, lambda *a: os.write(1, b'ignored\\n'))\n" + IGNORE_EOF
+CLOSE_FIRST = "s.close()\n" + IGNORE_EOF
+
+
+@pytest.fixture
+def mux(timed):
+    return timed
+
+
+@pytest.fixture
+def start():
+    """Start children with a program for `python -c`; give the socket to each."""
+    started = []
+
+    def start(program):
+        ours, theirs = socket.socketpair()
+        with theirs:
+            sock = ChildSocket(ours.family, ours.type, fileno=ours.detach())
+            sock.process = subprocess.Popen(
+                [sys.executable, "-S", "-E", "-c", START + program, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdout=subprocess.PIPE,
+                bufsize=0,
+            )
+        sock.stdout = sock.process.stdout
+        started.append(sock)
+        assert sock.stdout.readline() == b"ready\n"
+        return sock
+
+    yield start
+    for sock in started:
+        sock.close()
+        sock.process.kill()
+        sock.process.wait()
+        sock.stdout.close()
+
+
+def wait_for_end(process):
+    """Return when the process has ended, and leave it to be waited for."""
+    if process.returncode is None:  # else the mux was told when it began to watch it
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+
+
+def is_running(process):
+    return os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
+
+
+def step(mux, client, kind):
+    """Turn the loop up to an event of this type."""
+    while True:
+        event = mux.mux()
+        assert event is not None
+        assert client.io(event) is None
+        if event.type == kind:
+            return
+
+
+def run_to_the_end(mux, client):
+    for event in mux:
+        assert client.io(event) is None
+
+
+def test_a_server_that_ends_by_itself(mux, clock, start, caplog):
+    caplog.set_level(logging.DEBUG, "rpcasync")
+    sock = start(WAIT_FOR_EOF)
+    client = Client(mux, sock)
+    assert (client.process, client.stdout, client.stderr) == (sock.process, sock.stdout, None)
+    before = clock.now
+    client.disconnect()
+    wait_for_end(sock.process)
+    run_to_the_end(mux, client)
+    assert clock.now == before
+    assert sock.process.returncode == 0
+    assert [record.levelno for record in caplog.records if "status 0" in record.message] == [10]
+    client.disconnect()
+    assert mux.mux() is None
+
+
+def test_a_server_that_ignores_the_end_of_its_client(mux, clock, start):
+    sock = start(IGNORE_EOF)
+    client = Client(mux, sock)
+    client.disconnect(grace=3)
+    before = clock.now
+    step(mux, client, "timer")
+    assert clock.now == pytest.approx(before + 3)
+    wait_for_end(sock.process)
+    run_to_the_end(mux, client)
+    assert sock.process.returncode == -signal.SIGTERM
+    assert clock.now == pytest.approx(before + 3)
+
+
+def test_a_server_that_ignores_sigterm(mux, clock, start, caplog):
+    sock = start(DEAF)
+    client = Client(mux, sock)
+    with client:
+        pass
+    before = clock.now
+    step(mux, client, "timer")
+    assert clock.now == pytest.approx(before + 5)
+    assert sock.stdout.readline() == b"ignored\n"
+    assert is_running(sock.process)
+    step(mux, client, "timer")
+    assert clock.now == pytest.approx(before + 10)
+    wait_for_end(sock.process)
+    run_to_the_end(mux, client)
+    assert sock.process.returncode == -signal.SIGKILL
+    assert clock.now == pytest.approx(before + 10)
+    assert caplog.text.count("has not ended within 5") == 2
+
+
+def test_no_grace_at_all(mux, clock, start):
+    sock = start(IGNORE_EOF)
+    client = Client(mux, sock)
+    client.disconnect(grace=0)
+    before = clock.now
+    step(mux, client, "timer")
+    wait_for_end(sock.process)
+    run_to_the_end(mux, client)
+    assert clock.now == before
+    assert sock.process.returncode in (-signal.SIGTERM, -signal.SIGKILL)
+
+
+def test_disconnect_does_not_wait_for_what_is_unsent(mux, clock, start):
+    sock = start(IGNORE_EOF)  # and does not read
+    client = Client(mux, sock)
+    call = client.x("x" * 3_000_000)
+    before = clock.now
+    client.disconnect(grace=1)
+    assert is_running(sock.process)
+    step(mux, client, "timer")
+    wait_for_end(sock.process)
+    run_to_the_end(mux, client)
+    with pytest.raises(Disconnected):
+        call.result()
+    assert clock.now == pytest.approx(before + 1)
+    assert sock.process.returncode == -signal.SIGTERM
+
+
+def test_a_server_that_dies(mux, clock, start, caplog):
+    sock = start(IGNORE_EOF)
+    client = Client(mux, sock)
+    errors = []
+    client.x(lambda error: errors.append(type(error)))
+    sock.process.kill()
+    wait_for_end(sock.process)
+    before = clock.now
+    run_to_the_end(mux, client)
+    assert errors == [Disconnected]
+    assert sock.process.returncode == -signal.SIGKILL
+    assert clock.now == before
+    caplog.clear()
+    client.disconnect()
+    assert mux.mux() is None
+
+
+def test_a_server_that_closes_and_stays(mux, clock, start):
+    sock = start(CLOSE_FIRST)
+    client = Client(mux, sock)
+    before = clock.now
+    step(mux, client, "closed")
+    assert clock.now == before
+    step(mux, client, "timer")
+    assert clock.now == pytest.approx(before + 5)
+    wait_for_end(sock.process)
+    run_to_the_end(mux, client)
+    assert sock.process.returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize(("graces", "seconds"), [([1], 1), ([60], 5), ([2, 1, 3], 1)])
+def test_a_server_that_has_closed_before_its_client_disconnects(mux, clock, start, graces, seconds):
+    sock = start(CLOSE_FIRST)
+    client = Client(mux, sock)
+    step(mux, client, "closed")
+    before = clock.now
+    for grace in graces:
+        client.disconnect(grace)
+    step(mux, client, "timer")
+    assert clock.now == pytest.approx(before + seconds)
+    wait_for_end(sock.process)
+    run_to_the_end(mux, client)
+    assert clock.now == pytest.approx(before + seconds)
+
+
+def test_a_grace_that_was_asked_for_is_not_cut_by_the_end_of_the_connection(mux, clock, start):
+    sock = start(CLOSE_FIRST)
+    client = Client(mux, sock)
+    client.disconnect(grace=60)
+    before = clock.now
+    step(mux, client, "timer")
+    assert clock.now == pytest.approx(before + 60)
+
+
+def test_an_end_in_the_last_moment(mux, clock, start):
+    sock = start(IGNORE_EOF)
+    client = Client(mux, sock)
+    client.disconnect(grace=3)
+    step(mux, client, "closed")
+    sock.process.kill()
+    wait_for_end(sock.process)
+    clock.advance(3)
+    before = clock.now
+    run_to_the_end(mux, client)  # the timer comes first
+    assert sock.process.returncode == -signal.SIGKILL
+    assert clock.now == before
+
+
+def by_the_program(process):
+    process.wait()
+
+
+def by_somebody_else(process):
+    os.waitpid(process.pid, 0)
+
+
+@pytest.mark.parametrize("wait", [by_the_program, by_somebody_else])
+def test_a_process_that_was_waited_for(mux, clock, start, wait):
+    sock = start(IGNORE_EOF)
+    client = Client(mux, sock)
+    sock.process.kill()
+    wait(sock.process)
+    before = clock.now
+    client.disconnect()
+    run_to_the_end(mux, client)
+    assert clock.now == before
+
+
+def test_after_the_end_of_the_mux(mux, start, caplog):
+    sock = start(WAIT_FOR_EOF)
+    client = Client(mux, sock)
+    mux.__exit__(None, None, None)
+    client.disconnect()
+    assert "is not waited for" in caplog.text
+
+
+def test_a_client_without_a_process(mux):
+    ours, theirs = socket.socketpair()
+    with theirs:
+        client = Client(mux, ours)
+        assert (client.process, client.stdout, client.stderr) == (None, None, None)
+        client.disconnect()
+        run_to_the_end(mux, client)
+        peer = Peer(theirs)
+        assert (peer.read(), peer.ended) == ([], True)
+
+
+def test_events_of_others(mux, start):
+    first, second = start(WAIT_FOR_EOF), start(WAIT_FOR_EOF)
+    reapers = [Reaper(mux, sock.process, "server", 5) for sock in (first, second)]
+    mine = mux.timer(0, "mine")
+    (event,) = [mux.mux()]
+    assert [reaper.io(event) for reaper in reapers] == [False, False]
+    second.close()
+    wait_for_end(second.process)
+    event = mux.mux()
+    assert (event.type, event.pid) == ("child", second.process.pid)
+    assert [reaper.io(event) for reaper in reapers] == [False, True]
+    mine.cancel()
+
+
+def test_the_programs_own_watch_of_the_process_stays_its_own(mux, start):
+    client = Client(mux, start(WAIT_FOR_EOF))
+    mux.child(client.process)
+    client.disconnect()
+    wait_for_end(client.process)
+    events = [client.io(event) for event in mux]
+    (child,) = [event for event in events if event is not None and event.type == "child"]
+    assert child.pid == client.process.pid
