@@ -1,9 +1,8 @@
 """`EventMux`: waits on all handles at once and returns one event at a time.
 
-A turn is: send what was put off, wait once, let all that is writable write, then all that is
-readable read, then see what is due and what was posted. What comes of it is queued; no turn
-begins while the queue holds anything. The channels do the reading and writing, and the table
-knows the channels; the mux knows nothing of bytes.
+This file is what a program may ask for: each method checks what it is given, and passes it on.
+The turns of the loop are in `_loop.py`, what can be done with a handle is its channel's, and what
+else is watched is in `_watching`.
 """
 
 from __future__ import annotations
@@ -13,38 +12,30 @@ import os
 import selectors
 import socket
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import fields, replace
-from selectors import EVENT_WRITE
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
 
 from eventmux import datagrams, sockets
-from eventmux._channels.channel import PAUSED, Channel, ChannelOptions
+from eventmux._channels.channel import PAUSED, Channel
+from eventmux._channels.nested import Nestable
+from eventmux._channels.options import ChannelOptions, check_buffer
 from eventmux._channels.streams import Stream
-from eventmux._channels.table import ChannelTable
 from eventmux._forking import Refusal, tell_of_forks
+from eventmux._loop import Loop
 from eventmux._memory import keep_freed_memory
-from eventmux._queue import EventQueue
 from eventmux._trace import Trace
-from eventmux._waiting.poller import Poller
 from eventmux._waiting.spinning import Spinner
-from eventmux._watching.mailbox import Mailbox
-from eventmux._watching.watches import Watch, Watches
+from eventmux._watching.watches import Watch
 from eventmux.buffers import Buffer
-from eventmux.errors import OutputOverflow
-from eventmux.events import Address, CanRead, Closed, Event, Handle, Timeout
+from eventmux.events import Address, Closed, Event, Handle
 from eventmux.urls import parse_url
 
 __all__ = ["EventMux"]
 
-_MOST_KEPT = 256  # events queued for others, with mux(only=...), until those are not read from
-_IDLE = 0.1  # seconds without an event, after which all handles are looked after
-_OF_A_BUFFER = ("write", "read", "read_last", "fresh", "returns_last")
 _UNSET: Any = object()
-_OPTIONS = {field.name for field in fields(ChannelOptions)}
 
 
-class EventMux:
+class EventMux(Nestable):
     """A multiplexer for a loop that the program owns.
 
         mux = EventMux()
@@ -80,29 +71,28 @@ class EventMux:
         clock: Callable[[], float] = time.monotonic,
         spin: float = 50e-6,
     ) -> None:
-        self._defaults = _checked(ChannelOptions(read_size, reads_per_turn))
+        self._defaults = ChannelOptions(read_size, reads_per_turn)
         self._spinner = Spinner(spin)
         keep_freed_memory()
         self.clock = clock
         """What it was given: seconds that never go back."""
-        self._trace: Trace | None = None
-        self._begin(selectors.DefaultSelector() if selector is None else selector)
+        self._is_closed = False
+        self._is_inherited = False  # by a forked child
+        self._run(selectors.DefaultSelector() if selector is None else selector)
         tell_of_forks(self, EventMux._abandon)
 
-    def _begin(self, selector: selectors.BaseSelector) -> None:
-        self._poller = Poller(selector, self._spinner)
-        self._queue = EventQueue()
-        self._mailbox = Mailbox()
-        self._watches = Watches(self._queue, self._poller, self._mailbox, self.clock)
-        self._table = ChannelTable(self._poller, self._queue, self._watches)
-        self._channels = self._table.channels
-        self._timers = self._watches.timers
-        self._unflushed: list[Channel] = []
-        self._nested: list[EventMux] = []
+    def _run(self, selector: selectors.BaseSelector) -> None:
+        self._loop = Loop(selector, self._spinner, self.clock)
+        self._watches = self._loop.watches
         self._sessions: dict[object, object] = {}
-        self._holding_for: Handle | None = None  # what alone is read from
-        self._inherited: dict[Handle, Channel] | None = None  # in a forked child
-        self._is_closed = False
+        self._see_parts()
+
+    def _see_parts(self) -> None:
+        """Have at hand what is asked for at each event."""
+        self._channels = self._loop.table.channels
+        self._queue = self._loop.queue
+        self._timers = self._loop.watches.timers
+        self._poller = self._loop.poller
 
     # The loop
 
@@ -125,86 +115,21 @@ class EventMux:
             RuntimeError: the process has forked, and this is the child: see `after_fork()`.
         """
         timeout = _lowest(timeouts) if timeouts else None
+        loop = self._loop
         if self._timers.heap:  # at each call, so that traffic cannot put a deadline off
-            self._watches.run_due()
-        if only is None and self._holding_for is None and self._trace is None:
-            event = self._queue.take()  # what nearly every call comes to
+            loop.watches.run_due()
+        if only is None and loop.is_plain:
+            event = self._queue.take()  # this is what nearly every call comes to
             if event is not None:
                 if type(event) is Closed:
-                    self._dispose(event)
+                    loop.dispose(event)
                 return event
-        if self._holding_for is not None and self._holding_for is not only:
-            self._holding_for = None
-            self._poller.release()
-        event = self._next_event(only)
-        if event is not None:
-            return event
-        deadline = None if timeout is None else self.clock() + timeout
-        looked_after = False
-        while True:
-            if self._unflushed:
-                self._flush()
-                event = self._next_event(only)
-                if event is not None:
-                    return event
-            if only is not None:
-                if only not in self._channels:
-                    return None
-            elif timeout is None and not self._has_anything():
-                return None
-            looked_after = self._turn(timeout, only, looked_after)
-            event = self._next_event(only)
-            if event is not None:
-                return event
-            if deadline is not None:
-                timeout = deadline - self.clock()
-                if timeout <= 0:
-                    return Timeout()
+        return loop.next_event(timeout, only)
 
     def __iter__(self) -> Iterator[Event]:
         """Iterate over `mux()` until there is nothing to wait for."""
         while (event := self.mux()) is not None:
             yield event
-
-    def _has_anything(self) -> bool:
-        return bool(self._channels or self._watches.alive or self._mailbox)
-
-    def _turn(self, timeout: float | None, only: Handle | None, looked_after: bool) -> bool:
-        """Wait once. Return whether all handles were looked after since mux() was called."""
-        if not looked_after:
-            lost = self._table.lost
-            looked_after = self._table.look_after_some()
-            if self._table.lost > lost:  # one was closed behind our back
-                return looked_after
-        limit = self._watches.until_due(timeout) if self._timers.heap else timeout
-        if not looked_after:
-            limit = _IDLE if limit is None else min(limit, _IDLE)
-        if self._nested and only is None:
-            limit = _sooner(limit, self._until_nested())
-        held_for = None
-        if only is not None and len(self._queue) >= _MOST_KEPT:
-            held_for = self._holding_for = only  # else a peer could fill the memory meanwhile
-        try:
-            was_idle = not self._poller.turn(limit, held_for)
-        finally:  # the program's meta_handler may raise, and the bell does not ring twice
-            if self._mailbox.is_rung:
-                self._watches.answer_bell()
-        if self._timers.heap:
-            self._watches.run_due()
-        if self._nested and only is None:
-            self._report_nested()
-        if was_idle and limit == _IDLE and not looked_after:
-            self._table.look_after_all()
-            looked_after = True
-        return looked_after
-
-    def _flush(self) -> None:
-        """Send what send(later=True) put off."""
-        channels, self._unflushed = self._unflushed, []
-        for channel in channels:
-            if channel.unflushed:
-                channel.flush()
-                self._poller.arm(channel)
 
     def timeout(self) -> float | None:
         """Return for how long `mux()` need not be called, in seconds; None if a peer decides.
@@ -212,10 +137,7 @@ class EventMux:
         For another loop that waits for `fileno()`: that tells of handles, but not of what is in
         the queue, nor of timers. It changes nothing.
         """
-        is_put_off = any(channel.unflushed and channel.unsent for channel in self._unflushed)
-        if self._queue or self._mailbox or is_put_off or self._poller.has_files:
-            return 0.0
-        return _sooner(self._watches.until_due(None), self._until_nested())
+        return self._loop.timeout()
 
     def fileno(self) -> int:
         """Return the selector's descriptor, which is readable when `mux()` has something to do.
@@ -228,41 +150,7 @@ class EventMux:
         """
         return self._poller.fileno()
 
-    def _heard(self) -> list[EventMux]:
-        """Return the muxes in this one that the program wants to hear of."""
-        return [inner for inner in self._nested if not self._channels[inner].muted]
-
-    def _until_nested(self) -> float | None:
-        """Return when the first of the muxes in this one has something, besides its handles."""
-        until: float | None = None
-        for inner in self._heard():
-            until = _sooner(until, inner.timeout())
-        return until
-
-    def _report_nested(self) -> None:
-        """Report the muxes in this one that have something, once in a turn."""
-        reported = {id(event.fh) for event in self._queue if type(event) is CanRead}
-        for inner in self._heard():
-            if inner.timeout() == 0 and id(inner) not in reported:
-                self._queue.push(CanRead(inner))
-
     # The queue
-
-    def _next_event(self, only: Handle | None) -> Event | None:
-        """Take the next event off the queue; with `Closed`, the handle is closed."""
-        event = self._queue.take() if only is None else self._queue.take_of(only)
-        if self._trace is not None and event is not None:
-            channel = None if event.fh is None else self._channels.get(event.fh)
-            self._trace.event(event, None if channel is None else channel.fd)
-        if type(event) is Closed:
-            self._dispose(event)
-        return event
-
-    def _dispose(self, event: Closed) -> None:
-        channel = None if event.fh is None else self._channels.get(event.fh)
-        if channel is not None and channel.closed is event:
-            self._forget(channel)
-            self._shut(channel)
 
     def push_event(self, *events: Event) -> None:
         """Put events at the end of the queue; they may be of classes of your own.
@@ -285,11 +173,11 @@ class EventMux:
             TypeError: one of them is no `Event`.
         """
         _check_events(events)
-        self._mailbox.post(*events)
+        self._loop.mailbox.post(*events)
 
     def has_events(self) -> int:
         """Return how many events `mux()` could hand out without waiting."""
-        return self._queue.count() + self._mailbox.count_events()
+        return self._queue.count() + self._loop.mailbox.count_events()
 
     # Handles
 
@@ -348,7 +236,7 @@ class EventMux:
                 the handle.
             OSError: it is closed, or the kernel refuses.
         """
-        options = self._options(
+        options = self._defaults.having(
             buffered=buffered,
             meta_handler=meta_handler,
             read_size=read_size,
@@ -359,21 +247,7 @@ class EventMux:
             manual_read=manual_read,
             manual_write=manual_write,
         )
-        if isinstance(fh, EventMux):
-            fh.fileno()  # raises if its selector has none
-            options = replace(options, manual_read=True, manual_write=True)
-        self._table.add(fh, options, meta, listen=listen, kind=type)
-        if isinstance(fh, EventMux):
-            self.want_write(fh, False)
-            self._nested.append(fh)
-
-    def _options(self, *, read_size: int | None = None, **options: Any) -> ChannelOptions:
-        unknown = options.keys() - _OPTIONS
-        if unknown:
-            raise TypeError(f"{min(unknown)!r} is no option here")
-        if read_size is not None:
-            options["read_size"] = read_size
-        return _checked(replace(self._defaults, **options))
+        self._loop.table.add(fh, options, meta, listen=listen, kind=type)
 
     def connect(self, url: str, *, timeout: float | None = None, **options: Any) -> socket.socket:
         """Start to connect to a URL and watch the socket.
@@ -397,10 +271,10 @@ class EventMux:
             OSError: the process is out of descriptors; a port to send from is in use.
         """
         meta = options.pop("meta", None)
-        channel_options = self._options(**options)
+        channel_options = self._defaults.having(**options)
         if timeout is not None:
             _lowest((timeout,))
-        channel = self._table.connect(parse_url(url), channel_options, meta, timeout)
+        channel = self._loop.table.connect(parse_url(url), channel_options, meta, timeout)
         return cast("socket.socket", channel.fh)
 
     def listen(self, url: str, *, backlog: int = 1024, **options: Any) -> socket.socket:
@@ -439,7 +313,7 @@ class EventMux:
             TypeError: it is no stream, or `buffered` is no buffer.
         """
         stream = self._stream(fh)
-        _check_buffer(buffered)
+        check_buffer(buffered)
         if not stream.closing:
             try:
                 stream.set_buffer(buffered)
@@ -511,23 +385,11 @@ class EventMux:
             ValueError: an empty packet for a connection of packets.
         """
         channel = self._channels.get(fh) or self._channel(fh)
-        if len(data) == 1 and self._trace is None:  # as most are
-            if later:
-                if channel.unflushed:
-                    if channel.append(data[0]):
-                        if not channel.unflushed:
-                            self._poller.arm(channel)
-                        return channel.unsent
-                elif channel.put_off(data[0]):
-                    self._unflushed.append(channel)
-                    return channel.unsent
-            elif channel.send_now(data[0]):
-                if channel.unsent:
-                    self._poller.arm(channel)
-                return channel.unsent
-        channel.is_quiet = later and (channel.is_quiet or not channel.unsent)
-        channel.queue(data)
-        return self._send_queued(channel, data, later)
+        if channel.send(data, later):
+            self._poller.arm(channel)
+        if self._loop.trace is not None:
+            self._loop.trace.sent(channel.fd, data)
+        return channel.unsent
 
     def sendto(self, fh: Handle, address: Address, *data: bytes) -> int:
         """Queue packets for an address, and send at once what the kernel takes.
@@ -551,33 +413,11 @@ class EventMux:
         if channel.kind != "dgram" or not isinstance(channel.port, socket.socket):
             raise TypeError(f"cannot send on {fh!r} to an address: it is no datagram socket")
         datagrams.check_address(channel.port, address)
-        channel.queue(data, address)
-        return self._send_queued(channel, data, later=False)
-
-    def _send_queued(self, channel: Channel, data: tuple[bytes, ...], later: bool) -> int:
-        if self._trace is not None:
-            self._trace.sent(channel.fd, data)
-        limit = channel.options.max_outbuffer
-        is_over = limit is not None and channel.unsent > limit
-        if channel.closing or is_over or not later:
-            channel.flush()
-            if limit is not None and channel.unsent > limit:
-                channel.fail(OutputOverflow(channel.unsent, limit))
-            elif channel.closing:
-                self._put_off_closed(channel)
+        if channel.send(data, False, address):
             self._poller.arm(channel)
-        elif channel.armed & EVENT_WRITE:
-            self._poller.arm(channel)  # it may be over its high_water now
-        elif channel.unsent and not channel.unflushed:
-            channel.unflushed = True
-            self._unflushed.append(channel)
+        if self._loop.trace is not None:
+            self._loop.trace.sent(channel.fd, data)
         return channel.unsent
-
-    def _put_off_closed(self, channel: Channel) -> None:
-        """What is sent to a peer that has finished, and does not go at once, comes before that."""
-        if channel.unsent and channel.closed is not None:
-            self._queue.remove(channel.closed)
-            channel.closed = None
 
     def buflen(self, fh: Handle) -> int:
         """Return how many bytes, or packets, are queued for output.
@@ -607,11 +447,7 @@ class EventMux:
         Raises:
             KeyError: the handle is not watched.
         """
-        channel = self._channel(fh)
-        self._forget(channel)
-        self._shut(channel)
-        closed = Closed(fh, channel.missing, channel.reason if reason is None else reason)
-        self._queue.push_last(closed)
+        self._loop.kill(self._channel(fh), reason)
 
     def remove(self, fh: Handle) -> None:
         """Stop watching a handle and leave it open, as it was before. No event comes.
@@ -621,21 +457,7 @@ class EventMux:
         Raises:
             KeyError: the handle is not watched.
         """
-        channel = self._channel(fh)
-        self._forget(channel)
-        channel.release()
-        self._queue.remove_of(fh)
-
-    def _forget(self, channel: Channel) -> None:
-        self._table.forget(channel)
-        if isinstance(channel.fh, EventMux):
-            self._nested.remove(channel.fh)
-
-    def _shut(self, channel: Channel) -> None:
-        if isinstance(channel.fh, EventMux):
-            channel.release()  # what it watches is the program's affair
-        else:
-            channel.shut()
+        self._loop.remove(self._channel(fh))
 
     # What is known about handles
 
@@ -754,28 +576,20 @@ class EventMux:
 
     def trace(self, logger: logging.Logger | None) -> None:
         """Log each event that is handed out and all that is sent, at level DEBUG; None stops it."""
-        self._trace = None if logger is None else Trace(logger)
+        self._loop.trace = None if logger is None else Trace(logger)
 
     # A forked process
 
     def _abandon(self) -> None:
         """Refuse everything until `after_fork()`: this is a forked child."""
-        if self._inherited is not None:
+        if self._is_inherited:
             return
-        self._inherited = self._channels
-        if self._is_closed:
-            return
-        self._unflushed = []
-        for channel in self._inherited.values():  # it may be in the middle of a read
-            channel.silence()
-        refusal: Any = Refusal(
-            f"this mux belongs to the parent, process {os.getppid()}: call after_fork() first"
-        )
-        self._channels = self._table.channels = refusal
-        self._queue.clear()
-        self._timers.clear()
-        self._poller.close(refusal)
-        self._watches.abandon()
+        self._is_inherited = True
+        if not self._is_closed:
+            parent = os.getppid()
+            why = f"this mux belongs to the parent, process {parent}: call after_fork() first"
+            self._loop.abandon(Refusal(why))
+            self._see_parts()
 
     def after_fork(self, *, keep: Iterable[Handle] = ()) -> None:
         """Start with nothing watched, in a child process that was forked.
@@ -787,16 +601,13 @@ class EventMux:
         Raises:
             RuntimeError: this is not a forked child.
         """
-        if self._inherited is None:
+        if not self._is_inherited:
             raise RuntimeError("after_fork() is for the child of a fork")
-        self._close_inherited(tuple(keep))
-        self._begin(self._poller.new_selector())
-
-    def _close_inherited(self, keep: Collection[Handle]) -> None:
-        for fh, channel in (self._inherited or {}).items():
-            if fh not in keep and not isinstance(fh, EventMux):
-                channel.port.close()  # as it is: O_NONBLOCK is the parent's, too
-        self._inherited = {}
+        self._loop.table.drop_inherited(tuple(keep))
+        self._is_inherited = self._is_closed = False
+        trace = self._loop.trace
+        self._run(self._poller.new_selector())
+        self._loop.trace = trace
 
     # The end
 
@@ -809,19 +620,11 @@ class EventMux:
 
         After that the mux refuses to wait and to watch: RuntimeError.
         """
-        if self._inherited is not None:
-            self._close_inherited(())
-        if self._is_closed or self._inherited is not None:
-            return
-        for channel in list(self._channels.values()):
-            channel.flush()
-            self._forget(channel)
-            self._shut(channel)
-        self._watches.close()
-        self._queue.clear()
-        refusal: Any = Refusal("this mux is closed")
-        self._poller.close(refusal)
-        self._is_closed = True
+        if self._is_inherited:
+            self._loop.table.drop_inherited(())
+        elif not self._is_closed:
+            self._loop.close(Refusal("this mux is closed"))
+            self._is_closed = True
 
 
 def _lowest(timeouts: tuple[float | None, ...]) -> float | None:
@@ -834,32 +637,7 @@ def _lowest(timeouts: tuple[float | None, ...]) -> float | None:
     return min(given)
 
 
-def _sooner(one: float | None, other: float | None) -> float | None:
-    if one is None or other is None:
-        return one if other is None else other
-    return min(one, other)
-
-
 def _check_events(events: tuple[Event, ...]) -> None:
     for event in events:
         if not isinstance(event, Event):
             raise TypeError(f"cannot queue {type(event).__name__}, only events")
-
-
-def _checked(options: ChannelOptions) -> ChannelOptions:
-    for name in ("read_size", "reads_per_turn", "high_water", "max_outbuffer"):
-        value = getattr(options, name)
-        optional = name in ("high_water", "max_outbuffer")
-        if not (optional and value is None) and (type(value) is not int or value < 1):
-            raise ValueError(f"{name} is {value!r}, must be a positive int")
-    _check_buffer(options.buffered)
-    if options.meta_handler is not None and not callable(options.meta_handler):
-        raise TypeError(f"meta_handler is {options.meta_handler!r}, must be callable")
-    return options
-
-
-def _check_buffer(buffered: object) -> None:
-    if buffered is not None and (
-        isinstance(buffered, type) or not all(hasattr(buffered, name) for name in _OF_A_BUFFER)
-    ):
-        raise TypeError(f"buffered is {buffered!r}, must be a buffer such as Split()")

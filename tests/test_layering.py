@@ -19,6 +19,7 @@ FLOORS = {
         ["sockets", "datagrams", "_waiting"],
         ["_watching"],
         ["_channels"],
+        ["_loop"],
         ["mux"],
         ["__init__"],
     ],
@@ -40,12 +41,12 @@ FLOORS = {
 }
 # The same within a folder.
 INSIDE = {
-    "eventmux._waiting": [["spinning"], ["poller"]],
+    "eventmux._waiting": [["spinning", "pollable"], ["poller"]],
     "eventmux._watching": [["timers", "signals", "mailbox"], ["children"], ["watches"]],
     "eventmux._channels": [
-        ["ports"],
+        ["options", "ports"],
         ["channel"],
-        ["streams", "listeners"],
+        ["streams", "listeners", "nested"],
         ["packets"],
         ["dialing", "manual"],
         ["table"],

@@ -14,22 +14,21 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
+from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import BorrowedSocket, Descriptor, Port, is_still, which_file
-from eventmux.buffers import Buffer
-from eventmux.errors import EventMuxError
-from eventmux.events import Address, Closed, Closing, Event, Handle, Read
+from eventmux.errors import EventMuxError, OutputOverflow
+from eventmux.events import Address, Closed, Closing, Error, Event, Handle, Read
 
 __all__ = [
     "DEFERRED",
-    "HELD",
     "PAUSED",
     "THROTTLED",
     "WAITING",
     "Channel",
-    "ChannelOptions",
     "Emit",
+    "Outlet",
     "as_bytes",
     "reason_of",
 ]
@@ -37,7 +36,7 @@ __all__ = [
 Emit = Callable[[Event], None]
 
 # Why nothing is read from a channel for now; `Channel.muted` has the sum.
-HELD = 1  # the poller waits for another handle alone
+# (HELD, the lowest bit, is the poller's: it waits for another handle alone.)
 PAUSED = 2  # the program does not want to: want_read(fh, False)
 THROTTLED = 4  # more than high_water is queued for a peer that does not read
 WAITING = 8  # the buffer waits for recvdata()
@@ -45,19 +44,15 @@ DEFERRED = 16  # resources have run out: it is tried again in a while
 
 
 @dataclass(frozen=True, slots=True)
-class ChannelOptions:
-    """The options of a handle; a listener hands its own on to what it accepts."""
+class Outlet:
+    """Where a channel puts what it has for its mux."""
 
-    read_size: int = 65536
-    reads_per_turn: int = 10
-    buffered: Buffer | None = None
-    high_water: int | None = None
-    max_outbuffer: int | None = None
-    meta_handler: Callable[[Any, bytes, Address | None], object] | None = None
-    errors: bool = False
-    manual_accept: bool = False
-    manual_read: bool = False
-    manual_write: bool = False
+    emit: Emit
+    """Queues an event for the program."""
+    take_back: Emit
+    """Takes an event out again that was not handed out yet."""
+    put_off: Callable[[Channel], None]
+    """Has the mux flush a channel before it waits."""
 
 
 class Channel:
@@ -71,6 +66,7 @@ class Channel:
         "_emit",
         "_identity",
         "_lost",
+        "_outlet",
         "_timeout",
         "armed",
         "armed_fd",
@@ -79,7 +75,6 @@ class Channel:
         "dialing",
         "fd",
         "fh",
-        "is_quiet",
         "meta",
         "muted",
         "options",
@@ -91,7 +86,7 @@ class Channel:
     )
 
     def __init__(
-        self, fh: Handle, port: Port, emit: Emit, options: ChannelOptions, meta: object
+        self, fh: Handle, port: Port, outlet: Outlet, options: ChannelOptions, meta: object
     ) -> None:
         self.fh = fh
         self.port = port
@@ -106,15 +101,19 @@ class Channel:
         self.dialing = False  # it has no address yet to connect to: nothing to wait for
         self.muted = 0
         self.write_off = False  # the program writes itself, and does not want to now
-        self.is_quiet = False  # a stream tells nobody when what is queued has left at once
-        self.unflushed = False  # the mux will call flush() before it waits
+        self.unflushed = False  # what is queued was put off: the mux is to flush it
         self.unsent = 0  # bytes, or packets, in the output queue
         self._lost = 0  # what was queued when the handle broke
-        self._emit = emit
+        self._outlet = outlet
+        self._emit = outlet.emit
         self._identity = None if port is fh else which_file(self.fd)
         self._timeout = port.gettimeout()
-        if not (options.manual_read and options.manual_write):
-            port.setblocking(False)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Make the handle non-blocking, unless all that is done with it is the program's."""
+        if not (self.options.manual_read and self.options.manual_write):
+            self.port.setblocking(False)
 
     @property
     def wanted(self) -> int:
@@ -129,28 +128,58 @@ class Channel:
         """Write what is queued, and emit what came of it."""
         raise NotImplementedError
 
+    # Output. The mux calls send() and flush(); what a kind of channel makes of them is in the rest.
+
+    def send(self, data: tuple[bytes, ...], later: bool, receiver: Address | None = None) -> bool:
+        """Take bytes to be sent, and send what the kernel takes; or put that off.
+
+        With `later`, what is queued waits until the mux flushes it, at the end of the turn, unless
+        there is enough of it. What waits for the kernel already goes on doing so.
+
+        Returns:
+            True if the channel may want another readiness now.
+
+        Raises:
+            TypeError: something is not bytes, or cannot be sent here.
+            ValueError: an empty packet for a connection of packets.
+        """
+        is_waiting = self.unsent and not self.unflushed
+        self.queue(data, receiver)
+        limit = self.options.max_outbuffer
+        if later and not self.closing and (limit is None or self.unsent <= limit):
+            if is_waiting:
+                return True  # too much may be queued now for it to be read from
+            if not self._has_enough():
+                self._put_off()
+                return False
+        self._flush_early()
+        if limit is not None and self.unsent > limit:
+            self.fail(OutputOverflow(self.unsent, limit))
+        elif self.closing and self.unsent and self.closed is not None:
+            # The peer has finished. What goes to it only later still comes before that is told.
+            self._outlet.take_back(self.closed)
+            self.closed = None
+        return True
+
     def queue(self, data: tuple[bytes, ...], receiver: Address | None = None) -> None:
         """Put bytes in the output queue, unless the handle failed or was closed by our side."""
         del data, receiver
         raise TypeError(f"cannot send on {self.fh!r}: it is a listener")
 
-    def send_now(self, data: bytes) -> bool:
-        """Send bytes past the queue, and queue what is left; False if nothing was done."""
-        del data
+    def _has_enough(self) -> bool:
+        """True if what was put off need not wait for more."""
         return False
 
-    def put_off(self, data: bytes) -> bool:
-        """Put bytes in the empty queue and set `unflushed`; False if nothing was done."""
-        del data
-        return False
+    def _put_off(self) -> None:
+        if self.unsent and not self.unflushed:
+            self.unflushed = True
+            self._outlet.put_off(self)
 
-    def append(self, data: bytes) -> bool:
-        """Put bytes behind others that wait to be flushed; False if nothing was done.
-
-        If enough has come together it is flushed now; `unflushed` is False then if some is left.
-        """
-        del data
-        return False
+    def _flush_early(self) -> None:
+        """Flush; a channel in the mux's list stays there while it has nothing that waits."""
+        is_listed = self.unflushed
+        self.flush()
+        self.unflushed = is_listed and not self.unsent
 
     def flush(self) -> None:
         """Send what the kernel takes, and emit `Sent` if that was all."""
@@ -161,7 +190,16 @@ class Channel:
 
     def fail(self, error: OSError | EventMuxError) -> None:
         """The handle is broken: say why, and close it."""
-        raise NotImplementedError
+        self._drop_output()
+        self.reason = reason_of(error)
+        if self.closing:  # it was draining: `Closed` carries the reason
+            self._end_if_drained()
+            return
+        self._emit(Error(self.fh, self.reason, getattr(error, "errno", None), error))
+        self._begin_to_close()
+
+    def _drop_output(self) -> None:
+        """Count what is queued for output as lost."""
 
     def resume(self) -> None:
         """Go on after the pause that was asked for."""
@@ -197,6 +235,10 @@ class Channel:
         self._restore()
         if isinstance(self.port, BorrowedSocket):
             self.port.detach()
+
+    def drop(self) -> None:
+        """Close this process's copy of a handle that is its parent's."""
+        self.port.close()  # as it is: O_NONBLOCK is the parent's, too
 
     def shut(self) -> None:
         """Close the handle; O_NONBLOCK goes first where others may share the open file."""

@@ -60,6 +60,10 @@ class _Attempt:
         if self.sock.fileno() >= 0:
             self._finished(self, sockets.connect_error(self.sock))
 
+    def is_lost(self) -> bool:
+        """False: the program does not know it, and cannot close it."""
+        return False
+
     def fail(self, error: OSError) -> None:
         """It cannot be waited for."""
         if self.sock.fileno() >= 0:

@@ -13,9 +13,9 @@ from selectors import EVENT_READ
 from typing import cast
 
 from eventmux import sockets
-from eventmux._channels.channel import DEFERRED, Channel, ChannelOptions, Emit, reason_of
+from eventmux._channels.channel import DEFERRED, Channel, Outlet, reason_of
+from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import Port
-from eventmux.errors import EventMuxError
 from eventmux.events import Accepting, Connect, Error, Handle
 
 __all__ = ["Listener"]
@@ -34,14 +34,14 @@ class Listener(Channel):
         self,
         fh: Handle,
         port: Port,
-        emit: Emit,
+        outlet: Outlet,
         options: ChannelOptions,
         meta: object,
         *,
         adopt: Callable[[Listener, socket.socket], None],
         defer: Callable[[Channel, float], None],
     ) -> None:
-        super().__init__(fh, port, emit, options, meta)
+        super().__init__(fh, port, outlet, options, meta)
         self._adopt = adopt
         self._defer = defer
 
@@ -87,9 +87,3 @@ class Listener(Channel):
 
     def writable(self) -> None:
         """Do nothing: a listener never wants to write."""
-
-    def fail(self, error: OSError | EventMuxError) -> None:
-        """The listener is broken: say why, and close it."""
-        self.reason = reason_of(error)
-        self._emit(Error(self.fh, self.reason, getattr(error, "errno", None), error))
-        self._begin_to_close()

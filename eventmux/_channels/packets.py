@@ -16,10 +16,10 @@ from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any, ClassVar, cast
 
 from eventmux import datagrams
-from eventmux._channels.channel import THROTTLED, Channel, ChannelOptions, Emit, as_bytes, reason_of
+from eventmux._channels.channel import THROTTLED, Channel, Outlet, as_bytes, reason_of
+from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import Descriptor, Port
 from eventmux._channels.streams import Stream
-from eventmux.errors import EventMuxError
 from eventmux.events import Address, Error, Handle, Sent
 
 __all__ = ["Datagram", "PacketStream"]
@@ -62,7 +62,7 @@ class Datagram(Channel):
         self,
         fh: Handle,
         port: Port,
-        emit: Emit,
+        outlet: Outlet,
         options: ChannelOptions,
         meta: object,
         *,
@@ -70,7 +70,7 @@ class Datagram(Channel):
     ) -> None:
         if options.errors:
             datagrams.report_errors(cast("socket.socket", port))
-        super().__init__(fh, port, emit, options, meta)
+        super().__init__(fh, port, outlet, options, meta)
         self._defer = defer
         self._out: deque[tuple[bytes, Address | None]] = deque()
         self._stalled = False
@@ -110,7 +110,7 @@ class Datagram(Channel):
                 return
             try:
                 data, _, flags, sender = self._receive(read_size)
-            except (BlockingIOError, InterruptedError):
+            except BlockingIOError:
                 self._report()
                 return
             except OSError as error:
@@ -275,20 +275,10 @@ class Datagram(Channel):
         super().resume()
         self._stalled = False
 
-    # The end
-
-    def fail(self, error: OSError | EventMuxError) -> None:
-        """The handle is broken: say why, and close it."""
+    def _drop_output(self) -> None:
         self._lost += self.unsent
         self._out.clear()
         self.unsent = 0
-        self.reason = reason_of(error)
-        if self.closing:  # it was draining: `Closed` carries the reason
-            self._end_if_drained()
-            return
-        number = error.errno if isinstance(error, OSError) else None
-        self._emit(Error(self.fh, self.reason, number, error))
-        self._begin_to_close()
 
 
 def _is_of_this_host(report: datagrams.SendError) -> bool:
@@ -297,9 +287,7 @@ def _is_of_this_host(report: datagrams.SendError) -> bool:
 
 
 def _must_wait(error: OSError) -> bool:
-    return isinstance(error, (BlockingIOError, InterruptedError)) or (
-        error.errno in _OUT_OF_RESOURCES
-    )
+    return isinstance(error, BlockingIOError) or (error.errno in _OUT_OF_RESOURCES)
 
 
 class PacketStream(Stream):
@@ -318,7 +306,7 @@ class PacketStream(Stream):
         read_size = self.options.read_size
         try:
             data, _, flags, _ = cast("socket.socket", self.port).recvmsg(read_size)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             return
         except OSError as error:
             self.fail(error)
@@ -340,7 +328,7 @@ class PacketStream(Stream):
         """Send one packet; False if the kernel did not take it."""
         try:
             self._send(self._out[0])
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             return False
         except OSError as error:
             if error.errno == errno.EMSGSIZE:  # only this one cannot be sent

@@ -20,11 +20,11 @@ from eventmux._channels.channel import (
     THROTTLED,
     WAITING,
     Channel,
-    ChannelOptions,
-    Emit,
+    Outlet,
     as_bytes,
     reason_of,
 )
+from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import Descriptor, Port
 from eventmux.buffers import Buffer
 from eventmux.errors import EventMuxError, OutputOverflow
@@ -47,6 +47,7 @@ class Stream(Channel):
         "_buffer",
         "_is_direct",
         "_is_plain",
+        "_is_quiet",
         "_nodelay",
         "_out",
         "_read_size",
@@ -61,7 +62,7 @@ class Stream(Channel):
         self,
         fh: Handle,
         port: Port,
-        emit: Emit,
+        outlet: Outlet,
         options: ChannelOptions,
         meta: object,
         *,
@@ -69,7 +70,7 @@ class Stream(Channel):
     ) -> None:
         # First, as it is the program's code: should it raise, nothing of the handle has changed.
         self._buffer = options.buffered.fresh() if options.buffered is not None else None
-        super().__init__(fh, port, emit, options, meta)
+        super().__init__(fh, port, outlet, options, meta)
         self._nodelay = None if isinstance(port, Descriptor) else sockets.set_nodelay(port)
         self._ready = ready
         self._takes_output = True
@@ -79,13 +80,14 @@ class Stream(Channel):
         self._out: list[bytes | memoryview] = []
         self._recv = port.recv
         self._read_size = options.read_size
-        # Else what is sent has to go by way of queue(), which refuses it, or a check comes after.
-        self._is_direct = not (
+        self._is_quiet = False  # `Sent` tells nothing new if all that was put off leaves at once
+        # Bytes may be sent, without a limit that has to be looked at; packets count differently.
+        self._is_direct = self.kind == "stream" and not (
             options.max_outbuffer is not None
             or options.manual_write
             or (isinstance(port, Descriptor) and not port.can_write)
         )
-        # Most streams are so, and emit what they read without more ado.
+        # What is read is emitted as it is.
         self._is_plain = self._buffer is None and options.meta_handler is None
         self._send = port.send
 
@@ -98,7 +100,7 @@ class Stream(Channel):
     @property
     def wanted(self) -> int:
         """The readiness to wait for; until the stream is up, that it can be written to."""
-        if self._ready and not self.closing and not self.muted:  # as nearly all are
+        if self._ready and not self.closing and not self.muted:  # first: it is asked most often
             return EVENT_READ | EVENT_WRITE if self.unsent else EVENT_READ
         if self.dialing:
             return 0
@@ -129,7 +131,7 @@ class Stream(Channel):
         for _ in self._reads:
             try:
                 data = self._recv(read_size)
-            except (BlockingIOError, InterruptedError):
+            except BlockingIOError:
                 return
             except OSError as error:
                 self.fail(error)
@@ -213,6 +215,54 @@ class Stream(Channel):
 
     # Output
 
+    def send(self, data: tuple[bytes, ...], later: bool, receiver: Address | None = None) -> bool:
+        """Take bytes to be sent, and send what the kernel takes; or put that off.
+
+        Two short cuts come first, for a single piece of bytes. They do what the rest would, with
+        less: bytes go past an empty queue, and are put behind others that were put off.
+        """
+        if len(data) == 1 and self._is_direct and not self.closing:
+            piece = data[0]
+            if type(piece) is bytes and piece:
+                if later and (self.unflushed or (not self.unsent and self._ready)):
+                    return self._put_off_piece(piece)
+                if not later and not self.unsent and self._ready:
+                    return self._send_past(piece)
+        self._is_quiet = later and (self._is_quiet or not self.unsent)
+        return super().send(data, later, receiver)
+
+    def _put_off_piece(self, piece: bytes) -> bool:
+        """Put bytes behind those that were put off, and flush them if that is enough."""
+        out = self._out
+        if not out:
+            self._is_quiet = True
+        out.append(piece)
+        self.unsent = unsent = self.unsent + len(piece)
+        if len(out) >= _ENOUGH_PIECES or unsent >= _ENOUGH_BYTES:
+            self._flush_early()
+            return True
+        if not self.unflushed:
+            self.unflushed = True
+            self._outlet.put_off(self)
+        return False
+
+    def _send_past(self, piece: bytes) -> bool:
+        """Send bytes past the empty queue, and queue what is left."""
+        try:
+            sent = self._send(piece)
+        except BlockingIOError:
+            sent = 0
+        except OSError:
+            self._is_quiet = False
+            return super().send((piece,), False)  # which meets it again, and deals with it
+        if sent == len(piece):
+            self._emit(Sent(self.fh))
+            return False
+        self._is_quiet = False
+        self._append([piece[sent:]])
+        self._throttle()
+        return True
+
     def queue(self, data: tuple[bytes, ...], receiver: Address | None = None) -> None:
         """Put bytes in the output queue, unless the stream failed or was closed by our side."""
         chunks = [chunk if type(chunk) is bytes else as_bytes(chunk) for chunk in data]
@@ -234,54 +284,14 @@ class Stream(Channel):
                 self._out.append(chunk)
                 self.unsent += len(chunk)
 
-    def send_now(self, data: bytes) -> bool:
-        """Send bytes past the queue, and queue what is left; False if nothing was done.
+    def _has_enough(self) -> bool:
+        """True if what was put off need not wait for more."""
+        return len(self._out) >= _ENOUGH_PIECES or self.unsent >= _ENOUGH_BYTES
 
-        So it is where the queue is not empty, or anything else is out of the ordinary.
-        """
-        if self.unsent or self.closing or not (self._ready and self._is_direct):
-            return False
-        if type(data) is not bytes or not data:
-            return False
-        try:
-            sent = self._send(data)
-        except (BlockingIOError, InterruptedError):
-            sent = 0
-        except OSError:  # to be met again by flush(), which deals with it
-            return False
-        if sent == len(data):
-            self._emit(Sent(self.fh))
-        else:
-            self.is_quiet = False
-            self.queue((data[sent:],))
-        return True
-
-    def put_off(self, data: bytes) -> bool:
-        """Put bytes in the empty queue and set `unflushed`; False if nothing was done.
-
-        So it is for long data, where the queue is not empty, or anything else is out of the
-        ordinary.
-        """
-        if self.unsent or self.closing or not (self._ready and self._is_direct):
-            return False
-        if type(data) is not bytes or not 0 < len(data) < _ENOUGH_BYTES:
-            return False
-        self._out.append(data)
-        self.unsent = len(data)
-        self.is_quiet = self.unflushed = True
-        return True
-
-    def append(self, data: bytes) -> bool:
-        """Put bytes behind others that wait to be flushed, and flush them if that is enough."""
-        if type(data) is not bytes or not data or self.closing or not self._is_direct:
-            return False
-        out = self._out
-        out.append(data)
-        self.unsent = unsent = self.unsent + len(data)
-        if len(out) >= _ENOUGH_PIECES or unsent >= _ENOUGH_BYTES:
-            self.flush()
-            self.unflushed = not self.unsent  # else it leaves when the kernel takes it
-        return True
+    def _put_off(self) -> None:
+        """What is queued before the stream is up leaves when it is; there is no need to ask."""
+        if self._ready:
+            super()._put_off()
 
     def flush(self) -> None:
         """Send what the kernel takes, and emit `Sent` if that was all."""
@@ -290,13 +300,13 @@ class Stream(Channel):
             return
         for _ in range(_WRITES_PER_TURN):
             if not self._send_once():
-                self.is_quiet = False  # it has to wait, and so may the program
+                self._is_quiet = False  # the program may wait for `Sent`, now that we wait
                 self._throttle()
                 return
             if not self._out:
                 self.muted &= ~THROTTLED
                 # Also behind `Closing`, if it was the peer that closed; never behind `Closed`.
-                if self._takes_output and self.closed is None and not self.is_quiet:
+                if self._takes_output and self.closed is None and not self._is_quiet:
                     self._emit(Sent(self.fh))
                 if self.closing:
                     self._end_if_drained()
@@ -308,7 +318,7 @@ class Stream(Channel):
         data = out[0] if len(out) == 1 else self._join()
         try:
             sent = self._send(data)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             return False
         except OSError as error:
             if self._ready or error.errno != errno.ENOTCONN:  # else it is still connecting

@@ -10,15 +10,17 @@ import copy
 import errno
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from eventmux import sockets
-from eventmux._channels.channel import PAUSED, Channel, ChannelOptions
+from eventmux._channels.channel import PAUSED, Channel, Outlet
 from eventmux._channels.dialing import Dialer
 from eventmux._channels.listeners import Listener
 from eventmux._channels.manual import MANUAL
+from eventmux._channels.nested import Nestable, Nested
+from eventmux._channels.options import ChannelOptions
 from eventmux._channels.packets import Datagram, PacketStream
 from eventmux._channels.ports import BorrowedSocket, Descriptor, Port, open_port
 from eventmux._channels.streams import Sink, Source, Stream
@@ -26,7 +28,7 @@ from eventmux._queue import EventQueue
 from eventmux._waiting.poller import Poller
 from eventmux._watching.timers import Entry
 from eventmux._watching.watches import Watches
-from eventmux.events import Handle
+from eventmux.events import CanRead, Handle
 from eventmux.urls import Endpoint
 
 __all__ = ["ChannelTable"]
@@ -43,6 +45,9 @@ class ChannelTable:
 
     def __init__(self, poller: Poller, queue: EventQueue, watches: Watches) -> None:
         self.channels: dict[Handle, Channel] = {}
+        self.nested: list[Nested] = []
+        self.unflushed: list[Channel] = []  # those with output that was put off
+        self._outlet = Outlet(queue.push, queue.remove, self.unflushed.append)
         self._poller = poller
         self._queue = queue
         self._watches = watches
@@ -50,6 +55,7 @@ class ChannelTable:
         self._starved: dict[Channel, Entry] = {}  # listeners, and when they try again
         self._dialers: dict[Channel, Dialer] = {}
         self._deadlines: dict[Channel, Entry] = {}  # of connections that may take only so long
+        self._inherited: list[Channel] = []  # in a forked child, what is its parent's
         self._round: list[Channel] = []  # who is still to be looked after
         self.lost = 0  # handles that turned out to be closed
 
@@ -73,6 +79,8 @@ class ChannelTable:
         """
         if fh in self.channels:
             raise ValueError(f"{fh!r} is watched already")
+        if isinstance(fh, Nestable):
+            fh.fileno()  # it says best what it lacks
         port = open_port(fh)
         try:
             self._check_owner(fh, port)
@@ -97,16 +105,20 @@ class ChannelTable:
         if listen is not None and listen != is_listening:
             does = "listens" if is_listening else "does not listen"
             raise ValueError(f"listen is {listen}, but {fh!r} {does}")
-        if isinstance(port, Descriptor):
-            cls: type[Channel] = Datagram if kind == "dgram" else Stream
+        if isinstance(fh, Nestable):
+            cls: type[Channel] = Nested
+        elif isinstance(port, Descriptor):
+            cls = Datagram if kind == "dgram" else Stream
         else:
             cls = _KINDS.get(port.type, Datagram)
         if kind is not None and kind != cls.kind:
             raise ValueError(f"type is {kind!r}, but {fh!r} is {cls.kind!r}")
         _check_fit(options, cls, port)
+        if cls is Nested:
+            return Nested(fh, port, self._outlet, options, meta)
         if is_listening:
             return Listener(
-                *(fh, port, self._queue.push, options, meta), adopt=self.adopt, defer=self.defer
+                *(fh, port, self._outlet, options, meta), adopt=self.adopt, defer=self.defer
             )
         return self._build(cls, fh, port, options, meta, ready=False)
 
@@ -120,7 +132,7 @@ class ChannelTable:
         *,
         ready: bool,
     ) -> Channel:
-        arguments = (fh, port, self._queue.push, options, meta)
+        arguments = (fh, port, self._outlet, options, meta)
         if options.manual_read or options.manual_write:
             cls = MANUAL[cls]
         elif isinstance(port, Descriptor) and cls is Stream:
@@ -222,6 +234,8 @@ class ChannelTable:
             channel.release()
             raise
         self.channels[channel.fh] = channel
+        if isinstance(channel, Nested):
+            self.nested.append(channel)
 
     def forget(self, channel: Channel) -> None:
         """Do not watch a channel any more. Its descriptor may be what a listener lacks."""
@@ -229,6 +243,8 @@ class ChannelTable:
         del self.channels[channel.fh]
         if self._added.get(channel.fd) is channel:
             del self._added[channel.fd]
+        if isinstance(channel, Nested):
+            self.nested.remove(channel)
         self._stop_dialing(channel)
         if channel in self._deadlines:
             self._watches.timers.cancel(self._deadlines.pop(channel))
@@ -251,6 +267,32 @@ class ChannelTable:
         if self.channels.get(channel.fh) is channel:
             channel.resume()
             self._poller.arm(channel)
+
+    # What is done at each turn
+
+    def flush(self) -> None:
+        """Send what was put off."""
+        for channel in self.unflushed:
+            if channel.unflushed:
+                channel.flush()
+                self._poller.arm(channel)
+        self.unflushed.clear()
+
+    def has_put_off(self) -> bool:
+        """True if something is queued that nothing but `flush()` will send."""
+        return any(channel.unflushed and channel.unsent for channel in self.unflushed)
+
+    def until_nested(self) -> float | None:
+        """Return when the first of the nested muxes has something, besides its handles."""
+        dues = [due for nested in self.nested if (due := nested.until_due()) is not None]
+        return min(dues, default=None)
+
+    def report_nested(self) -> None:
+        """Report the nested muxes that have something, once in a turn."""
+        reported = {id(event.fh) for event in self._queue if type(event) is CanRead}
+        for nested in self.nested:
+            if nested.until_due() == 0 and id(nested.fh) not in reported:
+                nested.readable()
 
     # What the program closed without telling
 
@@ -284,6 +326,22 @@ class ChannelTable:
                 and self.channels.get(channel.fh) is channel
             ):
                 self._lose(channel)
+
+    # A forked process
+
+    def abandon(self, refusal: Any) -> list[Channel]:
+        """Watch nothing any more, and return what was watched; whoever asks is refused."""
+        self._inherited = list(self.channels.values())
+        self.channels = refusal
+        self.unflushed.clear()
+        return self._inherited
+
+    def drop_inherited(self, keep: Container[Handle]) -> None:
+        """Close what was abandoned, but for what is to be kept."""
+        for channel in self._inherited:
+            if channel.fh not in keep:
+                channel.drop()
+        self._inherited = []
 
 
 def _check_fit(options: ChannelOptions, cls: type[Channel], port: Port) -> None:

@@ -1,10 +1,12 @@
-"""The selector, and what it is asked to wait for: the only place that knows it.
+"""The selector, and what it is asked to wait for: no other file registers anything with it.
 
-What is polled computes what it wants; `arm()` passes on what has changed. Handles that nobody
-wants to hear from now can be set aside for a while. Files are always ready, which not every
-selector knows: those that it refuses are served here at each turn.
+A pollable computes what it wants, and `arm()` tells the selector what has changed. While the mux
+waits for one handle alone, the others that are ready are held: they are not read from until
+`release()`. Files are always ready, which not every selector knows; those that it refuses are
+served here at each turn.
 
-This file knows nothing of events, and of what happens when something is ready.
+This file knows pollables, not channels. It knows nothing of events, and of what a pollable does
+when it is ready.
 """
 
 from __future__ import annotations
@@ -16,53 +18,15 @@ import os
 import select
 import selectors
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import Protocol, cast
+from typing import cast
 
-from eventmux._channels.channel import HELD, Channel
+from eventmux._waiting.pollable import HELD, Pollable
 from eventmux._waiting.spinning import Spinner
 from eventmux.events import Handle
 
-__all__ = ["Pollable", "Poller"]
+__all__ = ["Poller"]
 
 _LONGEST_WAIT = 86400.0  # seconds; epoll and poll refuse more than some weeks at once
-
-
-class Pollable(Protocol):
-    """What can be polled: a channel, or what the mux itself waits for, which has no handle.
-
-    `armed` and `armed_fd` are the poller's own notes of what it asked the selector for.
-    """
-
-    armed: int
-    armed_fd: int
-    muted: int
-
-    @property
-    def fd(self) -> int:
-        """The descriptor."""
-        ...
-
-    @property
-    def fh(self) -> Handle | None:
-        """The handle that the program knows; None for the mux's own."""
-        ...
-
-    @property
-    def wanted(self) -> int:
-        """The readiness to wait for, as a mask of the selectors module."""
-        ...
-
-    def readable(self) -> None:
-        """It is ready to be read from."""
-        ...
-
-    def writable(self) -> None:
-        """It is ready to be written to."""
-        ...
-
-    def fail(self, error: OSError) -> None:
-        """It cannot be waited for."""
-        ...
 
 
 class Poller:
@@ -198,7 +162,7 @@ class Poller:
 
     def _register(self, pollable: Pollable, fd: int, wanted: int) -> None:
         """Register it, unless the program has closed it, and the number is another's by now."""
-        if isinstance(pollable, Channel) and pollable.is_lost():
+        if pollable.is_lost():
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         other = self.owner(fd)
         if other is not None:  # so it is that one which is closed
@@ -215,7 +179,7 @@ class Poller:
             del self._always[pollable.armed_fd]
         else:
             self._selector.unregister(pollable.armed_fd)
-            if isinstance(pollable, Channel) and pollable.is_lost():
+            if pollable.is_lost():
                 self._has_ghosts = True
 
     def _drive_out_ghosts(self) -> None:

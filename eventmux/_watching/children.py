@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Callable
 from typing import Any
 
-from eventmux._watching.mailbox import Internal
+from eventmux._waiting.pollable import Internal
 
 __all__ = ["ChildProcess"]
 

@@ -13,36 +13,11 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
-from selectors import EVENT_READ
 
+from eventmux._waiting.pollable import Internal
 from eventmux.events import Event
 
-__all__ = ["Internal", "Mailbox"]
-
-
-class Internal:
-    """What the poller needs of something of the mux's own, which only ever becomes readable."""
-
-    __slots__ = ("armed", "armed_fd", "fd", "muted")
-    fh = None
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.armed = 0
-        self.armed_fd = -1
-        self.muted = 0
-
-    @property
-    def wanted(self) -> int:
-        """The readiness to wait for."""
-        return EVENT_READ if self.fd >= 0 else 0
-
-    def writable(self) -> None:
-        """Do nothing: it never wants to write."""
-
-    def fail(self, error: OSError) -> None:
-        """Raise: without it the mux does not work."""
-        raise error
+__all__ = ["Mailbox"]
 
 
 class Mailbox(Internal):

@@ -333,20 +333,6 @@ def test_one_byte_at_a_time_arrives_in_order(mux, stubborn):
     assert [event.missing for event in drain(mux) if event.type == "closed"] == [0]
 
 
-def test_a_system_call_that_was_interrupted_is_made_again(mux, stubborn):
-    fh, peer = stubborn
-    mux.add(fh)
-    mux.mux()
-    fh.fails = [InterruptedError(errno.EINTR, "interrupted")] * 2
-    peer.send(b"hello")
-    assert mux.mux(1) == Read(fh, b"hello")
-    assert fh.fails == []
-    fh.fails = [InterruptedError(errno.EINTR, "interrupted")]
-    assert mux.send(fh, b"answer") == 6
-    assert kinds(drain(mux)) == ["sent"]
-    assert receive(peer) == b"answer"
-
-
 def test_a_signal_does_not_end_the_wait(real, ends):
     fh, peer = ends()
     real.add(fh)

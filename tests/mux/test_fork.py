@@ -197,7 +197,7 @@ def test_a_fork_while_another_thread_posts(mux):
     holds, may_go = threading.Event(), threading.Event()
 
     def post():
-        with mux._mailbox._lock:
+        with mux._loop.mailbox._lock:
             holds.set()
             assert may_go.wait(PATIENCE)
             mux.post(Event())

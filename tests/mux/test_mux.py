@@ -844,7 +844,7 @@ def test_what_has_left_is_nothing_to_wait_for(mux, watched):
         mux.send(fh, b"a", later=True)
     assert mux.buflen(fh) == 0
     assert mux.timeout() is None
-    assert len(mux._unflushed) == 1
+    assert len(mux._loop.table.unflushed) == 1
     assert receive(peer) == b"a" * 3200
 
 
@@ -956,9 +956,8 @@ def test_later_than_the_kernel_can_take(mux, watched):
 
 def test_more_is_put_off_than_the_kernel_can_take(mux, watched):
     fh, peer = watched
-    assert mux.send(fh, HUGE, later=True) == len(HUGE)
+    assert 0 < mux.send(fh, HUGE, later=True) < len(HUGE)  # so much waits for no turn
     assert drain(mux) == []
-    assert 0 < mux.buflen(fh) < len(HUGE)
     data = b""
     while mux.buflen(fh):
         unsent = mux.buflen(fh)
@@ -2001,7 +2000,9 @@ def test_half_a_record_costs_no_look_at_all_handles(timed, selector, pair, monke
         timed.add(fh, buffered=Split())
     drain(timed)
     looks = []
-    monkeypatch.setattr(timed._table, "look_after_all", lambda: looks.append(selector.clock.now))
+    monkeypatch.setattr(
+        timed._loop.table, "look_after_all", lambda: looks.append(selector.clock.now)
+    )
     _, peer = pairs[0]
     peer.send(b"half a")
     selector.meanwhile.append((0.05, lambda: peer.send(b" record\n")))

@@ -1,0 +1,198 @@
+"""The turns of a mux.
+
+A turn is: send what was put off, wait once, let all that is writable write, then all that is
+readable read, then see what is due and what was posted. What comes of it is queued; no turn begins
+while the queue holds anything that may be handed out. With the event that ends a handle, that
+handle is closed.
+
+This file knows channels, but nothing of bytes. `mux.py` says what a program may ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from selectors import BaseSelector
+from typing import Any
+
+from eventmux._channels.channel import Channel
+from eventmux._channels.table import ChannelTable
+from eventmux._queue import EventQueue
+from eventmux._trace import Trace
+from eventmux._waiting.poller import Poller
+from eventmux._waiting.spinning import Spinner
+from eventmux._watching.mailbox import Mailbox
+from eventmux._watching.watches import Watches
+from eventmux.events import Closed, Event, Handle, Timeout
+
+__all__ = ["Loop"]
+
+_MOST_KEPT = 256  # events queued for others, with mux(only=...), until those are not read from
+_IDLE = 0.1  # seconds without an event, after which all handles are looked after
+
+
+class Loop:
+    """All that a mux watches, and the events that come of it.
+
+    Args:
+        selector: what to wait with.
+        spinner: how to wait with it.
+        clock: seconds that never go back.
+    """
+
+    def __init__(
+        self, selector: BaseSelector, spinner: Spinner, clock: Callable[[], float]
+    ) -> None:
+        self.queue = EventQueue()
+        self.poller = Poller(selector, spinner)
+        self.mailbox = Mailbox()
+        self.watches = Watches(self.queue, self.poller, self.mailbox, clock)
+        self.table = ChannelTable(self.poller, self.queue, self.watches)
+        self.is_plain = True  # events can be taken off the queue as they come
+        self._clock = clock
+        self._trace: Trace | None = None
+        self._holding_for: Handle | None = None  # the handle that alone is read from
+
+    @property
+    def trace(self) -> Trace | None:
+        """What logs each event and all that is sent."""
+        return self._trace
+
+    @trace.setter
+    def trace(self, trace: Trace | None) -> None:
+        self._trace = trace
+        self._see_if_plain()
+
+    def _see_if_plain(self) -> None:
+        self.is_plain = self._trace is None and self._holding_for is None
+
+    # Turns
+
+    def next_event(self, timeout: float | None, only: Handle | None) -> Event | None:
+        """Return the next event, of one handle alone if `only` is given: see `EventMux.mux()`."""
+        if self._holding_for is not None and self._holding_for is not only:
+            self._holding_for = None
+            self._see_if_plain()
+            self.poller.release()
+        event = self._take(only)
+        if event is not None:
+            return event
+        deadline = None if timeout is None else self._clock() + timeout
+        looked_after = False
+        while True:
+            if self.table.unflushed:
+                self.table.flush()
+                event = self._take(only)
+                if event is not None:
+                    return event
+            if only is not None:
+                if only not in self.table.channels:
+                    return None
+            elif timeout is None and not self._has_anything():
+                return None
+            looked_after = self._turn(timeout, only, looked_after)
+            event = self._take(only)
+            if event is not None:
+                return event
+            if deadline is not None:
+                timeout = deadline - self._clock()
+                if timeout <= 0:
+                    return Timeout()
+
+    def _has_anything(self) -> bool:
+        return bool(self.table.channels or self.watches.alive or self.mailbox)
+
+    def _take(self, only: Handle | None) -> Event | None:
+        """Take the next event off the queue; with `Closed`, the handle is closed."""
+        event = self.queue.take() if only is None else self.queue.take_of(only)
+        if self._trace is not None and event is not None:
+            channel = None if event.fh is None else self.table.channels.get(event.fh)
+            self._trace.event(event, None if channel is None else channel.fd)
+        if type(event) is Closed:
+            self.dispose(event)
+        return event
+
+    def dispose(self, event: Closed) -> None:
+        """Close the handle whose last event is handed out, unless it was killed before."""
+        channel = None if event.fh is None else self.table.channels.get(event.fh)
+        if channel is not None and channel.closed is event:
+            self.table.forget(channel)
+            channel.shut()
+
+    def _turn(self, timeout: float | None, only: Handle | None, looked_after: bool) -> bool:
+        """Wait once. Return whether all handles were looked after since mux() was called."""
+        table, watches = self.table, self.watches
+        if not looked_after:
+            lost = table.lost
+            looked_after = table.look_after_some()
+            if table.lost > lost:  # one was closed behind our back
+                return looked_after
+        limit = watches.until_due(timeout) if watches.timers.heap else timeout
+        if not looked_after:
+            limit = _IDLE if limit is None else min(limit, _IDLE)
+        if table.nested and only is None:
+            limit = _sooner(limit, table.until_nested())
+        held_for = None
+        if only is not None and len(self.queue) >= _MOST_KEPT:
+            held_for = self._holding_for = only  # else a peer could fill the memory meanwhile
+            self._see_if_plain()
+        try:
+            was_idle = not self.poller.turn(limit, held_for)
+        finally:  # the program's meta_handler may raise, and the bell does not ring twice
+            if self.mailbox.is_rung:
+                watches.answer_bell()
+        if watches.timers.heap:
+            watches.run_due()
+        if table.nested and only is None:
+            table.report_nested()
+        if was_idle and limit == _IDLE and not looked_after:
+            table.look_after_all()
+            looked_after = True
+        return looked_after
+
+    def timeout(self) -> float | None:
+        """Return for how long there is nothing to do, but for handles that become ready."""
+        if self.queue or self.mailbox or self.table.has_put_off() or self.poller.has_files:
+            return 0.0
+        return _sooner(self.watches.until_due(None), self.table.until_nested())
+
+    # Handles that go
+
+    def kill(self, channel: Channel, reason: str | None) -> None:
+        """Close a handle now; `Closed` is all that comes of it."""
+        self.table.forget(channel)
+        channel.shut()
+        reason = channel.reason if reason is None else reason
+        self.queue.push_last(Closed(channel.fh, channel.missing, reason))
+
+    def remove(self, channel: Channel) -> None:
+        """Stop watching a handle; nothing comes of it."""
+        self.table.forget(channel)
+        channel.release()
+        self.queue.remove_of(channel.fh)
+
+    # The end
+
+    def close(self, refusal: Any) -> None:
+        """Send what can be sent without waiting, close all handles and the selector."""
+        for channel in list(self.table.channels.values()):
+            channel.flush()
+            self.table.forget(channel)
+            channel.shut()
+        self.watches.close()
+        self.queue.clear()
+        self.poller.close(refusal)
+
+    def abandon(self, refusal: Any) -> None:
+        """Let go of everything in a forked child, which shares it with its parent."""
+        for channel in self.table.abandon(refusal):
+            channel.silence()  # it may be in the middle of a read
+        self.queue.clear()
+        self.watches.timers.clear()
+        self.poller.close(refusal)
+        self.watches.abandon()
+
+
+def _sooner(one: float | None, other: float | None) -> float | None:
+    if one is None or other is None:
+        return one if other is None else other
+    return min(one, other)
