@@ -93,6 +93,7 @@ class EventMux(Nestable):
         self._queue = self._loop.queue
         self._timers = self._loop.watches.timers
         self._poller = self._loop.poller
+        self._trace = self._loop.trace
 
     # The loop
 
@@ -387,8 +388,8 @@ class EventMux(Nestable):
         channel = self._channels.get(fh) or self._channel(fh)
         if channel.send(data, later):
             self._poller.arm(channel)
-        if self._loop.trace is not None:
-            self._loop.trace.sent(channel.fd, data)
+        if self._trace is not None:
+            self._trace.sent(channel.fd, data)
         return channel.unsent
 
     def sendto(self, fh: Handle, address: Address, *data: bytes) -> int:
@@ -415,8 +416,8 @@ class EventMux(Nestable):
         datagrams.check_address(channel.port, address)
         if channel.send(data, False, address):
             self._poller.arm(channel)
-        if self._loop.trace is not None:
-            self._loop.trace.sent(channel.fd, data)
+        if self._trace is not None:
+            self._trace.sent(channel.fd, data)
         return channel.unsent
 
     def buflen(self, fh: Handle) -> int:
@@ -577,6 +578,7 @@ class EventMux(Nestable):
     def trace(self, logger: logging.Logger | None) -> None:
         """Log each event that is handed out and all that is sent, at level DEBUG; None stops it."""
         self._loop.trace = None if logger is None else Trace(logger)
+        self._see_parts()
 
     # A forked process
 
@@ -605,9 +607,10 @@ class EventMux(Nestable):
             raise RuntimeError("after_fork() is for the child of a fork")
         self._loop.table.drop_inherited(tuple(keep))
         self._is_inherited = self._is_closed = False
-        trace = self._loop.trace
+        trace = self._trace
         self._run(self._poller.new_selector())
         self._loop.trace = trace
+        self._see_parts()
 
     # The end
 

@@ -81,12 +81,7 @@ class Stream(Channel):
         self._recv = port.recv
         self._read_size = options.read_size
         self._is_quiet = False  # `Sent` tells nothing new if all that was put off leaves at once
-        # Bytes may be sent, without a limit that has to be looked at; packets count differently.
-        self._is_direct = self.kind == "stream" and not (
-            options.max_outbuffer is not None
-            or options.manual_write
-            or (isinstance(port, Descriptor) and not port.can_write)
-        )
+        self._is_direct = ready and self._can_be_direct()
         # What is read is emitted as it is.
         self._is_plain = self._buffer is None and options.meta_handler is None
         self._send = port.send
@@ -96,6 +91,16 @@ class Stream(Channel):
         if self._nodelay is not None:
             sockets.set_nodelay(cast("socket.socket", self.port), self._nodelay)
         super().release()
+
+    def _can_be_direct(self) -> bool:
+        """True if bytes may be sent with nothing to ask for once the stream is up."""
+        options, port = self.options, self.port
+        return (
+            self.kind == "stream"  # packets are counted in another way
+            and options.max_outbuffer is None
+            and not options.manual_write
+            and not (isinstance(port, Descriptor) and not port.can_write)
+        )
 
     @property
     def wanted(self) -> int:
@@ -218,33 +223,29 @@ class Stream(Channel):
     def send(self, data: tuple[bytes, ...], later: bool, receiver: Address | None = None) -> bool:
         """Take bytes to be sent, and send what the kernel takes; or put that off.
 
-        Two short cuts come first, for a single piece of bytes. They do what the rest would, with
-        less: bytes go past an empty queue, and are put behind others that were put off.
+        Two short cuts come first, for a single piece of bytes: it is put behind what was put off,
+        or goes past an empty queue. They do what the rest would do, with less.
         """
-        if len(data) == 1 and self._is_direct and not self.closing:
+        if self._is_direct and len(data) == 1:
             piece = data[0]
             if type(piece) is bytes and piece:
-                if later and (self.unflushed or (not self.unsent and self._ready)):
-                    return self._put_off_piece(piece)
-                if not later and not self.unsent and self._ready:
-                    return self._send_past(piece)
+                if not later:
+                    if not self.unsent:
+                        return self._send_past(piece)
+                elif self.unflushed or not self.unsent:
+                    out = self._out
+                    if not out:
+                        self._is_quiet = True
+                    out.append(piece)
+                    self.unsent = unsent = self.unsent + len(piece)
+                    if len(out) >= _ENOUGH_PIECES or unsent >= _ENOUGH_BYTES:
+                        self._flush_early()
+                        return True
+                    if not self.unflushed:
+                        self._put_off()
+                    return False
         self._is_quiet = later and (self._is_quiet or not self.unsent)
         return super().send(data, later, receiver)
-
-    def _put_off_piece(self, piece: bytes) -> bool:
-        """Put bytes behind those that were put off, and flush them if that is enough."""
-        out = self._out
-        if not out:
-            self._is_quiet = True
-        out.append(piece)
-        self.unsent = unsent = self.unsent + len(piece)
-        if len(out) >= _ENOUGH_PIECES or unsent >= _ENOUGH_BYTES:
-            self._flush_early()
-            return True
-        if not self.unflushed:
-            self.unflushed = True
-            self._outlet.put_off(self)
-        return False
 
     def _send_past(self, piece: bytes) -> bool:
         """Send bytes past the empty queue, and queue what is left."""
@@ -385,6 +386,7 @@ class Stream(Channel):
 
     def _get_ready(self) -> None:
         self._ready = True
+        self._is_direct = self._takes_output and not self.closing and self._can_be_direct()
         if not self.closing:
             self._emit(Ready(self.fh))
 
@@ -392,8 +394,12 @@ class Stream(Channel):
 
     def close(self) -> None:
         """Stop taking anything in and emit `Closing`; what is queued is sent first."""
-        self._takes_output = self._is_direct = False
+        self._takes_output = False
         self._begin_to_close()
+
+    def _begin_to_close(self) -> None:
+        self._is_direct = False
+        super()._begin_to_close()
 
     def fail(self, error: OSError | EventMuxError) -> None:
         """The stream is broken: say why, give out what is left, and close it."""
