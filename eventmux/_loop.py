@@ -74,8 +74,10 @@ class Loop:
             self._see_if_plain()
             self.poller.release()
         event = self._take(only)
-        if event is not None:
-            return event
+        return self.wait(timeout, only) if event is None else event
+
+    def wait(self, timeout: float | None, only: Handle | None) -> Event | None:
+        """Return the next event, when there is none in the queue."""
         deadline = None if timeout is None else self._clock() + timeout
         looked_after = False
         while True:

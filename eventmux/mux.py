@@ -125,6 +125,7 @@ class EventMux(Nestable):
                 if type(event) is Closed:
                     loop.dispose(event)
                 return event
+            return loop.wait(timeout, None)
         return loop.next_event(timeout, only)
 
     def __iter__(self) -> Iterator[Event]:

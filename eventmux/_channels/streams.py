@@ -242,7 +242,8 @@ class Stream(Channel):
                         self._flush_early()
                         return True
                     if not self.unflushed:
-                        self._put_off()
+                        self.unflushed = True
+                        self._outlet.put_off(self)
                     return False
         self._is_quiet = later and (self._is_quiet or not self.unsent)
         return super().send(data, later, receiver)
