@@ -63,7 +63,7 @@ def _run(options: argparse.Namespace) -> None:
     tables = [table for section in sections for table in section.tables]
     print(_text(about, goals_table(verdicts), *tables))
     if options.write_docs:
-        _write_docs(about, [goals_table(verdicts, only_missed=True), *tables], calls)
+        _write_docs(about, tables, calls)
 
 
 def _write_docs(about: str, tables: Sequence[Table], calls: Results) -> None:

@@ -59,32 +59,19 @@ def _goals() -> list[tuple[str, goals.Goal]]:
 
 
 def _comparison(results: Results) -> Table:
-    """Ours over each peer; those where a goal is missed first."""
+    """Ours over each peer."""
     table = Table(
         "How many times as fast as each peer",
         ("against", "ours", *_TITLES.values()),
-        note="Median (min-max) of the rounds; bold where the goal, in brackets, is missed.",
+        note="Median (min-max) of the rounds.",
     )
-    rows: list[tuple[int, Sequence[str]]] = []
     for peer, goal in _goals():
-        cells = [
-            _cell(_ours_over(results, goal.ours, peer, column), goal.of(column))
-            for column in goals.COLUMNS
-        ]
-        if any(cells):
-            missed = sum("**" in cell for cell in cells)
+        spreads = [_ours_over(results, goal.ours, peer, column) for column in goals.COLUMNS]
+        if any(spreads):
             codec = goal.ours.removeprefix("ours-")
-            rows.append((-missed, (_title(peer), codec, *cells)))
-    table.rows = [row for _, row in sorted(rows, key=lambda pair: pair[0])]
+            cells = ["" if spread is None else str(spread) for spread in spreads]
+            table.rows.append((_title(peer), codec, *cells))
     return table
-
-
-def _cell(spread: Spread | None, aim: float | None) -> str:
-    if spread is None:
-        return ""
-    if aim is None or spread.median >= aim:
-        return str(spread)
-    return f"**{spread}** [{aim:g}]"
 
 
 def _ours_over(results: Results, ours: str, peer: str, column: str) -> Spread | None:
@@ -115,8 +102,8 @@ def _rates(results: Results) -> Table:
     table = Table(
         "Calls per second",
         ("", *_TITLES.values()),
-        note=f"Median of the rounds; in brackets the ratio to {PEERS[BASE].title}. The last row is"
-        " noise: what differs no more than that differs in nothing.",
+        note=f"Median of the rounds; in brackets the ratio to {PEERS[BASE].title}. The last row"
+        " compares the base with itself: smaller differences mean nothing.",
     )
 
     def place(peer: str) -> float:

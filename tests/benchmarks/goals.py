@@ -1,4 +1,4 @@
-"""What we want to reach: data, and nothing else.
+"""What we want to reach: data, and nothing else. `run.py` shows at the terminal what is met.
 
 Goals are ratios: ours over the peer's, calls per second, median of the rounds. They come from
 measurements with a prototype, which lay above them.

@@ -5,7 +5,8 @@
 
 It takes about 12 minutes, with `--quick` 2, and measures the packages of this tree, installed or
 not. `pip install '.[bench]'` brings the peers; those that are missing are left out. Linux.
-docs/benchmarks.md tells how to read it; `--write-docs` puts the tables there.
+docs/benchmarks.md tells how to read it; `--write-docs` puts the tables there, but for the goals,
+which are for whoever works on the packages.
 """
 
 import runpy
