@@ -32,7 +32,7 @@ class _OverLimit(EventMuxError):
 
 
 class BufferOverflow(_OverLimit):
-    """A record, complete or announced, is longer than the buffer's limit.
+    """A record, complete or announced, is longer than its buffer allows.
 
     `size` is its length as far as it is known, and `limit` what is allowed, in bytes.
     """
@@ -44,7 +44,7 @@ class OutputOverflow(_OverLimit):
     """A peer does not read: the output queue of its handle is over `max_outbuffer`.
 
     `size` is what was queued and `limit` what is allowed, in bytes, or in packets where the
-    handle sends packets.
+    handle sends packets. It is the `exception` of an `Error` event.
     """
 
     text = "output queue of {}, limit is {}"

@@ -52,7 +52,7 @@ Address = tuple[str, int] | tuple[str, int, int, int] | str | bytes
 
 @dataclass(slots=True)
 class Event:
-    """Something that happened; the base of all events."""
+    """Something that happened; the base of all events, and of those that programs define."""
 
     type: ClassVar[str] = ""
     fh: Handle | None = None
@@ -69,8 +69,8 @@ class Timeout(Event):
 class Connect(Event):
     """A listening socket accepted a connection: `fh` is new and watched already.
 
-    `parent_fh` is the listener, `address` the peer's. The ids of the peer's process, user and
-    group are known for UNIX sockets on Linux and None elsewhere.
+    `parent_fh` is the listener, `address` the peer's. `pid`, `uid` and `gid` are the peer's
+    process, user and group, for UNIX sockets on Linux; they are None elsewhere.
     """
 
     type: ClassVar[str] = "connect"
@@ -103,7 +103,7 @@ class Ready(Event):
 
 @dataclass(slots=True)
 class Read(Event):
-    """Data arrived: what there was, one record where the handle has a buffer, or one packet.
+    """`data` arrived: what there was, one record where the handle has a buffer, or one packet.
 
     `sender` is the address a datagram came from, None for a stream. `id` is what the handle's
     `meta_handler` returned, None without one.
@@ -125,7 +125,10 @@ class ReadLast(Event):
 
 @dataclass(slots=True)
 class Sent(Event):
-    """The output queue of the handle became empty."""
+    """The output queue of the handle became empty.
+
+    What was sent to a stream with `later=True` has one only if it had to wait for the peer.
+    """
 
     type: ClassVar[str] = "sent"
 
@@ -147,7 +150,7 @@ class Closed(Event):
     """The handle is closed and forgotten; nothing more is reported about it.
 
     `missing` is the number of bytes, or of packets where the handle sends packets, that were
-    queued and never sent.
+    queued and never sent. `reason` is None for an orderly end, otherwise a text.
     """
 
     type: ClassVar[str] = "closed"
@@ -178,7 +181,11 @@ class Error(Event):
 
 @dataclass(slots=True)
 class CanRead(Event):
-    """A handle with `manual_read` can be read from. It comes again at each turn while it can."""
+    """A handle with `manual_read`, or a mux in this one, can be read from.
+
+    It comes again at each turn while it can. The end of a stream is the program's to see: a read
+    returns `b""`, and the program calls `close()` or `kill()`.
+    """
 
     type: ClassVar[str] = "can_read"
 
@@ -200,7 +207,7 @@ class Timer(Event):
 
 @dataclass(slots=True)
 class Signal(Event):
-    """A signal that is watched arrived, `count` times since it was last reported."""
+    """The signal `signum`, which is watched, arrived, `count` times since the last report."""
 
     type: ClassVar[str] = "signal"
     signum: int = 0
@@ -209,7 +216,7 @@ class Signal(Event):
 
 @dataclass(slots=True)
 class Child(Event):
-    """A child process that is watched ended.
+    """A child process that is watched ended: the one with the number `pid`.
 
     `returncode` is its exit status, negative if a signal ended it; None if something else in
     this program has waited for the process, and the status is lost.

@@ -141,6 +141,7 @@ class Call:
             CallTimeout: there is no answer yet, and the call stays pending; or the call itself
                 has a timeout, which is over.
             CallCancelled: the call was cancelled.
+            ValueError: `timeout` is negative, infinite or NaN.
             Exception: what a callback of another call raised meanwhile.
         """
         if not self.done and not self._owner._run_until(lambda: self.done, timeout):
@@ -171,7 +172,7 @@ class Call:
         """Wait for the answer no more: the callback will not be called.
 
         The server is not told, as there is no way to; it may still call functions that were
-        passed with the call.
+        passed with the call, and so it may if the call has timed out, until it releases them.
 
         Returns:
             True; False if the call has ended before.

@@ -52,7 +52,11 @@ class Client:
             rpc.io(mux.mux())
 
     Any attribute that is not listed below is a procedure: `rpc.add_numbers(...)` is short for
-    `rpc.call("add_numbers", ...)`. A client belongs to the thread that made it.
+    `rpc.call("add_numbers", ...)`. A procedure that is named like a member, such as `wait`, is
+    called by `rpc.call("wait", ...)`. `fh` is the client's socket.
+
+    A client belongs to the thread that made it: in another, calls, what concerns them, `io()` and
+    `disconnect()` raise RuntimeError. At the end of a `with` block it disconnects.
 
     Args:
         mux: the mux that the program's loop runs.
@@ -195,6 +199,9 @@ class Client:
 
         Returns:
             True if all are answered, False if the time is over.
+
+        Raises:
+            ValueError: `timeout` is negative, infinite or NaN.
         """
         ids = {call.id if isinstance(call, Call) else call for call in calls}
         pending = self._protocol.pending
@@ -371,7 +378,7 @@ class Client:
 
         Args:
             grace: seconds that such a program has to end by itself before it gets SIGTERM, and
-                then again before it gets SIGKILL.
+                then again before it gets SIGKILL. A second `disconnect()` can only shorten it.
 
         Raises:
             ValueError: `grace` is negative, infinite or NaN.

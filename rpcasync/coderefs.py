@@ -81,7 +81,7 @@ class Coderef:
         """Call the client's function with values, then with names and values.
 
         Raises:
-            Disconnected: the client has gone.
+            Disconnected: the client has gone that passed it, whoever's call is being served.
             ValueError: it was released.
             EncodeError: a value cannot be sent, or the packet is over the limit.
         """

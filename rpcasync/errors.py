@@ -38,7 +38,11 @@ class CallCancelled(RPCError):
 
 
 class Disconnected(RPCError, ConnectionError):
-    """The connection ended before the answer came."""
+    """The connection ended before the answer came, or the client of a callback has gone.
+
+    If the server was started as a child process and has ended by itself, the text has its exit
+    status.
+    """
 
 
 class ArgumentError(RPCError, TypeError):

@@ -43,22 +43,27 @@ class Server:
         while rpc.has_clients():
             rpc.io(mux.mux())
 
+    Leave the sockets of clients to the server: one that the program removes from the mux is not
+    noticed until something is sent to it.
+
     Args:
-        mux: an `EventMux`, or anything with its `add`, `send` and `kill`.
+        mux: an `EventMux`, or anything with its `add`, `send` and `kill`; `close`, `push_event`,
+            `post`, `want_read` and `timer` are used if they are there.
         namespace: where the procedures are: a module, a mapping, an object with `rpc_*`
-            methods, or the dotted name of a module. Default is the module of the caller.
+            methods, or the dotted name of a module (`"pkg::"` works, too). Default is the module
+            of the caller. Names are looked up at each call.
         max_packet: bytes in one packet, both ways. A client that announces more is
-            disconnected.
+            disconnected; an answer that is longer becomes an error.
         codecs: what clients may speak, names or codecs; default is Storable and JSON. The first
             byte that a client sends in a packet chooses.
         max_callbacks: how many callbacks of one client may be alive. A call with more is
             answered with an error.
         max_waiting: how many calls of one client may wait with `set_limits(outstanding=...)`.
             Once there are so many, or `max_packet` bytes of them, nothing is read from it until
-            half of them have run.
+            half of them have run. If it hangs up meanwhile, that is noticed within a second.
         max_outbuffer: bytes that may be queued for a client that does not read, when one of its
-            callbacks is called: beyond that it is disconnected. Default is four times
-            `max_packet`.
+            callbacks is called: beyond that it is disconnected, and the call of the callback
+            raises `Disconnected`. Default is four times `max_packet`.
 
     Raises:
         ValueError: `max_packet` is not between 7 and 2**32 - 1, `codecs` is empty, or another
@@ -112,7 +117,8 @@ class Server:
         Args:
             outstanding: how many calls may run at a time, that is, have been given to a
                 procedure and not been answered. Those beyond wait, in order, and run by
-                themselves as others are answered. None is no limit.
+                themselves as others are answered. None is no limit, and the default. Calls of
+                unknown procedures and of the built-in `methods` never wait, and do not count.
             max_packet: as for `Server`; for clients that connect from now on.
             max_callbacks: as for `Server`.
             max_waiting: as for `Server`.

@@ -268,6 +268,10 @@ def url_absolute(cwd: str | os.PathLike[str], *urls: str) -> list[str]:
     or Perl program. What is absolute already, a name such as `unix://@name`, and every other
     URL stay as they are.
 
+        >>> from rpcasync import url_absolute
+        >>> url_absolute("/srv", "unix://run/x", "unix:///run/x", "tcp://h:1", "python2://a.py")
+        ['unix:///srv/run/x', 'unix:///run/x', 'tcp://h:1', 'python2:///srv/a.py']
+
     Args:
         cwd: the folder; one that is relative itself is seen from the current one.
         urls: the URLs.
@@ -295,6 +299,10 @@ def url_explode(url: str) -> tuple[str, str, int]:
 
     The host is a name or an address, without the brackets that are around IPv6, and empty if the
     URL has none; the port of `udp://` is 0.
+
+        >>> from rpcasync import url_explode
+        >>> url_explode("tcp://[::1]:7007")
+        ('tcp', '::1', 7007)
 
     Raises:
         URLError: the URL has no host and port, or is not understood.

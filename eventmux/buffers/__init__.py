@@ -1,9 +1,21 @@
-"""Buffering disciplines: bytes of a stream in, whole records out.
+r"""Buffering disciplines: bytes of a stream in, whole records out.
 
 A buffer belongs to one stream. `write()` takes what arrived, however it was cut, and `read()`
 gives the records that are complete, in order. The records do not depend on how the stream was
 cut into writes, and the time is linear in its length, be it in pieces of one byte or of 100 MB.
 (A pattern that can be satisfied too early is the exception, see `Split` and `Regexp`.)
+
+    >>> from eventmux.buffers import Split
+    >>> lines = Split(b"\n", max_size=1000)
+    >>> lines.write(b"one\ntwo\nthr")
+    >>> lines.read()
+    [b'one', b'two']
+    >>> lines.write(b"ee\n")
+    >>> lines.read()
+    [b'three']
+
+A mux does that by itself: `mux.listen(url, buffered=Split(max_size=1000))` gives one `Read` for
+each line of each connection.
 
 `max_size` limits one record, not one write: a burst of small records passes whatever its size,
 and the good records in front of one over the limit are still given out. Once a buffer has

@@ -22,7 +22,8 @@ class Size(Records):
 
     `format` is a `struct` format of one unsigned or signed integer, for example "!I" for the
     usual four bytes; `offset` is added to the number to get the length of what follows. A length
-    that counts its own four bytes is `Size("!I", -4)`.
+    that counts its own four bytes is `Size("!I", -4)`. What is incomplete at the end of the stream
+    is a `ReadLast`, with its header.
 
     Raises:
         ValueError: the format is not one integer; `offset`, `min_size` or `max_size` (bytes in
@@ -122,7 +123,7 @@ class Size(Records):
 
 
 class FixedSize(Records):
-    """Records of one length, in bytes.
+    """Records of one length, in bytes; what is left at the end of the stream is a `ReadLast`.
 
     Raises:
         ValueError: `size` is not a positive int.

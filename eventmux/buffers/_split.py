@@ -20,9 +20,9 @@ class Split(Records):
     r"""Records that end with a separator, which is not part of them.
 
     Empty records are kept. What follows the last separator at the end of the stream counts as
-    a record, so a last line without a newline is not lost.
+    a record, so a last line without a newline is not lost. Lines of telnet end with `b"\r\n"`.
 
-    A separator is bytes, or a compiled pattern of bytes. One that a pattern describes ends as
+    `separator` is bytes, or a compiled pattern of bytes. One that a pattern describes ends as
     soon as the pattern matches, without waiting for more; a match of no bytes is none. So a
     pattern that could match more later, such as rb"\n+", or that looks at what is around the
     separator, cuts depending on how the stream arrives: rb"\r?\n" does not.
@@ -147,7 +147,9 @@ class Regexp(Records):
     record as if the stream began there. Empty records are kept (Perl has an option for that),
     but each match must take at least one byte; one that takes none is no match.
 
-    The pattern is bytes, compiled with re.DOTALL, or a compiled pattern of bytes. A record ends
+    What is left at the end of the stream is a `ReadLast`, or a `Read` with `returns_last=False`.
+
+    `pattern` is bytes, compiled with re.DOTALL, or a compiled pattern of bytes. A record ends
     as soon as it matches: rb"(\d+)" cuts depending on how the stream arrives, rb"(\d+);" does
     not.
 

@@ -4,6 +4,12 @@
 one rule: bytes from a stranger give values or a DecodeError, in bounded time and memory,
 and never anything that runs.
 
+    >>> from rpcasync.storable import freeze, thaw
+    >>> freeze([1, "two", None]).hex()
+    '050b020000000308810a0374776f05'
+    >>> thaw(freeze({"a": [1, 2.5]}))
+    {'a': [1, '2.5']}
+
 This package knows nothing of packets, calls or sockets.
 """
 

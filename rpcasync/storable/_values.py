@@ -25,7 +25,7 @@ class ScalarRef:
 
 @dataclass(frozen=True, slots=True)
 class Regexp:
-    """A compiled regular expression as text: a pattern in Perl's syntax, and modifiers.
+    """A compiled regular expression as text: `pattern` in Perl's syntax, and `modifiers`.
 
     It came from a stranger and may be slow or malformed: think before compiling it.
     """
@@ -38,7 +38,7 @@ class Regexp:
 class Blessed:
     """An object of a Perl class: the name of the class, and what was blessed into it.
 
-    `value` is a list, a dict, a ScalarRef or a Regexp. The name is any text but the empty
+    `value` is a list, a dict, a ScalarRef or a Regexp. `class_name` is any text but the empty
     one, bytes read as Latin-1; nothing vouches for it.
     """
 
