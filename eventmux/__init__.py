@@ -1,7 +1,7 @@
 """A multiplexer for a loop that the program owns: wait on all handles, get one event at a time.
 
 `EventMux` is the loop, the classes named after events are what it returns, and
-`eventmux.buffers` cuts streams into records. A *handle* is what can be watched: an object with
+`eventmux.buffers` cuts streams into records. A handle is what can be watched: an object with
 `fileno()`, such as a socket, a pipe, `sys.stdin` or another `EventMux`, or a descriptor as an int.
 """
 
