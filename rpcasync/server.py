@@ -223,6 +223,8 @@ class Server:
     def return_(self, caller: Caller, /, *values: object, **named: object) -> bool:
         """Answer a call with values, then with names and values.
 
+        From then on `caller.answered` is True.
+
         Returns:
             True; False if the client has gone, and there is nobody to answer.
 

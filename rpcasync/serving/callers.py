@@ -19,9 +19,8 @@ class Caller(Request):
     """One call to be answered: a procedure gets it first and gives it to `Server.return_()`.
 
     It may be kept, and answered at any time. One that is forgotten without an answer is
-    answered by the server, with an error. `id` is its number on the wire, `procedure` its name,
-    `answered` is True once it has its answer; `connection` is the server's own affair, and `args`
-    are gone when the procedure runs.
+    answered by the server, with an error. `id` is its number on the wire, `procedure` its name;
+    `connection` is the server's own affair, and `args` are gone when the procedure runs.
     """
 
     __slots__ = ("__weakref__", "answered", "connection")
