@@ -1,8 +1,8 @@
 """`Server`: the shell that joins a mux on one side and the core on the other.
 
 It knows the clients and the listeners, and gives each event to whom it belongs. Below it,
-`dispatch` runs the program's procedures, and `connections` sends what they answer. Every decision
-about bytes is the core's.
+`dispatch` runs the program's procedures, and `peers` sends what they answer. Every decision about
+bytes is the core's.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from rpcasync._log import log
 from rpcasync.serving.admission import Admission
 from rpcasync.serving.callers import Caller
 from rpcasync.serving.dispatch import Dispatcher
+from rpcasync.serving.muting import Muting
 from rpcasync.serving.namespace import Namespace, Procedure
-from rpcasync.serving.peer import Connection
-from rpcasync.serving.peers import HIGH_WATER, Connections, Mux
+from rpcasync.serving.notes import Notes
+from rpcasync.serving.peer import Peer
+from rpcasync.serving.peers import HIGH_WATER, Mux, Peers
 from rpcasync.urls import check_stream, parse_stream_url, url_listen
 from rpcasync.wire.codecs import Codec, JSONCodec, StorableCodec, get_codec
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
@@ -87,11 +89,14 @@ class Server:
         self._mux = mux
         self._namespace = Namespace(sys._getframe(1).f_globals if namespace is None else namespace)
         self._admission = Admission()
-        self._connections = Connections(
-            mux, self._admission, _check_limit("max_outbuffer", max_outbuffer)
-        )
+        self._notes = Notes(mux)
+        self._muting = Muting(mux)
+        max_outbuffer = _check_limit("max_outbuffer", max_outbuffer)
+        self._peers = Peers(mux, self._admission, self._notes, max_outbuffer)
         built_in = {"methods": Procedure("methods", self._methods)}
-        self._dispatcher = Dispatcher(self._connections, self._admission, self._namespace, built_in)
+        self._dispatcher = Dispatcher(
+            self._peers, self._admission, self._muting, self._namespace, built_in
+        )
         self.set_limits(max_packet=max_packet, max_callbacks=max_callbacks, max_waiting=max_waiting)
         self._codecs: tuple[Codec, ...] = (StorableCodec(), JSONCodec())
         if codecs is not None:
@@ -100,7 +105,7 @@ class Server:
 
     def __repr__(self) -> str:
         """Show how many clients and listeners there are."""
-        return f"<Server {len(self._connections.by_fh)} clients, {len(self._listeners)} listeners>"
+        return f"<Server {len(self._peers.by_fh)} clients, {len(self._listeners)} listeners>"
 
     # Limits
 
@@ -140,7 +145,7 @@ class Server:
             self._dispatcher.max_waiting = max_waiting
         if outstanding is not ...:
             self._admission.outstanding = outstanding
-            self._connections.wake_for_waiting()
+            self._peers.wake_for_waiting()
         self._dispatcher.resume_all()
 
     def has_queued(self) -> int:
@@ -162,14 +167,14 @@ class Server:
     @property
     def clients(self) -> set[socket.socket]:
         """The sockets of the clients that are connected."""
-        return set(self._connections.by_fh)
+        return set(self._peers.by_fh)
 
     def has_clients(self) -> bool:
         """True while a client is connected, or a listener can still bring one.
 
         A client that was disconnected counts until what it is still to get has been sent.
         """
-        return bool(self._connections.by_fh or self._listeners or self._connections.leaving)
+        return bool(self._peers.by_fh or self._listeners or self._peers.leaving)
 
     def add_client(self, sock: socket.socket) -> None:
         """Serve a connected socket.
@@ -180,10 +185,10 @@ class Server:
         """
         check_stream(sock)
         self._mux.add(sock, listen=False, high_water=HIGH_WATER)
-        self._add_client(sock)
+        self._add_peer(sock)
 
-    def _add_client(self, sock: socket.socket) -> None:
-        self._connections.add(sock, ServerProtocol(self._codecs, self._max_packet))
+    def _add_peer(self, sock: socket.socket) -> None:
+        self._peers.add(sock, ServerProtocol(self._codecs, self._max_packet))
 
     def add_listener(self, sock: socket.socket) -> None:
         """Serve whoever connects to a listening socket.
@@ -216,7 +221,7 @@ class Server:
         """Accept nobody any more. The loop then ends with the last client."""
         listeners, self._listeners = self._listeners, set()
         for sock in listeners:
-            self._connections.kill_socket(sock)
+            self._peers.kill_socket(sock)
 
     # Answers
 
@@ -239,9 +244,9 @@ class Server:
             answer += pair
         if type(caller) is not Caller or caller.answered:
             _refuse(caller)
-        client = caller.connection
-        packet = b"" if client.gone else client.protocol.result(caller.id, answer)
-        return self._connections.answer(caller, packet)
+        peer = caller._peer
+        packet = b"" if peer.gone else peer.protocol.result(caller.id, answer)
+        return self._peers.answer(caller, packet)
 
     def error(self, caller: Caller, text: str) -> bool:
         """Answer a call with an error; the client stays. A text of over 4096 characters is cut.
@@ -258,9 +263,9 @@ class Server:
             raise TypeError(f"error text is {text!r}, must be a str")
         if type(caller) is not Caller or caller.answered:
             _refuse(caller)
-        client = caller.connection
-        packet = b"" if client.gone else client.protocol.failure(caller.id, text)
-        return self._connections.answer(caller, packet)
+        peer = caller._peer
+        packet = b"" if peer.gone else peer.protocol.failure(caller.id, text)
+        return self._peers.answer(caller, packet)
 
     def _methods(self, caller: Caller, defs: bool = False) -> None:
         """Answer the built-in procedure `methods`."""
@@ -274,25 +279,25 @@ class Server:
         Procedures run from here. What goes wrong in one is its client's affair; nothing is
         raised.
         """
-        connections = self._connections
-        connections.is_woken = False
-        if connections.notes:
-            connections.do_noted()
+        notes, peers = self._notes, self._peers
+        notes.is_woken = False
+        if notes.actions:
+            notes.do()
         fh: Any = None if event is None else event.fh
-        if event is None or (fh is None and connections.is_ours(event)):
+        if event is None or (fh is None and self._is_for_us(event)):
             self._dispatcher.run_waiting()
             return None
         try:
-            client = connections.by_fh.get(fh)
+            peer = peers.by_fh.get(fh)
         except TypeError:  # an event of the program's own, whose fh is no handle
             return event
-        if client is not None:
-            self._client_event(client, event)
-        elif fh in connections.leaving:
+        if peer is not None:
+            self._peer_event(peer, event)
+        elif fh in peers.leaving:
             if event.type == "closed":
-                connections.leaving.discard(fh)
+                peers.leaving.discard(fh)
         elif event.type == "connect" and self._is_ours(getattr(event, "parent_fh", None)):
-            self._add_client(fh)
+            self._add_peer(fh)
         elif fh in self._listeners:
             self._listener_event(fh, event)
         else:
@@ -301,31 +306,35 @@ class Server:
             self._dispatcher.run_waiting()
         return None
 
+    def _is_for_us(self, event: Event) -> bool:
+        """True for an event that only tells us to look what there is to do."""
+        return event is self._notes.wake_event or self._muting.io(event)
+
     def _is_ours(self, listener: Any) -> bool:
         """True for a listener of this server; one that was just closed may have accepted before."""
         try:
-            return listener in self._listeners or listener in self._connections.leaving
+            return listener in self._listeners or listener in self._peers.leaving
         except TypeError:  # an event of the program's own, whose parent_fh is no handle
             return False
 
-    def _client_event(self, client: Connection, event: Any) -> None:
+    def _peer_event(self, peer: Peer, event: Any) -> None:
         kind = event.type
         if kind == "read":
-            if not client.broken:  # else it is only served to the end of what it sent before
-                client.protocol.feed(event.data)
-            self._dispatcher.serve(client)
+            if not peer.broken:  # else it is only served to the end of what it sent before
+                peer.protocol.feed(event.data)
+            self._dispatcher.serve(peer)
         elif kind == "sent" or kind == "closing":
-            if client.paused:
-                self._dispatcher.serve(client)
+            if peer.paused:
+                self._dispatcher.serve(peer)
         elif kind == "closed":
-            log.debug("client %s closed: %s", client.name, event.reason or "end of stream")
-            self._connections.forget(client)
+            log.debug("client %s closed: %s", peer.name, event.reason or "end of stream")
+            self._peers.forget(peer)
         elif kind == "error":
             usual = event.errno in (errno.EPIPE, errno.ECONNRESET)  # it has gone before its answer
             level = logging.INFO if usual else logging.WARNING
-            log.log(level, "client %s: %s", client.name, event.error)
-            client.failed = True
-            self._connections.mute(client, False)
+            log.log(level, "client %s: %s", peer.name, event.error)
+            peer.failed = True
+            self._muting.mute(peer, False)
 
     def _listener_event(self, fh: socket.socket, event: Any) -> None:
         if event.type == "error":

@@ -59,8 +59,9 @@ INSIDE = {
     "rpcasync.arguments": [["conversions"], ["signatures"], ["reflection"]],
     "rpcasync.children": [["programs", "ending"]],
     "rpcasync.serving": [
-        ["namespace", "peer"],
-        ["callers"],
+        ["namespace", "notes"],
+        ["peer"],
+        ["callers", "muting"],
         ["admission"],
         ["peers"],
         ["dispatch"],

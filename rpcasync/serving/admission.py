@@ -1,7 +1,7 @@
 """Which calls run, and which wait until others have been answered.
 
-Each call that runs is counted with its connection, and given back once: when it is answered, or
-when the connection has gone. So the count cannot drift, whatever becomes of a call.
+Each call that runs is counted with its peer, and given back once: when it is answered, or when the
+peer has gone. So the count cannot drift, whatever becomes of a call.
 
 This file runs nothing.
 """
@@ -12,15 +12,15 @@ from collections import deque
 from typing import cast
 
 from rpcasync.serving.callers import Caller
-from rpcasync.serving.peer import Connection
+from rpcasync.serving.peer import Peer
 
 __all__ = ["Admission"]
 
-_FEW = 64  # entries of connections that have gone, which are not worth cleaning up
+_FEW = 64  # entries of peers that have gone, which are not worth cleaning up
 
 
 class Admission:
-    """The calls of all connections of a server.
+    """The calls of all peers of a server.
 
     `outstanding` is how many may run at a time, None is any number.
     """
@@ -29,9 +29,9 @@ class Admission:
 
     def __init__(self) -> None:
         self.outstanding: int | None = None
-        self.queue: deque[tuple[Connection, Caller]] = deque()  # empty: there is nothing to ask for
+        self.queue: deque[tuple[Peer, Caller]] = deque()  # empty: there is nothing to ask for
         self._running = 0
-        self._gone = 0  # entries in the queue of connections that have gone
+        self._gone = 0  # entries in the queue of peers that have gone
         self._stalled = 0  # calls whose turn came while their client did not read
 
     def __len__(self) -> int:
@@ -44,11 +44,11 @@ class Admission:
     def _is_full(self) -> bool:
         return self.outstanding is not None and self._running >= self.outstanding
 
-    def admit(self, client: Connection) -> bool:
+    def admit(self, peer: Peer) -> bool:
         """Start a call that comes now, if none waits in front of it, and say whether it does."""
         if (self.outstanding is not None or self.queue) and (self._in_line() or self._is_full()):
             return False
-        client.running += 1  # as start() does, without the call: each call comes here
+        peer.running += 1  # as start() does, without the call: each call comes here
         self._running += 1
         return True
 
@@ -56,57 +56,57 @@ class Admission:
         """True if one that waits may run."""
         return self._in_line() > 0 and not self._is_full()
 
-    def start(self, client: Connection) -> None:
+    def start(self, peer: Peer) -> None:
         """Count a call that runs."""
-        client.running += 1
+        peer.running += 1
         self._running += 1
 
-    def finish(self, client: Connection) -> bool:
+    def finish(self, peer: Peer) -> bool:
         """Give back a call that is answered; return whether one that waits may run now."""
-        if not client.gone:  # else it was given back with all others of its connection
-            client.running -= 1
+        if not peer.gone:  # else it was given back with all others of its peer
+            peer.running -= 1
             self._running -= 1
         return bool(self.queue) and self.has_next()
 
-    def put(self, client: Connection, caller: Caller) -> None:
+    def put(self, peer: Peer, caller: Caller) -> None:
         """Have a call wait."""
-        client.waiting += 1
-        client.waiting_size += caller.size
-        self.queue.append((client, caller))
+        peer.waiting += 1
+        peer.waiting_size += caller.size
+        self.queue.append((peer, caller))
 
-    def take(self) -> tuple[Connection, Caller] | None:
+    def take(self) -> tuple[Peer, Caller] | None:
         """Return the next call to run; None if none waits, or none may run."""
         while self.queue and not self._is_full():
-            client, caller = self.queue.popleft()
-            if client.gone:
+            peer, caller = self.queue.popleft()
+            if peer.gone:
                 self._gone -= 1
                 continue
-            client.waiting -= 1
-            client.waiting_size -= caller.size
-            return client, caller
+            peer.waiting -= 1
+            peer.waiting_size -= caller.size
+            return peer, caller
         return None
 
-    def stall(self, client: Connection, caller: Caller) -> None:
+    def stall(self, peer: Peer, caller: Caller) -> None:
         """Set a call aside whose turn it is, until its client has read what was queued for it."""
-        client.waiting += 1
-        client.waiting_size += caller.size
-        client.stalled.append(caller)
+        peer.waiting += 1
+        peer.waiting_size += caller.size
+        peer.stalled.append(caller)
         self._stalled += 1
 
-    def resume(self, client: Connection) -> None:
+    def resume(self, peer: Peer) -> None:
         """Put what was set aside for a client in front again."""
-        self._stalled -= len(client.stalled)
-        callers = cast("list[Caller]", client.stalled)
-        self.queue.extendleft((client, caller) for caller in reversed(callers))
-        client.stalled.clear()
+        self._stalled -= len(peer.stalled)
+        callers = cast("list[Caller]", peer.stalled)
+        self.queue.extendleft((peer, caller) for caller in reversed(callers))
+        peer.stalled.clear()
 
-    def forget(self, client: Connection) -> None:
-        """Drop what waits of a connection that has gone, and give back what runs."""
-        self._running -= client.running
-        self._stalled -= len(client.stalled)
-        self._gone += client.waiting - len(client.stalled)
-        client.running = client.waiting = client.waiting_size = 0
-        client.stalled.clear()
+    def forget(self, peer: Peer) -> None:
+        """Drop what waits of a peer that has gone, and give back what runs."""
+        self._running -= peer.running
+        self._stalled -= len(peer.stalled)
+        self._gone += peer.waiting - len(peer.stalled)
+        peer.running = peer.waiting = peer.waiting_size = 0
+        peer.stalled.clear()
         if self._gone > _FEW and self._gone > len(self.queue) // 2:
             self.queue = deque(entry for entry in self.queue if not entry[0].gone)
             self._gone = 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 
 from rpcasync._log import shorten
-from rpcasync.serving.peer import Connection
+from rpcasync.serving.peer import Peer
 from rpcasync.wire.messages import Request
 
 __all__ = ["Caller"]
@@ -20,31 +20,31 @@ class Caller(Request):
 
     It may be kept, and answered at any time. One that is forgotten without an answer is
     answered by the server, with an error. `id` is its number on the wire, `procedure` its name;
-    `connection` is the server's own affair, and `args` are gone when the procedure runs.
+    `args` are gone when the procedure runs.
     """
 
-    __slots__ = ("__weakref__", "answered", "connection")
+    __slots__ = ("__weakref__", "_peer", "answered")
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
-    connection: Connection
+    _peer: Peer
     answered: bool
 
     def __repr__(self) -> str:
         """Show the call and where it came from."""
-        return f"<Caller {self.id} {shorten(self.procedure)} of {self.connection.name}>"
+        return f"<Caller {self.id} {shorten(self.procedure)} of {self._peer.name}>"
 
     @property
     def fh(self) -> socket.socket:
         """The client's socket."""
-        return self.connection.fh
+        return self._peer.fh
 
     @property
     def alive(self) -> bool:
         """True if the client is still there to be answered."""
-        return not self.connection.gone
+        return not self._peer.gone
 
     def __del__(self) -> None:
         """Leave a note for the server, which answers on its next turn."""
-        if not self.answered and not self.connection.gone:
-            self.connection.sender.note_dropped(self.connection, self.id, self.procedure)
+        if not self.answered and not self._peer.gone:
+            self._peer.sender.note_dropped(self._peer, self.id, self.procedure)

@@ -14,9 +14,10 @@ from rpcasync._log import log, shorten
 from rpcasync.errors import ArgumentError, Disconnected, EncodeError, Fault, ProtocolError
 from rpcasync.serving.admission import Admission
 from rpcasync.serving.callers import Caller
+from rpcasync.serving.muting import Muting
 from rpcasync.serving.namespace import Namespace, Procedure
-from rpcasync.serving.peer import Connection
-from rpcasync.serving.peers import HIGH_WATER, Connections
+from rpcasync.serving.peer import Peer
+from rpcasync.serving.peers import HIGH_WATER, Peers
 
 __all__ = ["Dispatcher"]
 
@@ -25,21 +26,25 @@ class Dispatcher:
     """Serves the clients of one server.
 
     Args:
-        connections: where the answers go.
+        peers: where the answers go.
         admission: says which calls run.
+        muting: stops reading from a client of which too many calls wait.
         namespace: the program's procedures.
         built_in: those that every server has, unless the program has one of that name.
     """
 
     def __init__(
         self,
-        connections: Connections,
+        peers: Peers,
         admission: Admission,
+        muting: Muting,
         namespace: Namespace,
         built_in: dict[str, Procedure],
     ) -> None:
-        self._connections = connections
+        self._peers = peers
         self._admission = admission
+        self._muting = muting
+        self._notes = peers.notes
         self._namespace = namespace
         self._built_in = built_in
         self._is_running_waiting = False
@@ -48,50 +53,50 @@ class Dispatcher:
 
     # When a call runs
 
-    def serve(self, client: Connection) -> None:
+    def serve(self, peer: Peer) -> None:
         """Take the calls that are complete, until too much is queued."""
-        admission, connections = self._admission, self._connections
-        next_message = client.protocol.next_message
+        admission, noted = self._admission, self._notes.actions
+        next_message = peer.protocol.next_message
         is_traced = log.isEnabledFor(logging.DEBUG)  # asked once: calls come by the hundred
-        client.paused = False
-        if client.stalled and not self._is_slow(client):
-            self._admission.resume(client)
-        while not client.gone:
-            is_usual = not client.waiting and client.queued <= HIGH_WATER
-            if not is_usual and (self._waits_too_much(client) or self._is_slow(client)):
-                client.paused = True  # `Sent`, or the turn of what waits, will bring us back
+        peer.paused = False
+        if peer.stalled and not self._is_slow(peer):
+            self._admission.resume(peer)
+        while not peer.gone:
+            is_usual = not peer.waiting and peer.queued <= HIGH_WATER
+            if not is_usual and (self._waits_too_much(peer) or self._is_slow(peer)):
+                peer.paused = True  # `Sent`, or the turn of what waits, will bring us back
                 break
             try:
                 caller = next_message(Caller)
             except ProtocolError as error:
-                client.broken = client.broken or str(error)
+                peer.broken = peer.broken or str(error)
                 break
             if caller is None:
                 break
-            caller.connection, caller.answered = client, False
+            caller._peer, caller.answered = peer, False
             if is_traced:
                 name = shorten(caller.procedure)
-                log.debug("< call %r of %s: %s", caller.id, client.name, name)
-            if admission.admit(client):
-                self._call(client, caller)
+                log.debug("< call %r of %s: %s", caller.id, peer.name, name)
+            if admission.admit(peer):
+                self._call(peer, caller)
             elif not self._has_procedure(caller.procedure):
-                admission.start(client)
-                self._call(client, caller)
+                admission.start(peer)
+                self._call(peer, caller)
             else:
-                admission.put(client, caller)
+                admission.put(peer, caller)
             del caller  # one that was dropped is to be answered now
-            if connections.notes:
-                connections.do_noted()
-        if client.waiting or client.muted:
-            self._connections.mute(client, self._waits_too_much(client))
-        if client.broken:
-            self._end_broken(client)
+            if noted:
+                self._notes.do()
+        if peer.waiting or peer.muted:
+            self._muting.mute(peer, self._waits_too_much(peer))
+        if peer.broken:
+            self._end_broken(peer)
 
-    def _is_slow(self, client: Connection) -> bool:
+    def _is_slow(self, peer: Peer) -> bool:
         """True if a client has too much to read before it may be given more."""
-        if client.queued > HIGH_WATER:
-            self._connections.update_queued(client)  # it may have read since
-        return client.queued > HIGH_WATER
+        if peer.queued > HIGH_WATER:
+            self._peers.update_queued(peer)  # it may have read since
+        return peer.queued > HIGH_WATER
 
     def _has_procedure(self, name: str) -> bool:
         """False for what is answered at once, and never waits."""
@@ -107,46 +112,46 @@ class Dispatcher:
         self._is_running_waiting = True
         try:
             while (next_one := self._admission.take()) is not None:
-                client, caller = next_one
+                peer, caller = next_one
                 del next_one
-                if client.stalled or self._is_slow(client):  # in order, so only serve() ends it
-                    if client.gone:
+                if peer.stalled or self._is_slow(peer):  # in order, so only serve() ends it
+                    if peer.gone:
                         continue
-                    client.paused = True
-                    self._admission.stall(client, caller)
+                    peer.paused = True
+                    self._admission.stall(peer, caller)
                     continue
-                self._admission.start(client)
-                self._call(client, caller)
+                self._admission.start(peer)
+                self._call(peer, caller)
                 del caller  # one that was dropped is to be answered now
-                if self._connections.notes:
-                    self._connections.do_noted()
-                if client.paused and not self._waits_too_much(client, 2):
-                    self.serve(client)
-                self._end_broken(client)
+                if self._notes.actions:
+                    self._notes.do()
+                if peer.paused and not self._waits_too_much(peer, 2):
+                    self.serve(peer)
+                self._end_broken(peer)
         finally:
             self._is_running_waiting = False
 
     def resume_all(self) -> None:
         """Go on with all clients that are paused: a limit has changed."""
-        for client in self._connections.by_fh.values():
-            if client.paused:
-                self._connections.note(partial(self.serve, client))
+        for peer in self._peers.by_fh.values():
+            if peer.paused:
+                self._notes.add(partial(self.serve, peer))
 
-    def _waits_too_much(self, client: Connection, parts: int = 1) -> bool:
+    def _waits_too_much(self, peer: Peer, parts: int = 1) -> bool:
         """True if as much waits of a client as may, or a part of that: in calls, or in bytes."""
-        if not client.waiting:
+        if not peer.waiting:
             return False
-        size = client.protocol.max_packet / parts
-        return client.waiting >= self.max_waiting / parts or client.waiting_size > size
+        size = peer.protocol.max_packet / parts
+        return peer.waiting >= self.max_waiting / parts or peer.waiting_size > size
 
-    def _end_broken(self, client: Connection) -> None:
+    def _end_broken(self, peer: Peer) -> None:
         """Disconnect a client that has to be, once all that it sent before has been served."""
-        if client.broken and not client.gone and not client.paused and not client.waiting:
-            self._connections.disconnect(client, client.broken)
+        if peer.broken and not peer.gone and not peer.paused and not peer.waiting:
+            self._peers.disconnect(peer, peer.broken)
 
     # What becomes of it
 
-    def _call(self, client: Connection, caller: Caller) -> None:
+    def _call(self, peer: Peer, caller: Caller) -> None:
         """Answer one call, which is counted: by the procedure, or with what is wrong with it."""
         values, caller.args = caller.args, []  # else they would live as long as the call
         try:
@@ -166,9 +171,9 @@ class Dispatcher:
             log.exception("procedure %s has a value that cannot be sent", name)
             self._fail(caller, f"{name}: a value cannot be sent")
         except Exception as error:  # noqa: BLE001  # whatever it is, only this client suffers
-            self._break(client, caller, error)
+            self._break(peer, caller, error)
         except BaseException:  # Ctrl-C, say, or the end of the program
-            self._connections.note(partial(self.serve, client))  # should it go on, so do we
+            self._notes.add(partial(self.serve, peer))  # should it go on, so do we
             raise
         else:
             if value is not None and not caller.answered:
@@ -183,23 +188,23 @@ class Dispatcher:
             name = shorten(caller.procedure)
             log.error("procedure %s failed after its answer: %s", name, text)
         else:
-            self._connections.finish(caller)
-            self._connections.send_failure(caller.connection, caller.id, text)
+            self._peers.finish(caller)
+            self._peers.send_failure(caller._peer, caller.id, text)
 
-    def _break(self, client: Connection, caller: Caller, error: Exception) -> None:
+    def _break(self, peer: Peer, caller: Caller, error: Exception) -> None:
         """Have a client disconnected whose procedure failed."""
         name = shorten(caller.procedure)
-        if client.gone and isinstance(error, Disconnected):  # it called a callback
+        if peer.gone and isinstance(error, Disconnected):  # it called a callback
             log.debug("procedure %s: %s", name, error)
         else:
             log.error("procedure %s failed", name, exc_info=error)
         if not caller.answered:
-            self._connections.finish(caller)  # by the end of the connection
-        client.broken = f"procedure {name} failed"
+            self._peers.finish(caller)  # by the end of the connection
+        peer.broken = f"procedure {name} failed"
 
     def _take_callbacks(self, caller: Caller, values: list[object]) -> list[object]:
         try:
-            return caller.connection.take_callbacks(values, self.max_callbacks)
+            return caller._peer.take_callbacks(values, self.max_callbacks)
         except ArgumentError as error:
             raise Fault(f"{shorten(caller.procedure)}: {error}") from None
 

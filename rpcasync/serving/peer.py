@@ -1,4 +1,4 @@
-"""A connection as the server knows it: what state it is in, and the callbacks of its client.
+"""A peer is what a server knows of one client: its state, and its callbacks.
 
 This file sends nothing itself and knows no mux.
 """
@@ -7,37 +7,35 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Callable
 from typing import Protocol
 from weakref import WeakValueDictionary
 
 from rpcasync._log import log
 from rpcasync.coderefs import Coderef
 from rpcasync.errors import ArgumentError, Disconnected
+from rpcasync.serving.notes import Notes
 from rpcasync.wire.leaves import map_leaves
 from rpcasync.wire.messages import CallbackRef, Id, Request
 from rpcasync.wire.protocol import ServerProtocol
 
-__all__ = ["Connection", "Sender"]
+__all__ = ["Peer", "Sender"]
 
 
 class Sender(Protocol):
-    """What a connection needs of its server."""
+    """What a peer needs of its server."""
 
-    def send_callback(self, client: Connection, packet: bytes) -> None:
+    notes: Notes
+
+    def send_callback(self, peer: Peer, packet: bytes) -> None:
         """Send a packet that is no answer."""
         ...
 
-    def note(self, action: Callable[[], None]) -> None:
-        """Do something on the next turn; a finalizer may ask for it at any moment."""
-        ...
-
-    def note_dropped(self, client: Connection, id: Id, procedure: str) -> None:  # noqa: A002
+    def note_dropped(self, peer: Peer, id: Id, procedure: str) -> None:  # noqa: A002
         """Answer a call whose `Caller` is gone, on the next turn."""
         ...
 
 
-class Connection:
+class Peer:
     """What the server knows about one client."""
 
     __slots__ = (
@@ -131,7 +129,7 @@ class Connection:
     def note_unused(self, coderef_id: Id) -> None:
         """Remember to tell it. No more: this runs in a finalizer."""
         if not self.gone:
-            self.sender.note(lambda: self._release_unused(coderef_id))
+            self.sender.notes.add(lambda: self._release_unused(coderef_id))
 
     def _release_unused(self, coderef_id: Id) -> None:
         coderef = self.coderefs.get(coderef_id)

@@ -1,36 +1,29 @@
-"""The connections of a server: who is there, what leaves to them, and how they end.
+"""The peers of a server: who is there, what leaves to them, and how they end.
 
-All sending is one `mux.send()`, put off so that many answers leave in one write. Whoever is not
-there any more is no error.
-
-Here are the notes of finalizers, too, which may run at any moment and in any thread: what they ask
-for is done on the next turn.
+All sending is one `mux.send()`, put off so that many answers leave in one write. Sending to a peer
+that is not there any more is no error.
 """
 
 from __future__ import annotations
 
 import contextlib
 import socket
-from collections import deque
-from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
-from eventmux.events import Event
-from eventmux.sockets import has_hung_up
 from rpcasync._log import log, shorten
 from rpcasync.errors import Disconnected, EncodeError
 from rpcasync.serving.admission import Admission
 from rpcasync.serving.callers import Caller
-from rpcasync.serving.peer import Connection
+from rpcasync.serving.notes import Notes
+from rpcasync.serving.peer import Peer
 from rpcasync.wire.messages import Id
 from rpcasync.wire.protocol import ServerProtocol
 
-__all__ = ["HIGH_WATER", "Connections", "Mux"]
+__all__ = ["HIGH_WATER", "Mux", "Peers"]
 
 # A client that has this many bytes of answers to read is neither read from nor served.
 HIGH_WATER = 1024 * 1024
-_LOOK_AGAIN = 1.0  # seconds
 
 
 class Mux(Protocol):
@@ -58,186 +51,124 @@ class Mux(Protocol):
         ...
 
 
-class Connections:
+class Peers:
     """The clients of one server.
 
     Args:
         mux: what their sockets are watched by.
         admission: counts their calls.
+        notes: has the rest done on the next turn.
         max_outbuffer: bytes that may be queued for a client when a callback is called.
     """
 
-    def __init__(self, mux: Mux, admission: Admission, max_outbuffer: int) -> None:
+    def __init__(self, mux: Mux, admission: Admission, notes: Notes, max_outbuffer: int) -> None:
         self._mux = mux
         self._close = getattr(mux, "close", None)
-        self._want_read = getattr(mux, "want_read", None)
-        self._push_event = getattr(mux, "push_event", None)
-        self._post = getattr(mux, "post", self._push_event)
         self._admission = admission
         self._max_outbuffer = max_outbuffer
-        self.notes: deque[Callable[[], None]] = deque()
-        self.is_woken = False  # `wake_event` is in the queue
-        self._is_looking = False  # a timer for muted clients runs
-        self.wake_event = Event()  # in the queue when there is something to do without an event
-        self.by_fh: dict[socket.socket, Connection] = {}
+        self.notes = notes
+        self.by_fh: dict[socket.socket, Peer] = {}
         self.leaving: set[socket.socket] = set()  # closed by us, `Closed` is to come
-        self._muted: set[Connection] = set()  # nothing is read from these, not even their end
-        self._timer = getattr(mux, "timer", None)
 
     def add(self, fh: socket.socket, protocol: ServerProtocol) -> None:
         """Note a client that is watched."""
-        client = self.by_fh[fh] = Connection(fh, _name(fh), protocol, self)
-        log.debug("client %s connected", client.name)
+        peer = self.by_fh[fh] = Peer(fh, _name(fh), protocol, self)
+        log.debug("client %s connected", peer.name)
 
     # Sending
 
     def answer(self, caller: Caller, packet: bytes) -> bool:
         """Send the answer to a call; return False if the client has gone."""
         caller.answered = True
-        client = caller.connection
-        if self._admission.finish(client):
-            self._wake(self._push_event)
-        return not client.gone and self.send(client, packet)
+        peer = caller._peer
+        if self._admission.finish(peer):
+            self.notes.wake()
+        return not peer.gone and self.send(peer, packet)
 
-    def send(self, client: Connection, packet: bytes) -> bool:
+    def send(self, peer: Peer, packet: bytes) -> bool:
         """Send an answer; return False if the client has gone."""
         try:
-            client.queued = self._mux.send(client.fh, packet, later=True)
+            peer.queued = self._mux.send(peer.fh, packet, later=True)
         except KeyError:  # the program killed or removed the socket without asking us
-            self.forget(client)
+            self.forget(peer)
             return False
         return True
 
-    def send_callback(self, client: Connection, packet: bytes) -> None:
+    def send_callback(self, peer: Peer, packet: bytes) -> None:
         """Send a packet that no call of the client has asked for, and nothing else limits.
 
         Raises:
             Disconnected: too much is queued for the client, which is disconnected; or it is gone.
         """
-        if client.queued > self._max_outbuffer:
-            self.update_queued(client)  # perhaps it has read since
-        if client.queued > self._max_outbuffer and not client.gone:
-            why = f"does not read: {client.queued} bytes queued, limit is {self._max_outbuffer}"
-            self._kill(client, why)
-            raise Disconnected(f"client {client.name} {why}")
-        if client.gone or not self.send(client, packet):
-            raise Disconnected(f"client {client.name} has gone")
+        if peer.queued > self._max_outbuffer:
+            self.update_queued(peer)  # perhaps it has read since
+        if peer.queued > self._max_outbuffer and not peer.gone:
+            why = f"does not read: {peer.queued} bytes queued, limit is {self._max_outbuffer}"
+            self._kill(peer, why)
+            raise Disconnected(f"client {peer.name} {why}")
+        if peer.gone or not self.send(peer, packet):
+            raise Disconnected(f"client {peer.name} has gone")
 
-    def update_queued(self, client: Connection) -> None:
+    def update_queued(self, peer: Peer) -> None:
         """Send what can be sent, and see how much is queued then; the client may be gone."""
         try:
-            client.queued = self._mux.send(client.fh)
+            peer.queued = self._mux.send(peer.fh)
         except KeyError:  # the program killed or removed the socket without asking us
-            self.forget(client)
+            self.forget(peer)
 
-    def send_failure(self, client: Connection, id: Id, text: str) -> None:  # noqa: A002
+    def send_failure(self, peer: Peer, id: Id, text: str) -> None:  # noqa: A002
         """Answer with an error; if not even that can be sent, end the connection."""
         try:
-            self.send(client, client.protocol.failure(id, text))
+            self.send(peer, peer.protocol.failure(id, text))
         except EncodeError as error:
-            self.disconnect(client, f"an error cannot be sent to it: {error}")
-
-    def mute(self, client: Connection, muted: bool) -> None:
-        """Stop reading from a client, or go on. The end of one that has failed has to be seen."""
-        muted = muted and not client.failed
-        if muted != client.muted and self._want_read is not None and not client.gone:
-            client.muted = muted
-            if muted:
-                self._muted.add(client)
-                self._look_again()
-            with contextlib.suppress(KeyError):
-                self._want_read(client.fh, not muted)
-
-    def _look_again(self) -> None:
-        if self._timer is not None and not self._is_looking:
-            self._is_looking = True
-            self._timer(_LOOK_AGAIN, self)
-
-    def _look_after_muted(self) -> None:
-        """Read again from muted clients that have gone: what they have sent is all that comes."""
-        self._is_looking = False
-        for client in tuple(self._muted):
-            if client.gone or not client.muted:
-                self._muted.discard(client)
-            elif has_hung_up(client.fh):
-                client.failed = True
-                self.mute(client, False)
-        if self._muted:
-            self._look_again()
+            self.disconnect(peer, f"an error cannot be sent to it: {error}")
 
     # Calls that end
 
     def finish(self, caller: Caller) -> None:
         """Note that a call is answered, or will be at once."""
         caller.answered = True
-        if self._admission.finish(caller.connection):
-            self._wake(self._push_event)
+        if self._admission.finish(caller._peer):
+            self.notes.wake()
 
-    def note_dropped(self, client: Connection, id: Id, procedure: str) -> None:  # noqa: A002
+    def note_dropped(self, peer: Peer, id: Id, procedure: str) -> None:  # noqa: A002
         """Have a call answered whose `Caller` is gone."""
-        self.note(partial(self._answer_dropped, client, id, procedure))
+        self.notes.add(partial(self._answer_dropped, peer, id, procedure))
 
-    def _answer_dropped(self, client: Connection, id: Id, procedure: str) -> None:  # noqa: A002
-        if self._admission.finish(client):
-            self._wake(self._push_event)
-        if not client.gone:
+    def _answer_dropped(self, peer: Peer, id: Id, procedure: str) -> None:  # noqa: A002
+        if self._admission.finish(peer):
+            self.notes.wake()
+        if not peer.gone:
             name = shorten(procedure)
             log.error(
                 "procedure %s dropped call %r without an answer: answer with return_()", name, id
             )
-            self.send_failure(client, id, f"{name}: did not answer")
-
-    # What is to be done on the next turn
-
-    def note(self, action: Callable[[], None]) -> None:
-        """Remember it, and no more: this runs in a finalizer."""
-        self.notes.append(action)
-        self._wake(self._post)
-
-    def do_noted(self) -> None:
-        """Do what was noted."""
-        while self.notes:
-            try:
-                self.notes.popleft()()
-            except Exception:  # noqa: BLE001  # a codec of the program's own may raise anything
-                log.exception("a callback or call that was dropped could not be told so")
-
-    def is_ours(self, event: Event) -> bool:
-        """True for an event that only tells us to look; what is not noted is done here."""
-        if event.type == "timer" and getattr(event, "data", None) is self:
-            self._look_after_muted()
-            return True
-        return event is self.wake_event
+            self.send_failure(peer, id, f"{name}: did not answer")
 
     def wake_for_waiting(self) -> None:
         """Have an event come if a call that waits may run now."""
         if self._admission.has_next():
-            self._wake(self._push_event)
-
-    def _wake(self, push: Callable[[Event], None] | None) -> None:
-        if not self.is_woken and push is not None:
-            self.is_woken = True
-            push(self.wake_event)
+            self.notes.wake()
 
     # The end of a connection
 
-    def disconnect(self, client: Connection, reason: str) -> None:
+    def disconnect(self, peer: Peer, reason: str) -> None:
         """Close a connection from our side; the answers that are queued go out first."""
         if self._close is None:
-            self.update_queued(client)
-            self._kill(client, reason)
+            self.update_queued(peer)
+            self._kill(peer, reason)
             return
-        log.warning("client %s disconnected: %s", client.name, reason)
-        self.forget(client)
+        log.warning("client %s disconnected: %s", peer.name, reason)
+        self.forget(peer)
         with contextlib.suppress(KeyError):  # the program killed or removed the socket itself
-            self._close(client.fh)
-            self.leaving.add(client.fh)
+            self._close(peer.fh)
+            self.leaving.add(peer.fh)
 
-    def _kill(self, client: Connection, reason: str) -> None:
+    def _kill(self, peer: Peer, reason: str) -> None:
         """Close a connection now."""
-        log.warning("client %s disconnected: %s", client.name, reason)
-        self.forget(client)
-        self.kill_socket(client.fh, reason)
+        log.warning("client %s disconnected: %s", peer.name, reason)
+        self.forget(peer)
+        self.kill_socket(peer.fh, reason)
 
     def kill_socket(self, fh: socket.socket, reason: str | None = None) -> None:
         """Close a socket now, unless the program has done so itself."""
@@ -245,21 +176,21 @@ class Connections:
             self._mux.kill(fh, reason)
             self.leaving.add(fh)
 
-    def forget(self, client: Connection) -> None:
+    def forget(self, peer: Peer) -> None:
         """Note that a client has gone: its calls need no answers, its callbacks are dead."""
-        self.by_fh.pop(client.fh, None)
-        if not client.gone:
-            client.gone = True
-            self._admission.forget(client)
+        self.by_fh.pop(peer.fh, None)
+        if not peer.gone:
+            peer.gone = True
+            self._admission.forget(peer)
             self.wake_for_waiting()
 
 
 def _name(sock: socket.socket) -> str:
-    """Name the peer for the log."""
+    """Name a client for the log."""
     try:
-        peer = sock.getpeername()
+        address = sock.getpeername()
     except OSError:
-        peer = ""
-    if isinstance(peer, tuple):
-        return f"{peer[0]}:{peer[1]}"
+        address = None
+    if isinstance(address, tuple):
+        return f"{address[0]}:{address[1]}"
     return f"fd {sock.fileno()}"

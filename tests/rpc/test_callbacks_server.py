@@ -12,6 +12,7 @@ import pytest
 from support.records import warnings_of
 
 from rpcasync import Coderef, Disconnected, EncodeError, StorableCodec
+from rpcasync.serving.notes import Notes
 from rpcasync.wire.messages import CallbackRef
 
 
@@ -132,7 +133,7 @@ def test_a_turn_while_the_finalizer_runs_in_another_thread(bench, procedures, mo
     peer = bench.peer()
     bench.ask(peer, 5, "keep", CallbackRef(3))
     # As if the loop of the first thread turned before the finalizer is at its end: no public way
-    monkeypatch.setattr(bench.rpc._connections, "note", lambda action: action())
+    monkeypatch.setattr(Notes, "add", lambda notes, action: action())
     procedures.kept.clear()
     bench.turn()
     assert peer.read() == [[3, "destroy"]]
@@ -146,10 +147,10 @@ def test_a_callback_that_is_passed_again_in_time_is_not_destroyed(bench, procedu
     procedures.kept.clear()
     # The note is taken first, and would destroy it behind the client's back otherwise; only in
     # here can a note be kept back that long
-    noted = list(bench.rpc._connections.notes)
-    bench.rpc._connections.notes.clear()
+    noted = list(bench.rpc._notes.actions)
+    bench.rpc._notes.actions.clear()
     bench.rpc.io(event)
-    bench.rpc._connections.notes.extend(noted)
+    bench.rpc._notes.actions.extend(noted)
     bench.turn()
     assert peer.read() == [[6, 1]]
     procedures.last()("alive")

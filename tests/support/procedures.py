@@ -56,12 +56,12 @@ class Procedures:
     # Takes callbacks
 
     def rpc_keep(self, caller, *values):
-        self.connection = caller.connection
+        self.connection = caller._peer
         self.kept.append(values)
         self.bench.rpc.return_(caller, len(values))
 
     def rpc_ignore(self, caller, *values):
-        self.connection = caller.connection
+        self.connection = caller._peer
         self.bench.rpc.return_(caller)
 
     def rpc_count(self, caller, upto: int, progress: Coderef):

@@ -1,0 +1,63 @@
+"""Peers that are not read from for a while, because too many of their calls wait.
+
+The mux does not notice the end of a connection that it does not read from. So the muted peers are
+looked after once a second, and one whose client has hung up is read to its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from eventmux.events import Event
+from eventmux.sockets import has_hung_up
+from rpcasync.serving.peer import Peer
+
+__all__ = ["Muting"]
+
+_LOOK_AGAIN = 1.0  # seconds
+
+
+class Muting:
+    """The muted peers of one server.
+
+    Without `want_read` of the mux nobody is muted; without `timer` nobody is looked after.
+    """
+
+    __slots__ = ("_is_looking", "_muted", "_timer", "_want_read")
+
+    def __init__(self, mux: object) -> None:
+        self._want_read = getattr(mux, "want_read", None)
+        self._timer = getattr(mux, "timer", None)
+        self._muted: set[Peer] = set()
+        self._is_looking = False  # a timer runs
+
+    def mute(self, peer: Peer, muted: bool) -> None:
+        """Stop reading from a peer, or go on. The end of one that has failed has to be seen."""
+        muted = muted and not peer.failed
+        if muted != peer.muted and self._want_read is not None and not peer.gone:
+            peer.muted = muted
+            if muted:
+                self._muted.add(peer)
+                self._look_again()
+            with contextlib.suppress(KeyError):
+                self._want_read(peer.fh, not muted)
+
+    def io(self, event: Event) -> bool:
+        """Take an event; return whether it was the timer of this object."""
+        if event.type != "timer" or getattr(event, "data", None) is not self:
+            return False
+        self._is_looking = False
+        for peer in tuple(self._muted):
+            if peer.gone or not peer.muted:
+                self._muted.discard(peer)
+            elif has_hung_up(peer.fh):  # what it has sent is all that comes
+                peer.failed = True
+                self.mute(peer, False)
+        if self._muted:
+            self._look_again()
+        return True
+
+    def _look_again(self) -> None:
+        if self._timer is not None and not self._is_looking:
+            self._is_looking = True
+            self._timer(_LOOK_AGAIN, self)
