@@ -21,7 +21,7 @@ from eventmux.events import Closed, Event
 from rpcasync._log import log
 from rpcasync.arguments.signatures import signature_of
 from rpcasync.calls import Call
-from rpcasync.children.ending import Reaper
+from rpcasync.children.ending import Ending
 from rpcasync.coderefs import Coderef
 from rpcasync.errors import (
     ArgumentError,
@@ -88,9 +88,11 @@ class Client:
         self._mux = mux
         self._timeout = None if timeout is None else check_seconds("timeout", timeout)
         self._thread = get_ident()
-        self._alarm: Watch | None = None  # the mux's timer for the next call that expires
+        self._alarm: Watch | None = None  # the mux's timer for the next call that fails by itself
         self._alarm_due = 0.0
-        self._reaper: Reaper | None = None
+        self._ending: Ending | None = None  # of the server's process
+        self._status_due: float | None = None  # until when lost calls wait for its status
+        self._is_status_awaited = False  # some do
         self._name = server if isinstance(server, str) else repr(server)
         self._reason = ""  # why the connection ended, as far as is known
         self._gave_up = False  # what the server sent could not be understood
@@ -218,20 +220,40 @@ class Client:
         deadline = None if timeout is None else now() + timeout
         self._take_messages()  # called from a callback, there may be some behind its own
         while not is_over():
-            dues = [due for due in (deadline, self._protocol.next_deadline()) if due is not None]
-            left = max(0.0, min(dues) - now()) if dues else None
+            due = _earlier(deadline, self._next_due())
+            left = None if due is None else max(0.0, due - now())
             event = self._mux.mux(left, only=self.fh)
-            if event is None:
+            if event is None:  # there is no connection that could bring one
                 self._reason = self._reason or "the socket is not watched any more"
                 self._lose()
-                return is_over()
-            if event.fh is not None:
+                if not self._is_status_awaited:
+                    return is_over()
+                time = self._wait_for_process(deadline)
+            elif event.fh is None:
+                time = now()
+            else:
                 self.io(event)
                 continue
-            self._expire()
-            if deadline is not None and now() >= deadline:
+            self._expire(time)
+            if deadline is not None and time >= deadline:
                 return is_over()
         return True
+
+    def _wait_for_process(self, deadline: float | None) -> float:
+        """Wait for the server's process, as `io()` may not; return what time it is then.
+
+        It ends when something is due, and the time is that, whatever the mux's clock says.
+        """
+        process, now = self.process, self._mux.clock()
+        due = _earlier(deadline, self._next_due())
+        if process is None or due is None:
+            return now
+        try:
+            process.wait(max(0.0, due - now))
+        except subprocess.TimeoutExpired:
+            return max(now, due)
+        self._lose()
+        return now
 
     def _check_thread(self) -> None:
         """Raise RuntimeError in another thread: neither the client nor its mux could stand it."""
@@ -251,9 +273,16 @@ class Client:
             self._protocol.set_deadline(call.id, due)
             self._set_alarm()
 
-    def _set_alarm(self) -> None:
-        """Have the mux wake us for the next call that expires, and for nothing else."""
+    def _next_due(self) -> float | None:
+        """Return when the next call fails by itself; None if none does."""
         due = self._protocol.next_deadline()
+        if self._is_status_awaited and self.has_requests():
+            due = _earlier(due, self._status_due)
+        return due
+
+    def _set_alarm(self) -> None:
+        """Have the mux wake us for the next call that fails by itself, and for nothing else."""
+        due = self._next_due()
         if self._alarm is not None and (due is None or due < self._alarm_due):
             self._alarm.cancel()
             self._alarm = None
@@ -261,10 +290,12 @@ class Client:
             self._alarm = self._mux.timer(max(0.0, due - self._mux.clock()), self)
             self._alarm_due = due
 
-    def _expire(self) -> None:
+    def _expire(self, now: float) -> None:
         """Fail the calls whose time is over."""
-        calls = cast("list[Call]", self._protocol.expire(self._mux.clock()))
-        _fail_all(calls, _too_late)
+        calls = cast("list[Call]", self._protocol.expire(now))
+        _fail_all(calls, _too_late)  # if it raises, the alarm brings us back for the others
+        if self._is_status_awaited and self._status_due is not None and now >= self._status_due:
+            self._fail_lost()
 
     def _cancel(self, call: Call) -> bool:
         self._check_thread()
@@ -315,13 +346,15 @@ class Client:
         if event.type == "timer" and getattr(event, "data", None) is self:
             self._alarm = None
             try:
-                self._expire()
+                self._expire(self._mux.clock())
             finally:
                 self._set_alarm()
             return None
-        if self._reaper is not None and self._reaper.io(event):
-            return None
-        return event
+        if self._ending is None or not self._ending.io(event):
+            return event
+        if self._is_status_awaited:
+            self._lose()
+        return None
 
     def _take_messages(self) -> None:
         """Hand over all answers that are complete, and do what the server asks for."""
@@ -392,10 +425,12 @@ class Client:
                 self._mux.close(self.fh)  # the rest leaves as the loop turns
             else:
                 self._mux.kill(self.fh)
-        if self._reaper is None:
-            self._reap(grace)
+        if self._ending is None:
+            self._see_to_process(grace)
         else:
-            self._reaper.hurry(grace)
+            self._ending.hurry(grace)
+        if self._is_status_awaited:  # not any more
+            self._mux.push_event(Closed(self.fh, reason=self._reason))
 
     def _give_up(self, error: ProtocolError) -> None:
         """The server is beyond understanding: let go of it."""
@@ -407,37 +442,59 @@ class Client:
                 self._mux.kill(self.fh, str(error))
 
     def _lose(self) -> None:
+        """See to what a connection leaves that has gone: calls to fail, and a process to end.
+
+        A process closes its sockets on its way out: a moment later it has a status. The calls are
+        pending until then, as the loop turns, and tell it.
+        """
+        now = self._mux.clock()
+        if self._status_due is None:
+            self._status_due = now + _MOMENT
+        self._see_to_process(_GRACE)
+        ending = self._ending
+        self._is_status_awaited = (
+            self.has_requests()
+            and ending is not None
+            and ending.is_running
+            and not self._is_leaving
+            and now < self._status_due
+        )
+        if self._is_status_awaited:
+            self._set_alarm()
+        else:
+            self._fail_lost()
+
+    def _fail_lost(self) -> None:
         """Fail all pending calls."""
+        self._is_status_awaited = False
         calls = cast("list[Call]", self._protocol.connection_lost())
-        error = f"{self._name}: {self._reason}{self._child_status() if calls else ''}"
         self._set_alarm()
-        self._reap(_GRACE)
+        error = f"{self._name}: {self._reason}"
+        status = None if self.process is None or self._is_leaving else self.process.poll()
+        if status is not None:
+            error += f"; its process has ended with status {status}"
         _fail_all(calls, lambda call: Disconnected(f"{call.procedure}: {error}"))
 
-    def _child_status(self) -> str:
-        """Tell what has become of the server's process, if it has ended by itself."""
+    def _see_to_process(self, grace: float) -> None:
+        """Have the server's process end, if it was started for this client."""
         process = self.process
-        if process is None or self._is_leaving:
-            return ""
-        # A process closes its sockets on its way out: a moment later it has a status.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_MOMENT)
-        status = process.returncode
-        return "" if status is None else f"; its process has ended with status {status}"
-
-    def _reap(self, grace: float) -> None:
-        """See to the end of the server's process, if it was started for this client."""
-        process = self.process
-        if process is None or process.returncode is not None or self._reaper is not None:
+        if process is None or process.returncode is not None or self._ending is not None:
             return
         try:
-            self._reaper = Reaper(self._mux, process, self._name, grace)
+            self._ending = Ending(self._mux, process, self._name, grace)
         except (OSError, RuntimeError, ValueError) as error:
             log.warning("%s: process %d is not waited for: %s", self._name, process.pid, error)
 
 
 _GRACE = 5.0  # seconds that a server has to end by itself
-_MOMENT = 1.0  # seconds
+_MOMENT = 1.0  # seconds that the status of a process may come after the end of its connection
+
+
+def _earlier(one: float | None, other: float | None) -> float | None:
+    """Return the lower of two times; None is never."""
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
 
 
 def _too_late(call: Call) -> RPCError:

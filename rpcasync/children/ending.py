@@ -16,11 +16,11 @@ from eventmux import EventMux
 from eventmux.events import Event
 from rpcasync._log import log
 
-__all__ = ["Reaper"]
+__all__ = ["Ending"]
 
 
-class Reaper:
-    """Sees to the end of one process.
+class Ending:
+    """The end of one process, from when it should end until it has.
 
     Args:
         mux: watches the process, and has something to wait for until it has ended.
@@ -40,8 +40,7 @@ class Reaper:
             ("SIGKILL", process.kill),
             ("SIGTERM", process.terminate),
         ]
-        self.is_done = False
-        """True once the process has ended and its event was taken."""
+        self._is_done = False  # the process has ended, and its event was taken
         self._timer = mux.timer(grace, self)
         try:
             self._child = mux.child(process)
@@ -49,13 +48,18 @@ class Reaper:
             self._timer.cancel()
             raise
 
+    @property
+    def is_running(self) -> bool:
+        """False once the process has ended, as far as is known without looking."""
+        return not self._is_done and self._process.returncode is None
+
     def io(self, event: Event) -> bool:
-        """Take an event; return whether it was this reaper's."""
+        """Take an event; return whether it was of this process, or of its grace."""
         details: Any = event
         if event.type == "timer" and getattr(event, "data", None) is self:
             self._use_force()
-        elif event.type == "child" and not self.is_done and details.pid == self._process.pid:
-            self.is_done = True
+        elif event.type == "child" and not self._is_done and details.pid == self._process.pid:
+            self._is_done = True
             self._timer.cancel()
             level = logging.INFO if details.returncode else logging.DEBUG
             log.log(level, "%s ended with status %s", self._name, details.returncode)

@@ -15,10 +15,10 @@ import subprocess
 import sys
 
 import pytest
-from support.peers import Peer
+from support.peers import Peer, turn
 
-from rpcasync import ChildSocket, Client, Disconnected
-from rpcasync.children.ending import Reaper
+from rpcasync import CallCancelled, CallTimeout, ChildSocket, Client, Disconnected
+from rpcasync.children.ending import Ending
 
 START = "import os, signal, socket, sys; s = socket.socket(fileno=int(sys.argv[1]))\n"
 READY = "os.write(1, b'ready\\n')\n"
@@ -272,15 +272,15 @@ def test_a_client_without_a_process(mux):
 
 def test_events_of_others(mux, start):
     first, second = start(WAIT_FOR_EOF), start(WAIT_FOR_EOF)
-    reapers = [Reaper(mux, sock.process, "server", 5) for sock in (first, second)]
+    endings = [Ending(mux, sock.process, "server", 5) for sock in (first, second)]
     mine = mux.timer(0, "mine")
     (event,) = [mux.mux()]
-    assert [reaper.io(event) for reaper in reapers] == [False, False]
+    assert [ending.io(event) for ending in endings] == [False, False]
     second.close()
     wait_for_end(second.process)
     event = mux.mux()
     assert (event.type, event.pid) == ("child", second.process.pid)
-    assert [reaper.io(event) for reaper in reapers] == [False, True]
+    assert [ending.io(event) for ending in endings] == [False, True]
     mine.cancel()
 
 
@@ -292,3 +292,231 @@ def test_the_programs_own_watch_of_the_process_stays_its_own(mux, start):
     events = [client.io(event) for event in mux]
     (child,) = [event for event in events if event is not None and event.type == "child"]
     assert child.pid == client.process.pid
+
+
+# Calls that were lost, until the process has a status
+
+
+CLOSED = "Broken pipe"
+KILLED = f"{CLOSED}; its process has ended with status -9"
+
+
+@pytest.fixture
+def lost(mux, start):
+    """A client whose server has closed the connection and lives on, and a call of it."""
+    client = Client(mux, start(CLOSE_FIRST))
+    call = client.x()
+    step(mux, client, "closed")
+    return client, call
+
+
+def run_until_failed(mux, client):
+    while client.has_requests():
+        assert client.io(mux.mux()) is None
+
+
+def why(call):
+    """Return why a call has failed, without the names."""
+    assert call.done
+    with pytest.raises(Disconnected) as caught:
+        call.result()
+    return str(caught.value).rpartition(": ")[2]
+
+
+def test_io_does_not_wait_for_the_status(mux, clock, lost):
+    client, call = lost
+    before = clock.now
+    assert not call.done
+    assert client.has_requests()
+    mux.timer(0, "mine")
+    event = mux.mux()
+    assert client.io(event) is event
+    client.process.kill()
+    wait_for_end(client.process)
+    run_until_failed(mux, client)
+    assert why(call) == KILLED
+    assert clock.now == before
+    assert turn(mux, client) == []
+    assert mux.mux() is None
+
+
+def test_a_status_that_does_not_come(mux, clock, lost):
+    client, call = lost
+    before = clock.now
+    run_until_failed(mux, client)
+    assert why(call) == CLOSED
+    assert clock.now == pytest.approx(before + 1)
+    assert is_running(client.process)
+
+
+def test_a_status_that_somebody_else_has_waited_for_by_then(mux, clock, lost):
+    client, call = lost
+    before = clock.now
+    client.process.kill()
+    client.process.wait()
+    run_until_failed(mux, client)
+    assert why(call) == KILLED
+    assert clock.now == before
+
+
+def test_result_waits_for_the_status(mux, lost):
+    client, call = lost
+    client.process.kill()
+    with pytest.raises(Disconnected, match=KILLED):
+        call.result()
+    run_to_the_end(mux, client)
+
+
+def test_result_does_not_wait_for_ever(lost, monkeypatch):
+    client, call = lost
+    monkeypatch.setattr(client.process, "wait", never_ends)
+    with pytest.raises(Disconnected, match=f"{CLOSED}$"):
+        call.result()
+    with pytest.raises(Disconnected, match=f"{CLOSED}$"):  # the moment is over, or the clock stands
+        client.y().result(5)
+
+
+def never_ends(timeout):
+    assert 0 <= timeout <= 1
+    raise subprocess.TimeoutExpired("x", timeout)
+
+
+def test_result_with_less_time_than_the_status_has(mux, lost, monkeypatch):
+    client, call = lost
+    monkeypatch.setattr(client.process, "wait", never_ends)
+    with pytest.raises(CallTimeout):
+        call.result(0.25)
+    assert not client.wait(0.25)
+    assert client.has_requests()
+    client.process.kill()
+    wait_for_end(client.process)
+    run_until_failed(mux, client)
+    assert why(call) == KILLED
+
+
+def test_result_of_a_call_with_less_time_than_the_status_has(lost, monkeypatch):
+    client, call = lost
+    monkeypatch.setattr(client.process, "wait", never_ends)
+    short = client.y().set_timeout(0.25)
+    with pytest.raises(CallTimeout):
+        short.result()
+    assert not call.done
+
+
+def test_result_when_the_loop_has_not_seen_the_end_yet(mux, start):
+    client = Client(mux, start(CLOSE_FIRST))
+    call = client.x()
+    client.process.kill()
+    with pytest.raises(Disconnected, match=KILLED):
+        call.result()
+    run_to_the_end(mux, client)
+
+
+def test_calls_in_between(mux, clock, lost):
+    client, call = lost
+    second = client.y()
+    before = clock.now
+    turn(mux, client)
+    assert (call.done, second.done) == (False, False)
+    run_until_failed(mux, client)
+    assert [why(each) for each in (call, second)] == [CLOSED, CLOSED]
+    assert clock.now == pytest.approx(before + 1)
+    third = client.z()
+    run_until_failed(mux, client)
+    assert why(third) == CLOSED
+    assert clock.now == pytest.approx(before + 1)
+
+
+def test_cancelling_and_timeouts_in_between(mux, clock, lost):
+    client, call = lost
+    late, cancelled = client.y().set_timeout(0.25), client.z()
+    before = clock.now
+    assert cancelled.cancel()
+    with pytest.raises(CallCancelled):
+        cancelled.result()
+    step(mux, client, "timer")
+    with pytest.raises(CallTimeout):
+        late.result()
+    assert clock.now == pytest.approx(before + 0.25)
+    assert not call.done
+    run_until_failed(mux, client)
+    assert why(call) == CLOSED
+    assert clock.now == pytest.approx(before + 1)
+
+
+def test_the_only_call_is_cancelled_in_between(mux, clock, lost):
+    client, call = lost
+    before = clock.now
+    call.cancel()
+    assert not client.has_requests()
+    step(mux, client, "timer")
+    assert clock.now == pytest.approx(before + 5)  # for the process alone
+
+
+def test_disconnecting_in_between(mux, clock, lost):
+    client, call = lost
+    before = clock.now
+    client.disconnect(grace=0)
+    assert not call.done  # nothing runs outside io()
+    while client.has_requests():
+        client.io(mux.mux())
+    assert why(call) == CLOSED  # not what SIGTERM makes of it
+    assert clock.now == before
+    wait_for_end(client.process)
+    run_to_the_end(mux, client)
+
+
+def test_a_callback_that_raises_does_not_keep_the_others(mux, clock, start):
+    client = Client(mux, start(CLOSE_FIRST))
+    client.x(lambda sum: None)
+    call = client.y()
+    step(mux, client, "closed")
+    with pytest.raises(Disconnected):
+        run_until_failed(mux, client)
+    assert why(call) == CLOSED
+    assert not client.has_requests()
+
+
+def test_two_clients_that_were_lost(mux, clock, start):
+    clients = [Client(mux, start(CLOSE_FIRST)) for _ in range(2)]
+    calls = [client.x() for client in clients]
+    before = clock.now
+    clients[1].process.kill()
+    wait_for_end(clients[1].process)
+    while clients[1].has_requests():
+        event = mux.mux()
+        for client in clients:
+            event = client.io(event)
+        assert event is None
+    assert why(calls[1]) == KILLED
+    assert clock.now == before
+    while clients[0].has_requests():
+        clients[0].io(clients[1].io(mux.mux()))
+    assert why(calls[0]) == CLOSED
+    assert clock.now == pytest.approx(before + 1)
+
+
+def test_the_end_of_the_mux_in_between(mux, lost, monkeypatch):
+    client, call = lost
+    monkeypatch.setattr(client.process, "wait", never_ends)
+    mux.__exit__(None, None, None)
+    with pytest.raises(Disconnected, match=f"{CLOSED}$"):
+        call.result()
+    client.disconnect()
+
+
+def test_disconnecting_after_the_end_of_the_mux_in_between(mux, lost):
+    client, call = lost
+    mux.__exit__(None, None, None)
+    client.disconnect()
+    with pytest.raises(Disconnected, match=f"{CLOSED}$"):
+        call.result()
+
+
+def test_a_client_that_is_dropped_in_between(mux, lost):
+    client, call = lost
+    process = client.process
+    del client, call
+    process.kill()
+    wait_for_end(process)
+    assert {event.type for event in mux} <= {"child", "timer"}
