@@ -105,7 +105,9 @@ class _Stream:
         while self._is_open or session.client.has_requests():
             event = session.take(self._mux.mux())
             if session.lost is not None:
-                calls = f"; calls without an answer: {self._unanswered}" if self._unanswered else ""
+                # Those of a server that we started are pending until its process has ended.
+                unanswered = self._unanswered + len(session.client.dump_requests())
+                calls = f"; calls without an answer: {unanswered}" if unanswered else ""
                 raise CommandFailed(session.lost + calls)
             if event is not None and event.fh is sys.stdin:
                 self._take_line(event)

@@ -1,5 +1,6 @@
 """`rpcasync shell` as a user meets it: lines through a pipe, and typed at a terminal."""
 
+import contextlib
 import os
 import re
 import select
@@ -239,6 +240,33 @@ def test_the_server_goes_while_nobody_types():
         finally:
             program.process.stdin.close()
             program.stop()
+
+
+CLOSES_AND_STAYS = """\
+import os, socket, sys
+with socket.socket(fileno=int(os.environ["RPCASYNC_FDS"])) as sock:
+    sock.recv(65536)
+with open(sys.argv[1]) as fifo:
+    fifo.read()
+"""
+
+
+def test_a_server_that_was_started_goes_before_its_process_does(tmp_path):
+    server, fifo = tmp_path / "server.py", tmp_path / "fifo"
+    server.write_text(CLOSES_AND_STAYS)
+    os.mkfifo(fifo)
+    program = Program([*SHELL, f"python://{server}", fifo], stdin=subprocess.PIPE)
+    try:
+        program.process.stdin.write("park\npark\n")
+        program.process.stdin.flush()
+        assert program.wait_for_log("server.py").endswith("; calls without an answer: 2")
+        fifo.write_text("")
+        assert program.process.wait(LIMIT) == 1
+    finally:
+        with contextlib.suppress(OSError):  # else it has read it, and ended
+            os.close(os.open(fifo, os.O_WRONLY | os.O_NONBLOCK))
+        program.process.stdin.close()
+        program.stop()
 
 
 def test_nobody_is_there():
