@@ -133,7 +133,7 @@ class Client:
 
     @property
     def stderr(self) -> IO[bytes] | None:
-        """Its stderr, likewise."""
+        """Its stderr, where the URL asks for a pipe."""
         return getattr(self.fh, "stderr", None)
 
     # Calls
@@ -218,7 +218,7 @@ class Client:
             check_seconds("timeout", timeout)
         now = self._mux.clock
         deadline = None if timeout is None else now() + timeout
-        self._take_messages()  # called from a callback, there may be some behind its own
+        self._take_messages()  # if a callback calls us, the answers behind its own come first
         while not is_over():
             due = _earlier(deadline, self._next_due())
             left = None if due is None else max(0.0, due - now())
@@ -405,9 +405,9 @@ class Client:
         """End the connection; calls that have been made leave first.
 
         It does not wait. What the kernel does not take at once leaves as the loop turns, and
-        calls that are pending fail with `Disconnected` then. If the server is a program that was
-        started for this client, its end is seen to as the loop turns, too: until then the mux has
-        something to wait for.
+        calls that are pending fail with `Disconnected` then. A server that was started for this
+        client is made to end as the loop turns, too: until then the mux has something to wait
+        for.
 
         Args:
             grace: seconds that such a program has to end by itself before it gets SIGTERM, and
@@ -420,7 +420,7 @@ class Client:
         check_seconds("grace", grace)
         self._reason = self._reason or "disconnected"
         self._is_leaving = True
-        with contextlib.suppress(KeyError):  # the server was faster
+        with contextlib.suppress(KeyError):  # the server has closed it before
             if self._mux.send(self.fh):
                 self._mux.close(self.fh)  # the rest leaves as the loop turns
             else:
@@ -433,12 +433,12 @@ class Client:
             self._mux.push_event(Closed(self.fh, reason=self._reason))
 
     def _give_up(self, error: ProtocolError) -> None:
-        """The server is beyond understanding: let go of it."""
+        """Disconnect from a server that broke the rules of the protocol."""
         if not self._gave_up:
             self._gave_up = True
             self._reason = str(error)
             log.error("%s: %s", self._name, error)
-            with contextlib.suppress(KeyError):  # the program was faster
+            with contextlib.suppress(KeyError):  # the program has closed it before
                 self._mux.kill(self.fh, str(error))
 
     def _lose(self) -> None:

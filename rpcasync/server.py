@@ -330,7 +330,7 @@ class Server:
             log.debug("client %s closed: %s", peer.name, event.reason or "end of stream")
             self._peers.forget(peer)
         elif kind == "error":
-            usual = event.errno in (errno.EPIPE, errno.ECONNRESET)  # it has gone before its answer
+            usual = event.errno in (errno.EPIPE, errno.ECONNRESET)  # it left before its answer
             level = logging.INFO if usual else logging.WARNING
             log.log(level, "client %s: %s", peer.name, event.error)
             peer.failed = True

@@ -42,7 +42,8 @@ def listen(options: argparse.Namespace) -> int:
     os.environ[OPTIONS_VARIABLE] = json.dumps(_limits(options))
     sys.argv = [options.program, *options.arguments]
     sys.path[0] = os.path.dirname(os.path.abspath(options.program))
-    names = runpy.run_path(options.program, run_name="__main__")  # with the server, and its sockets
+    # The names keep the program's server, and so its sockets, until they have been looked at.
+    names = runpy.run_path(options.program, run_name="__main__")
     if FDS_VARIABLE in os.environ:
         raise CommandFailed(f"{options.program} ended and never called init_clients()")
     if any(map(_is_open, numbers)):  # it may have meant to; but most have forgotten their loop

@@ -77,7 +77,7 @@ def print_lines(lines: Iterable[str]) -> None:
 
 
 def _harmless(text: str, kept: str) -> str:
-    """Return text with escapes for what is not to be seen, other than what is kept."""
+    """Return text with escapes for what cannot be printed, other than what is kept."""
     if text.isprintable():
         return text
     return "".join(

@@ -29,7 +29,7 @@ class Admission:
 
     def __init__(self) -> None:
         self.outstanding: int | None = None
-        self.queue: deque[tuple[Peer, Caller]] = deque()  # empty: there is nothing to ask for
+        self.queue: deque[tuple[Peer, Caller]] = deque()  # empty: nothing waits
         self._running = 0
         self._gone = 0  # entries in the queue of peers that have gone
         self._stalled = 0  # calls whose turn came while their client did not read

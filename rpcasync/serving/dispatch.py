@@ -64,7 +64,7 @@ class Dispatcher:
         while not peer.gone:
             is_usual = not peer.waiting and peer.queued <= HIGH_WATER
             if not is_usual and (self._waits_too_much(peer) or self._is_slow(peer)):
-                peer.paused = True  # `Sent`, or the turn of what waits, will bring us back
+                peer.paused = True  # until a `Sent` event, or until waiting calls of it have run
                 break
             try:
                 caller = next_message(Caller)
@@ -84,7 +84,7 @@ class Dispatcher:
                 self._call(peer, caller)
             else:
                 admission.put(peer, caller)
-            del caller  # one that was dropped is to be answered now
+            del caller  # if the procedure has dropped it, its finalizer leaves a note now
             if noted:
                 self._notes.do()
         if peer.waiting or peer.muted:
@@ -99,7 +99,7 @@ class Dispatcher:
         return peer.queued > HIGH_WATER
 
     def _has_procedure(self, name: str) -> bool:
-        """False for what is answered at once, and never waits."""
+        """False if there is none: the call is answered at once then, and never waits."""
         try:
             return self._namespace.find(name) is not None
         except Exception:  # noqa: BLE001  # the call itself will meet it again, and deal with it
@@ -107,14 +107,14 @@ class Dispatcher:
 
     def run_waiting(self) -> None:
         """Run the calls that waited and may run now."""
-        if self._is_running_waiting:  # a procedure turns the loop: what called it goes on
+        if self._is_running_waiting:  # a procedure called io(): who called it goes on after it
             return
         self._is_running_waiting = True
         try:
             while (next_one := self._admission.take()) is not None:
                 peer, caller = next_one
                 del next_one
-                if peer.stalled or self._is_slow(peer):  # in order, so only serve() ends it
+                if peer.stalled or self._is_slow(peer):  # serve() goes on with these, in order
                     if peer.gone:
                         continue
                     peer.paused = True
@@ -122,7 +122,7 @@ class Dispatcher:
                     continue
                 self._admission.start(peer)
                 self._call(peer, caller)
-                del caller  # one that was dropped is to be answered now
+                del caller  # if the procedure has dropped it, its finalizer leaves a note now
                 if self._notes.actions:
                     self._notes.do()
                 if peer.paused and not self._waits_too_much(peer, 2):
@@ -138,14 +138,14 @@ class Dispatcher:
                 self._notes.add(partial(self.serve, peer))
 
     def _waits_too_much(self, peer: Peer, parts: int = 1) -> bool:
-        """True if as much waits of a client as may, or a part of that: in calls, or in bytes."""
+        """True if as many calls of a client wait as may, or as many bytes; or a part of that."""
         if not peer.waiting:
             return False
         size = peer.protocol.max_packet / parts
         return peer.waiting >= self.max_waiting / parts or peer.waiting_size > size
 
     def _end_broken(self, peer: Peer) -> None:
-        """Disconnect a client that has to be, once all that it sent before has been served."""
+        """Disconnect a client if `broken` says why, once what it sent before has been served."""
         if peer.broken and not peer.gone and not peer.paused and not peer.waiting:
             self._peers.disconnect(peer, peer.broken)
 
@@ -173,7 +173,7 @@ class Dispatcher:
         except Exception as error:  # noqa: BLE001  # whatever it is, only this client suffers
             self._break(peer, caller, error)
         except BaseException:  # Ctrl-C, say, or the end of the program
-            self._notes.add(partial(self.serve, peer))  # should it go on, so do we
+            self._notes.add(partial(self.serve, peer))  # for a program that goes on
             raise
         else:
             if value is not None and not caller.answered:

@@ -32,7 +32,7 @@ class Muting:
         self._is_looking = False  # a timer runs
 
     def mute(self, peer: Peer, muted: bool) -> None:
-        """Stop reading from a peer, or go on. The end of one that has failed has to be seen."""
+        """Stop reading from a peer, or go on. One that has failed is read from, to its end."""
         muted = muted and not peer.failed
         if muted != peer.muted and self._want_read is not None and not peer.gone:
             peer.muted = muted

@@ -68,7 +68,7 @@ class Peer:
         self.queued = 0  # bytes of answers in the mux, as of the last one
         self.paused = False  # requests may be left in the protocol: too much is queued
         self.muted = False  # nothing is read from it: too many of its calls wait
-        self.failed = False  # what is sent to it does not arrive: its end is to be seen
+        self.failed = False  # sending fails: it has to be read from, to notice its end
         self.running = 0  # calls that are under way
         self.waiting = 0  # calls that wait until others have been answered
         self.waiting_size = 0  # bytes of their packets

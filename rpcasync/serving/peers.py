@@ -30,10 +30,10 @@ class Mux(Protocol):
     """What a server needs of a mux: a part of `EventMux`.
 
     More of its methods are used where a mux has them: without `close`, answers that do not leave
-    at once are lost when we disconnect a client; without `push_event` and `post`, what waits for
-    an answer or was dropped by the program has to wait for the next event; without `want_read`,
-    calls that may not wait any more do so in memory; without `timer`, a client that hangs up
-    while it is not read from is not noticed.
+    at once are lost when we disconnect a client; without `push_event` and `post`, calls that may
+    run now, or were dropped by the program, wait for the next event; without `want_read`, calls
+    over the limit wait in memory; without `timer`, it is not noticed that a client hangs up
+    while it is not read from.
     """
 
     def add(
