@@ -470,9 +470,9 @@ class Client:
         calls = cast("list[Call]", self._protocol.connection_lost())
         self._set_alarm()
         error = f"{self._name}: {self._reason}"
-        status = None if self.process is None or self._is_leaving else self.process.poll()
-        if status is not None:
-            error += f"; its process has ended with status {status}"
+        if calls and self.process is not None and not self._is_leaving:  # it ended by itself
+            status = self.process.poll()
+            error += "" if status is None else f"; its process has ended with status {status}"
         _fail_all(calls, lambda call: Disconnected(f"{call.procedure}: {error}"))
 
     def _see_to_process(self, grace: float) -> None:
