@@ -9,7 +9,8 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 
 from rpcasync._log import log, shorten
-from rpcasync.arguments.signatures import Signature, signature_of
+from rpcasync.arguments.known import signature_of
+from rpcasync.arguments.signatures import Signature
 from rpcasync.errors import ArgumentError, CallTimeout, RemoteError, RPCError
 from rpcasync.wire.messages import as_text
 

@@ -19,7 +19,7 @@ from typing import IO, Any, cast
 from eventmux import EventMux, Watch
 from eventmux.events import Closed, Event
 from rpcasync._log import log
-from rpcasync.arguments.signatures import signature_of
+from rpcasync.arguments.known import signature_of
 from rpcasync.calls import Call
 from rpcasync.children.ending import Ending
 from rpcasync.coderefs import Coderef

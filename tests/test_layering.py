@@ -56,7 +56,7 @@ INSIDE = {
         ["codecs", "framing"],
         ["protocol"],
     ],
-    "rpcasync.arguments": [["conversions"], ["signatures"], ["reflection"]],
+    "rpcasync.arguments": [["conversions"], ["shortcuts"], ["signatures"], ["known", "reflection"]],
     "rpcasync.children": [["programs", "ending"]],
     "rpcasync.serving": [
         ["namespace", "notes"],

@@ -19,10 +19,13 @@ import re
 import types
 import typing
 from collections.abc import Callable
+from inspect import Parameter
 
+from rpcasync._log import shorten
 from rpcasync.coderefs import Coderef
+from rpcasync.errors import ArgumentError
 
-__all__ = ["Conversion", "conversion"]
+__all__ = ["Conversion", "conversion", "conversion_for", "converted"]
 
 Conversion = Callable[[object], object]
 
@@ -49,6 +52,32 @@ def conversion(annotation: object) -> Conversion | None:
         key, item = args or (None, None)  # typing.Dict has none
         return _dict_of(*(None if part is None else conversion(part) for part in (key, item)))
     return None
+
+
+def conversion_for(parameter: Parameter) -> Conversion | None:
+    """Return what converts the values of a parameter, None if they stay as they are."""
+    if parameter.annotation is Parameter.empty:
+        return None
+    convert = conversion(parameter.annotation)
+    if convert is not None and parameter.default is None:
+        return _or_none(convert)  # `n: int = None` has always meant int | None
+    return convert
+
+
+def _or_none(convert: Conversion) -> Conversion:
+    return lambda value: None if value is None else convert(value)
+
+
+def converted(convert: Conversion, name: str, value: object) -> object:
+    """Return a value of the parameter `name`, converted.
+
+    Raises:
+        ArgumentError: it cannot be; the message names the parameter.
+    """
+    try:
+        return convert(value)
+    except ValueError as error:
+        raise ArgumentError(f"{shorten(name)}: {error}") from None
 
 
 def _refusal(value: object, wanted: str) -> ValueError:

@@ -15,26 +15,21 @@ A `Signature` is read once and used for each call. Values are converted as annot
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Sequence
 from inspect import Parameter
-from types import BuiltinMethodType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, TypeVar
+from types import FunctionType, MethodType
+from typing import Any
 
 from rpcasync._log import log, shorten
-from rpcasync.arguments.conversions import Conversion, conversion
+from rpcasync.arguments.conversions import conversion_for, converted
+from rpcasync.arguments.shortcuts import Arguments, Bind, Conversions, any_names, names_in_order
 from rpcasync.errors import ArgumentError
 from rpcasync.wire.messages import as_text
 
-__all__ = ["Signature", "signature_of"]
-
-Arguments = tuple[Sequence[object], dict[str, Any]]
-Bind = Callable[[Sequence[object]], Arguments]
+__all__ = ["Signature"]
 
 _LISTED = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 _NAMED = (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
-_NO_NAMES: dict[str, Any] = {}
-_MAX_KNOWN = 1024
 _VARIABLE = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
 
 
@@ -57,61 +52,57 @@ class Signature:
     def __init__(self, function: Callable[..., object], leading: int = 0) -> None:
         parameters = _parameters(function)
         taken = _leading_names(parameters, leading)
+        # If `*args` takes what leads, it takes the values too.
         values = parameters[leading:] if len(taken) == leading else parameters
-        kinds = [parameter.kind for parameter in values]
-        self.takes_rest = Parameter.VAR_POSITIONAL in kinds
-        self.takes_any_name = Parameter.VAR_KEYWORD in kinds
-        listed_kinds = _LISTED if self.takes_rest else (Parameter.POSITIONAL_ONLY,)
-        listed = [p for p in values if p.kind in listed_kinds]
-        named = [p for p in values if p.kind in _NAMED and p.kind not in listed_kinds]
-        self.listed = {parameter.name: parameter.annotation for parameter in listed}
-        self.named = {parameter.name: parameter.annotation for parameter in named}
-        self.rest = next((p for p in values if p.kind in _VARIABLE), None)  # *args comes first
-        self.takes_pairs = not self.takes_rest and (bool(named) or self.takes_any_name)
+        listed, named, variable = _by_what_they_take(values)
 
-        self.names = frozenset(self.named)
-        self._required = frozenset(p.name for p in named if p.default is Parameter.empty)
+        self.rest = next(iter(variable), None)  # *args comes first
+        self.takes_rest = any(p.kind is Parameter.VAR_POSITIONAL for p in variable)
+        self.takes_any_name = any(p.kind is Parameter.VAR_KEYWORD for p in variable)
+        self.takes_pairs = not self.takes_rest and (bool(named) or self.takes_any_name)
+        self._convert_any = None if self.rest is None else conversion_for(self.rest)
+
+        self.listed = {parameter.name: parameter.annotation for parameter in listed}
         self._positional = tuple(self.listed)
-        self._least = sum(p.default is Parameter.empty for p in listed)
-        # A pair of such a name would clash with the caller.
-        self._blocked = frozenset(filter(None, taken))
-        self._positional_converters = tuple(map(_converter, listed))
-        self._convert_any = None if self.rest is None else _converter(self.rest)
-        # With the type whose values may stay as they are: most of them do.
-        self._conversions = [
-            (parameter.name, parameter.annotation, convert)
-            for parameter in named
-            if (convert := _converter(parameter)) is not None
-        ]
-        self._takes_names_alone = self.takes_any_name and not (
-            self.takes_rest or named or listed or self._convert_any or self._blocked
-        )
+        self._positional_converters = tuple(map(conversion_for, listed))
+        self._least = len(_without_default(listed))
+
+        self.named = {parameter.name: parameter.annotation for parameter in named}
+        self.names = frozenset(self.named)
+        self._conversions = _conversions(named)
+        self._required = frozenset(_without_default(named))
+        self._blocked = frozenset(filter(None, taken))  # pairs of these names would clash
         self._needs_error = "error" in self._required
         if self.takes_rest and self._required:
             raise ArgumentError(f"takes a list, but requires {_sorted(self._required)} by name")
 
-        # What a decorator has made of it takes these in its own way: by name, if it can.
-        own = _own_kinds(function, parameters)
-        variable = () if own is None else own.intersection(_VARIABLE)
-        self._by_place = variable == {Parameter.VAR_POSITIONAL}
-        self._is_plain = (
-            self.takes_pairs
-            and not (listed or self.takes_any_name)
-            and all(p.kind is Parameter.POSITIONAL_OR_KEYWORD for p in named)
-            and (own is None or self._by_place)
+        self._by_place, can_be_placed = _placing(function, parameters)
+        self._can_all_be_placed = can_be_placed and all(
+            parameter.kind is Parameter.POSITIONAL_OR_KEYWORD for parameter in named
         )
 
-    def compile(self) -> Signature:
-        """Make code for what comes in the usual order; return the signature itself.
+    def with_short_cuts(self) -> Signature:
+        """Be quick with the lists that come most often; return the signature itself.
 
-        It pays for a signature that is kept.
+        It pays for a signature that is kept. One that is not would need the garbage collector,
+        because its short cut refers to it.
         """
-        if self._is_plain:
-            short_cut = _short_cut(tuple(self.named), self._conversions, self._bind)
+        short_cut = self._short_cut()
+        if short_cut is not None:
             self.bind = short_cut  # type: ignore[method-assign, assignment]
         if not self._needs_error:
             self.bind_result = self.bind  # type: ignore[method-assign]
         return self
+
+    def _short_cut(self) -> Bind | None:
+        if self.listed or not self.takes_pairs:
+            return None
+        if not self.takes_any_name:
+            if not self._can_all_be_placed:
+                return None
+            return names_in_order(tuple(self.named), self._conversions, self.bind)
+        is_plain = not (self.named or self._convert_any or self._blocked)
+        return any_names(self.bind) if is_plain else None
 
     def bind(self, values: Sequence[object]) -> Arguments:
         """Return the positional and the named arguments for a list of values.
@@ -119,24 +110,12 @@ class Signature:
         Raises:
             ArgumentError: the list does not fit; the message names the parameter.
         """
-        return self._bind(values)
-
-    def _bind(self, values: Sequence[object]) -> Arguments:
-        if self._takes_names_alone and len(values) % 2 == 0:
-            each: Any = iter(values)
-            try:
-                pairs = dict(zip(each, each, strict=False))
-                "".join(pairs)
-            except TypeError:
-                pass  # a name that is no text, or cannot be one: see below
-            else:
-                return (), pairs
-        if self.takes_pairs:
-            count = len(self._positional)
-            args = self._bind_list(values[:count]) if count else ()
-            pairs = self._bind_pairs(values[count:])
-            return self._put_in_place(args, pairs) if self._by_place else (args, pairs)
-        return self._bind_list(values), {}
+        if not self.takes_pairs:
+            return self._bind_list(values), {}
+        count = len(self._positional)
+        args = self._bind_list(values[:count]) if count else ()
+        pairs = self._bind_pairs(values[count:])
+        return self._put_in_place(args, pairs) if self._by_place else (args, pairs)
 
     def _put_in_place(self, args: Sequence[object], pairs: dict[str, Any]) -> Arguments:
         """Pass by position what can be: a wrapper of `*args` alone takes no names."""
@@ -158,10 +137,10 @@ class Signature:
         bound = list(values)
         for index, convert in enumerate(self._positional_converters[: len(bound)]):
             if convert is not None:
-                bound[index] = _convert(convert, names[index], bound[index])
+                bound[index] = converted(convert, names[index], bound[index])
         if self._convert_any is not None and self.takes_rest:
             for index in range(len(names), len(bound)):
-                bound[index] = _convert(self._convert_any, f"value {index + 1}", bound[index])
+                bound[index] = converted(self._convert_any, f"value {index + 1}", bound[index])
         return bound
 
     def _bind_pairs(self, values: Sequence[object]) -> dict[str, Any]:
@@ -173,18 +152,18 @@ class Signature:
             pairs = {}
         if pairs.keys() != self.names:
             pairs = self._check_names(values)
-        for name, kind, convert in self._conversions:
+        for name, (kind, convert) in self._conversions.items():
             if name in pairs:
                 value = pairs[name]
                 if type(value) is not kind:
-                    pairs[name] = _convert(convert, name, value)
+                    pairs[name] = converted(convert, name, value)
         if self._convert_any is not None:
             for name in pairs.keys() - self.names:
-                pairs[name] = _convert(self._convert_any, name, pairs[name])
+                pairs[name] = converted(self._convert_any, name, pairs[name])
         return pairs
 
     def _check_names(self, values: Sequence[object]) -> dict[str, Any]:
-        """Return the pairs, which are not just those of all parameters, if they fit all the same.
+        """Return the pairs of values that do not name each parameter, and no other, as it stands.
 
         Raises:
             ArgumentError: they do not.
@@ -223,137 +202,6 @@ class Signature:
         return (None,) * self._least, named
 
 
-# Most peers give all names in the order of the parameters. Then there is nothing to look up, and
-# the comparisons are written out once for a signature, as `dataclasses` does with its methods.
-
-
-def _short_cut(
-    names: tuple[str, ...],
-    conversions: Iterable[tuple[str, object, Conversion]],
-    otherwise: Bind,
-) -> Bind:
-    """Return a `bind()` for plain names, which leaves all that is out of the ordinary to another.
-
-    For `n: int` and `text` it is
-
-        def bind(values):
-            if len(values) == 4:
-                n0, v0, n1, v1 = values
-                if n0 == "n" and n1 == "text":
-                    if type(v0) is not k0:
-                        v0 = convert(c0, "n", v0)
-                    return (v0, v1), no_names
-            return otherwise(values)
-    """
-    places: dict[str, Any] = {
-        "__name__": __name__,
-        "convert": _convert,
-        "no_names": _NO_NAMES,
-        "otherwise": otherwise,
-    }
-    converted = []
-    for name, kind, convert in conversions:
-        index = names.index(name)
-        converted.append(index)
-        places[f"k{index}"], places[f"c{index}"] = kind, convert
-    exec(_code_of_bind(names, tuple(converted)), places)  # noqa: S102  # all of it is ours
-    bind: Bind = places["bind"]
-    return bind
-
-
-@lru_cache(maxsize=_MAX_KNOWN)
-def _code_of_bind(names: tuple[str, ...], converted: tuple[int, ...]) -> CodeType:
-    order = range(len(names))
-    lines = [
-        "def bind(values):",
-        f"    if len(values) == {2 * len(names)}:",
-        f"        {', '.join(f'n{index}, v{index}' for index in order)} = values",
-        f"        if {' and '.join(f'n{index} == {names[index]!r}' for index in order)}:",
-    ]
-    for index in converted:
-        lines.append(f"            if type(v{index}) is not k{index}:")
-        lines.append(f"                v{index} = convert(c{index}, {names[index]!r}, v{index})")
-    lines.append(f"            return ({''.join(f'v{index}, ' for index in order)}), no_names")
-    lines.append("    return otherwise(values)")
-    return compile("\n".join(lines), f"<bind {', '.join(names)}>", "exec")
-
-
-# Programs make callbacks by the thousand from one lambda, `def` or method, and to read a signature
-# takes longer than a call does. So they are known by the code that they share; with what has to
-# live on for the key to be its own, and with what else a signature depends on.
-
-
-_Known = dict[int, tuple[object, Signature]]  # by id of the code, with the code itself
-_by_code: _Known = {}  # of plain functions
-_by_method: _Known = {}  # of methods
-_by_kind: dict[tuple[type, str], Signature] = {}  # of functions in C, as list.append of some list
-# Of those with annotations or defaults; with the annotations, and the globals of those in text.
-_special: dict[tuple[object, ...], tuple[object, Signature, dict[str, object], object]] = {}
-
-
-def signature_of(function: Callable[..., object]) -> Signature:
-    """Return the signature of a callback, and keep it."""
-    known, plain = _by_code, function
-    if type(function) is MethodType:
-        known, plain = _by_method, function.__func__
-    if type(plain) is FunctionType and not plain.__dict__:  # else a decorator may have had its say
-        if plain.__annotations__ or plain.__defaults__ or plain.__kwdefaults__:
-            return _of_special(function, plain)
-        code = plain.__code__
-        found = known.get(id(code))
-        if found is None:
-            found = code, Signature(function).compile()
-            _keep(known, id(code), found)
-        return found[1]
-    return _of_method_in_c(function) if type(function) is BuiltinMethodType else Signature(function)
-
-
-def _of_special(function: Callable[..., object], plain: FunctionType) -> Signature:
-    """Of defaults it matters whether they are None, as `n: int = None` is `n: int | None`."""
-    annotations, code = plain.__annotations__, plain.__code__
-    by_name = plain.__kwdefaults__ or {}
-    key = (
-        id(code),
-        plain is function,
-        *[default is None for default in plain.__defaults__ or ()],
-        *[(name, default is None) for name, default in by_name.items()],
-    )
-    # Text means the same each time, in one place: a signature is read once.
-    is_text = any(type(annotation) is str for annotation in annotations.values())
-    names = plain.__globals__ if is_text else None
-    if key in _special:
-        _, signature, noted, known_names = _special[key]
-        try:
-            is_known = annotations == noted and names is known_names
-        except Exception:  # noqa: BLE001  # an annotation may be anything, as an array
-            is_known = False
-        if is_known:
-            return signature
-    signature = Signature(function).compile()
-    _keep(_special, key, (code, signature, dict(annotations), names))
-    return signature
-
-
-def _of_method_in_c(function: BuiltinMethodType) -> Signature:
-    owner = function.__self__
-    if owner is None or isinstance(owner, (ModuleType, type)):  # it belongs to that one alone
-        return Signature(function)
-    key = type(owner), function.__name__
-    if key not in _by_kind:
-        _keep(_by_kind, key, Signature(function).compile())
-    return _by_kind[key]
-
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-def _keep(known: dict[K, V], key: K, entry: V) -> None:
-    if len(known) >= _MAX_KNOWN:
-        known.clear()
-    known[key] = entry
-
-
 def _parameters(function: Callable[..., object]) -> list[Parameter]:
     try:
         signature = inspect.signature(function)
@@ -364,20 +212,6 @@ def _parameters(function: Callable[..., object]) -> list[Parameter]:
     except Exception as error:  # noqa: BLE001  # an annotation may be any expression
         log.warning("annotations of %r are not used: %s", function, error)
     return list(signature.parameters.values())
-
-
-def _own_kinds(function: Callable[..., object], parameters: list[Parameter]) -> set[object] | None:
-    """Return the kinds of parameters that a decorated function really has; None for others."""
-    if hasattr(function, "__signature__"):
-        return set()  # it says what it likes
-    if type(function) in (FunctionType, MethodType) and not hasattr(function, "__wrapped__"):
-        return None
-    try:
-        own = inspect.signature(function, follow_wrapped=False).parameters.values()
-    except (ValueError, TypeError):  # builtins without a text signature
-        return None
-    is_same = [p.name for p in own] == [p.name for p in parameters]
-    return None if is_same else {parameter.kind for parameter in own}
 
 
 def _leading_names(parameters: list[Parameter], leading: int) -> list[str]:
@@ -399,25 +233,55 @@ def _leading_names(parameters: list[Parameter], leading: int) -> list[str]:
     return names
 
 
-def _converter(parameter: Parameter) -> Conversion | None:
-    """Return what converts the values of a parameter, None if they stay as they are."""
-    if parameter.annotation is Parameter.empty:
+def _by_what_they_take(
+    parameters: list[Parameter],
+) -> tuple[list[Parameter], list[Parameter], list[Parameter]]:
+    """Return the parameters for values in order, for pairs, and for all that is left."""
+    variable = [p for p in parameters if p.kind in _VARIABLE]
+    has_rest = any(p.kind is Parameter.VAR_POSITIONAL for p in variable)
+    listed_kinds = _LISTED if has_rest else (Parameter.POSITIONAL_ONLY,)
+    listed = [p for p in parameters if p.kind in listed_kinds]
+    named = [p for p in parameters if p.kind in _NAMED and p.kind not in listed_kinds]
+    return listed, named, variable
+
+
+def _without_default(parameters: list[Parameter]) -> list[str]:
+    return [parameter.name for parameter in parameters if parameter.default is Parameter.empty]
+
+
+def _conversions(parameters: list[Parameter]) -> Conversions:
+    return {
+        parameter.name: (parameter.annotation, convert)
+        for parameter in parameters
+        if (convert := conversion_for(parameter)) is not None
+    }
+
+
+def _placing(function: Callable[..., object], parameters: list[Parameter]) -> tuple[bool, bool]:
+    """Return whether what has a name must be passed by position, and whether it can be.
+
+    It is a question only of a function that a decorator has made: it has the parameters of
+    another, and takes them as `*args`, as `**args`, or as both.
+    """
+    own = _own_kinds(function, parameters)
+    if own is None:
+        return False, True
+    must = own.intersection(_VARIABLE) == {Parameter.VAR_POSITIONAL}
+    return must, must
+
+
+def _own_kinds(function: Callable[..., object], parameters: list[Parameter]) -> set[object] | None:
+    """Return the kinds of parameters that a decorated function really has; None for others."""
+    if hasattr(function, "__signature__"):
+        return set()  # it says what it likes
+    if type(function) in (FunctionType, MethodType) and not hasattr(function, "__wrapped__"):
         return None
-    convert = conversion(parameter.annotation)
-    if convert is not None and parameter.default is None:
-        return _or_none(convert)  # `n: int = None` has always meant int | None
-    return convert
-
-
-def _or_none(convert: Conversion) -> Conversion:
-    return lambda value: None if value is None else convert(value)
-
-
-def _convert(convert: Conversion, name: str, value: object) -> object:
     try:
-        return convert(value)
-    except ValueError as error:
-        raise ArgumentError(f"{shorten(name)}: {error}") from None
+        own = inspect.signature(function, follow_wrapped=False).parameters.values()
+    except (ValueError, TypeError):  # builtins without a text signature
+        return None
+    is_same = [p.name for p in own] == [p.name for p in parameters]
+    return None if is_same else {parameter.kind for parameter in own}
 
 
 def _as_names(names: Sequence[object]) -> list[str]:

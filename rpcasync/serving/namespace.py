@@ -41,7 +41,7 @@ class Procedure:
         self.signature: Signature | None = None
         self._unusable = ""
         try:
-            self.signature = Signature(function, leading=1).compile()
+            self.signature = Signature(function, leading=1).with_short_cuts()
             self.bind = self.signature.bind
         except ArgumentError as error:
             self._unusable = str(error)

@@ -11,14 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcasync.arguments import signatures
-from rpcasync.arguments.signatures import Signature, signature_of
+from rpcasync.arguments import known
+from rpcasync.arguments.known import signature_of
+from rpcasync.arguments.signatures import Signature
 from rpcasync.errors import ArgumentError
 
 
 def call(function, *values, leading=0):
     """Bind the values and call, as a server or client does."""
-    args, named = Signature(function, leading).compile().bind(list(values))
+    args, named = Signature(function, leading).with_short_cuts().bind(list(values))
     return function(*(["caller"] * leading), *args, **named)
 
 
@@ -230,8 +231,8 @@ def test_a_signature_holds_no_defaults():
 
 
 def test_signatures_are_kept_by_code_and_no_longer_than_needed(monkeypatch):
-    monkeypatch.setattr(signatures, "_by_code", {})
-    monkeypatch.setattr(signatures, "_MAX_KNOWN", 2)
+    monkeypatch.setattr(known, "_by_code", {})
+    monkeypatch.setattr(known, "_MAX_KNOWN", 2)
 
     def make():
         return lambda sum: sum
@@ -244,7 +245,7 @@ def test_signatures_are_kept_by_code_and_no_longer_than_needed(monkeypatch):
 
     bound, plain = signature_of(Thing().method), signature_of(Thing.method)
     assert (bound.names, plain.names) == ({"n"}, {"self", "n"})
-    assert len(signatures._by_code) <= 2
+    assert len(known._by_code) <= 2
 
     def annotated(kind):
         def done(n: kind):
@@ -348,7 +349,7 @@ class Decorated:
     ],
 )
 def test_what_is_decorated_gets_its_values_in_its_own_way(function, values):
-    for signature in (Signature(function), Signature(function).compile()):
+    for signature in (Signature(function), Signature(function).with_short_cuts()):
         args, named = signature.bind(values)
         assert function(*args, **named) == (1, 2)
         args, named = signature.bind(["a", 1])
@@ -416,35 +417,44 @@ def test_long_signatures_are_bound_as_short_ones():
     names = [f"name_{number}" for number in range(300)]
     function = eval(f"lambda {', '.join(names)}: [{', '.join(names)}]")
     values = [part for pair in zip(names, range(300), strict=True) for part in pair]
-    args, named = Signature(function).compile().bind(values)
+    args, named = Signature(function).with_short_cuts().bind(values)
     assert (len(args), named) == (300, {})
     assert function(*args, **named) == list(range(300))
 
 
-NAMES = ["a", "b", "c"]
+NAMES = st.sampled_from(["a", "b", "c", "d", b"a", 1, None]) | st.lists(st.none(), max_size=1)
+VALUES = st.integers() | st.text() | st.none()
 
 
-@given(
-    st.lists(
-        st.tuples(st.sampled_from([*NAMES, "d", b"a", 1]), st.integers() | st.text()), max_size=5
-    ),
-    st.booleans(),
+def outcome(function, bind, values):
+    try:
+        args, named = bind(list(values))
+    except ArgumentError as error:
+        return str(error)
+    return function(*args, **named)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("a", "a: int", "a: int = 0", "a: int | None"),
+        *("a, b", "a: int, b", "a, b: int", "a: int, b: str", "a, b=None"),
+        *("a, b, c", "a, b: int, c", "a, b: int, c='default'", "a: str, b: int, c: int"),
+        *("**more", "**more: int", "a, **more", "a, /, b", "a, *, b", "*rest"),
+    ],
 )
-def test_the_order_of_names_changes_nothing(pairs, is_odd):
-    """The short way, for names in the order of the parameters, gives what the long one does."""
+def test_a_short_cut_gives_what_the_rule_gives(source):
+    names = {}
+    exec(f"def function({source}): return locals()", names)
+    function = names["function"]
+    rule, kept = Signature(function), Signature(function).with_short_cuts()
 
-    def plain(a, b: int, c="default"):
-        return {"a": a, "b": b, "c": c}
+    @given(st.lists(st.tuples(NAMES, VALUES), max_size=4), st.booleans())
+    def check(pairs, is_odd):
+        values = [part for pair in pairs for part in pair][: -1 if is_odd else None]
+        assert outcome(function, kept.bind, values) == outcome(function, rule.bind, values)
 
-    def keyword_only(*, a, b: int, c="default"):  # never takes the short way
-        return {"a": a, "b": b, "c": c}
-
-    values = [part for pair in pairs for part in pair][: -1 if is_odd else None]
-    outcomes = []
-    for function in (plain, keyword_only):
-        try:
-            args, named = Signature(function).compile().bind(values)
-            outcomes.append(function(*args, **named))
-        except ArgumentError as error:
-            outcomes.append(str(error))
-    assert outcomes[0] == outcomes[1]
+    check()
+    in_order = [part for name in rule.named for part in (name, "1")]
+    for values in (in_order, [*in_order, "x"], in_order[:-1], [*in_order, *in_order[:2]]):
+        assert outcome(function, kept.bind, values) == outcome(function, rule.bind, values)
