@@ -46,7 +46,7 @@ class LengthPrefix:
         ValueError: `max_packet` is not between 7 and 2**32 - 1.
     """
 
-    __slots__ = ("_buffer", "_failure", "frames", "max_packet")
+    __slots__ = ("_buffer", "max_packet")
 
     def __init__(self, max_packet: int = DEFAULT_MAX_PACKET) -> None:
         self.max_packet = check_max_packet(max_packet)
@@ -56,37 +56,22 @@ class LengthPrefix:
             min_size=_SMALLEST_PAYLOAD,
             max_size=max_packet - _HEADER.size,
         )
-        self.frames: list[bytes] = []  # those that are complete, the next one last
-        self._failure: ProtocolError | None = None
 
-    def feed(self, data: bytes) -> None:
-        """Store bytes of the stream; never raises."""
-        if self._failure is not None:
-            return
+    def split(self, data: bytes) -> tuple[list[bytes], ProtocolError | None]:
+        """Take bytes of the stream; return the payloads that are complete now, in order.
+
+        With them goes what is wrong behind the last of them: a length that is impossible or over
+        the limit. There is no way on from there, and this must not be called again.
+        """
+        failure: ProtocolError | None = None
         try:
             self._buffer.write(data)
         except BufferOverflow as error:
             size = error.size + _HEADER.size
-            self._failure = FrameTooLarge(f"packet of {size} bytes, limit is {self.max_packet}")
+            failure = FrameTooLarge(f"packet of {size} bytes, limit is {self.max_packet}")
         except MalformedRecord as error:
-            self._failure = ProtocolError(f"packet too short: {error}")
-        frames = self._buffer.read()
-        if frames:
-            frames.reverse()
-            self.frames = frames + self.frames if self.frames else frames
-
-    def next_frame(self) -> bytes | None:
-        """Return the next payload, None if it is not complete.
-
-        Raises:
-            ProtocolError: a length is impossible or over the limit; what came before it has
-                been returned. There is no way on from here.
-        """
-        if self.frames:
-            return self.frames.pop()
-        if self._failure is not None:
-            raise self._failure.with_traceback(None)  # else it would grow each time
-        return None
+            failure = ProtocolError(f"packet too short: {error}")
+        return self._buffer.read(), failure
 
     def frame(self, payload: bytes) -> bytes:
         """Return the packet to send.

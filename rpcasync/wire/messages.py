@@ -49,9 +49,9 @@ Id = int | str
 
 CALLBACK_CLASS = "RPC::Async::Coderef"
 CALLBACK_MARK = CALLBACK_CLASS.encode()
-"""Stands in each payload in which a callback may be: most have none, and need no look."""
+"""Stands in each payload with a callback: one without it need not be searched for callbacks."""
 CALLBACK_HINT = ord(":")
-"""A byte of it: to look for one byte takes a tenth of the time."""
+"""A byte of the mark: to look for one byte first takes a tenth of the time."""
 
 # It is the client that chooses the id, and the server that has to send it back.
 _ID_BITS = 64
@@ -202,7 +202,7 @@ def failure_text(values: list[object]) -> str | None:
     if count != 2 and count != 4:
         return None
     key = values[0]
-    if type(key) is str and key not in _FAILURE_KEYS:  # as nearly all are
+    if type(key) is str and key not in _FAILURE_KEYS:  # most answers need no more than this
         return None
     if any(as_text(key) not in _FAILURE_KEYS for key in values[::2]):
         return None

@@ -51,12 +51,13 @@ _ID_MASK = 0x7FFFFFFF  # ids stay within 31 bits, as a Perl client's do
 class _Protocol:
     """What both ends have in common: payloads come, and the first bad one is the last."""
 
-    __slots__ = ("_failure", "_frame", "_framing")
+    __slots__ = ("_failure", "_frame", "_frames", "_framing")
 
     def __init__(self, max_packet: int) -> None:
         self._framing = LengthPrefix(max_packet)
         self._frame = self._framing.frame
-        self._failure: ProtocolError | None = None
+        self._frames: list[bytes] = []  # payloads that are complete, the next one last
+        self._failure: ProtocolError | None = None  # what comes behind them
 
     @property
     def max_packet(self) -> int:
@@ -65,18 +66,17 @@ class _Protocol:
 
     def feed(self, data: bytes) -> None:
         """Store bytes from the peer; never raises."""
-        if self._failure is None:  # else nothing is believed any more
-            self._framing.feed(data)
+        if self._failure is not None:  # nothing is believed any more
+            return
+        frames, self._failure = self._framing.split(data)
+        if frames:
+            frames.reverse()
+            self._frames = frames + self._frames if self._frames else frames
 
-    def _next_frame(self) -> bytes | None:
-        """Return the next payload; those that are complete are taken without this call."""
+    def _check_for_failure(self) -> None:
+        """Raise what is wrong with the stream, if anything is: all that came before is taken."""
         if self._failure is not None:
-            raise self._failure.with_traceback(None)
-        try:
-            return self._framing.next_frame()
-        except ProtocolError as error:
-            self._failure = error
-            raise
+            raise self._failure.with_traceback(None)  # else it would grow each time
 
     def _reject(self, error: Exception, codec: Codec) -> ProtocolError:
         """Note that nothing more can be read, and return why."""
@@ -85,7 +85,7 @@ class _Protocol:
             log.error("codec %s failed", codec.name, exc_info=error)
             error = ProtocolError(f"cannot be decoded: {type(error).__name__}")
         self._failure = error
-        self._framing.frames.clear()
+        self._frames.clear()
         return error
 
 
@@ -117,16 +117,19 @@ class ServerProtocol(_Protocol):
         Raises:
             ProtocolError: the client sent something that is no request.
         """
-        frames = self._framing.frames
-        frame = frames.pop() if frames else self._next_frame()
-        if frame is None:
+        frames = self._frames
+        if not frames:
+            self._check_for_failure()
             return None
+        frame = frames.pop()
         codec = self._codec or self._detect(frame)
         try:
             value: Any = codec.decode(frame)
             if type(value) is list and len(value) > 1 and type(value[1]) is str:
                 id = value[0]  # noqa: A001
-                if type(id) is int and 0 <= id <= _ID_MASK:  # as nearly all have it
+                # Of this form are the requests of all clients but old ones in Perl, so the full
+                # check is for the others.
+                if type(id) is int and 0 <= id <= _ID_MASK:
                     has_callbacks = CALLBACK_HINT in frame and CALLBACK_MARK in frame
                     return make(id, value[1], value[2:], len(frame), has_callbacks)
             return make(*check_request(value), len(frame), CALLBACK_MARK in frame)
@@ -266,14 +269,16 @@ class ClientProtocol(_Protocol):
         """
         pending = self._pending
         while True:
-            frames = self._framing.frames
-            frame = frames.pop() if frames else self._next_frame()
-            if frame is None:
+            frames = self._frames
+            if not frames:
+                self._check_for_failure()
                 return None
+            frame = frames.pop()
             try:
                 value: Any = self._codec.decode(frame)
+                # An int that a call is pending by needs no check of what it is.
                 if type(value) is list and value and type(value[0]) is int and value[0] in pending:
-                    id, values = value.pop(0), value  # noqa: A001  # as nearly all have it
+                    id, values = value.pop(0), value  # noqa: A001
                 else:
                     id, values = check_reply(value)  # noqa: A001
                     if id not in pending:

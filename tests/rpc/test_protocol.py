@@ -161,6 +161,28 @@ def test_good_messages_come_before_the_error_and_the_error_stays():
             server.next_message()
 
 
+def test_messages_that_were_not_taken_stay_in_front():
+    server = ServerProtocol()
+    server.feed(packet([0, "a"]) + packet([1, "b"]))
+    assert server.next_message() == Request(0, "a", [])
+    server.feed(packet([2, "c"]) + packet([3, "d"]))
+    assert [request.id for request in messages(server)] == [1, 2, 3]
+
+
+def test_good_messages_come_before_a_wrong_length_and_the_error_stays():
+    for header, kind in ((b"\0\0\0\6", ProtocolError), (b"\0\0\4\0", FrameTooLarge)):
+        server = ServerProtocol(max_packet=1000)
+        server.feed(packet([0, "a"]))
+        server.feed(packet([1, "b"]) + header)
+        server.feed(packet([2, "c"]))  # not believed
+        assert server.next_message() == Request(0, "a", [])
+        assert server.next_message() == Request(1, "b", [])
+        for _ in range(3):
+            with pytest.raises(kind, match="packet") as caught:
+                server.next_message()
+            assert len(caught.traceback) < 4, "the traceback grows"
+
+
 def test_nothing_behind_an_error_is_believed():
     client = ClientProtocol(StorableCodec())
     client.call("x", [], "token")

@@ -8,7 +8,7 @@ import types
 import weakref
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rpcasync.arguments import known
@@ -449,6 +449,7 @@ def test_a_short_cut_gives_what_the_rule_gives(source):
     function = names["function"]
     rule, kept = Signature(function), Signature(function).with_short_cuts()
 
+    @settings(max_examples=30)
     @given(st.lists(st.tuples(NAMES, VALUES), max_size=4), st.booleans())
     def check(pairs, is_odd):
         values = [part for pair in pairs for part in pair][: -1 if is_odd else None]

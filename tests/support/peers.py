@@ -56,18 +56,18 @@ class Peer:
 
     def read(self) -> list[object]:
         """Return the packets that have come."""
+        frames = []
         try:
             while data := self.sock.recv(2**20):
-                self.framing.feed(data)
+                found, failure = self.framing.split(data)
+                assert failure is None, failure
+                frames += found
             self.ended = True
         except BlockingIOError:
             pass
         except ConnectionResetError:
             self.ended = True
-        packets = []
-        while (frame := self.framing.next_frame()) is not None:
-            packets.append(self.codec.decode(frame))
-        return packets
+        return [self.codec.decode(frame) for frame in frames]
 
 
 class Bench:
