@@ -39,17 +39,24 @@ def names_in_order(names: Sequence[str], conversions: Conversions, otherwise: Bi
 
 
 def _one_name(name: str, conversions: Conversions, otherwise: Bind) -> Bind:
-    kind, convert = conversions.get(name, _STAYS)
-
     def bind(values: Sequence[object]) -> Arguments:
         if len(values) == 2 and values[0] == name:
+            return (values[1],), _NO_NAMES
+        return otherwise(values)
+
+    if name not in conversions:
+        return bind
+    kind, convert = conversions[name]
+
+    def bind_converted(values: Sequence[object]) -> Arguments:
+        if len(values) == 2 and values[0] == name:
             value = values[1]
-            if convert is not None and type(value) is not kind:
+            if type(value) is not kind:
                 value = converted(convert, name, value)
             return (value,), _NO_NAMES
         return otherwise(values)
 
-    return bind
+    return bind_converted
 
 
 def _two_names(name1: str, name2: str, conversions: Conversions, otherwise: Bind) -> Bind:
@@ -57,13 +64,14 @@ def _two_names(name1: str, name2: str, conversions: Conversions, otherwise: Bind
     kind2, convert2 = conversions.get(name2, _STAYS)
 
     def bind(values: Sequence[object]) -> Arguments:
-        if len(values) == 4 and values[0] == name1 and values[2] == name2:
-            _, value1, _, value2 = values
-            if convert1 is not None and type(value1) is not kind1:
-                value1 = converted(convert1, name1, value1)
-            if convert2 is not None and type(value2) is not kind2:
-                value2 = converted(convert2, name2, value2)
-            return (value1, value2), _NO_NAMES
+        if len(values) == 4:
+            given1, value1, given2, value2 = values
+            if given1 == name1 and given2 == name2:
+                if type(value1) is not kind1 and convert1 is not None:
+                    value1 = converted(convert1, name1, value1)
+                if type(value2) is not kind2 and convert2 is not None:
+                    value2 = converted(convert2, name2, value2)
+                return (value1, value2), _NO_NAMES
         return otherwise(values)
 
     return bind
