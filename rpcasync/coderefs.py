@@ -110,5 +110,5 @@ class Coderef:
     def __del__(self) -> None:
         """Leave a note for the server, which releases it on its next turn."""
         if not self._released:
-            self._released = True  # nobody is to find it meanwhile, as another thread could
+            self._released = True  # first, so that no other thread calls it meanwhile
             self._owner.note_unused(self.id)

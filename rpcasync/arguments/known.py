@@ -34,7 +34,8 @@ def signature_of(function: Callable[..., object]) -> Signature:
     known, plain = _by_code, function
     if type(function) is MethodType:
         known, plain = _by_method, function.__func__
-    if type(plain) is FunctionType and not plain.__dict__:  # else a decorator may have had its say
+    # What has attributes may have a `__wrapped__` or `__signature__`, and is not known by its code.
+    if type(plain) is FunctionType and not plain.__dict__:
         if plain.__annotations__ or plain.__defaults__ or plain.__kwdefaults__:
             return _of_special(function, plain)
         code = plain.__code__
@@ -56,7 +57,7 @@ def _of_special(function: Callable[..., object], plain: FunctionType) -> Signatu
         *[default is None for default in plain.__defaults__ or ()],
         *[(name, default is None) for name, default in by_name.items()],
     )
-    # Text means the same each time, in one place: a signature is read once.
+    # Annotations in text mean the same as long as the globals are the same.
     is_text = any(type(annotation) is str for annotation in annotations.values())
     names = plain.__globals__ if is_text else None
     if key in _special:
@@ -74,7 +75,8 @@ def _of_special(function: Callable[..., object], plain: FunctionType) -> Signatu
 
 def _of_method_in_c(function: BuiltinMethodType) -> Signature:
     owner = function.__self__
-    if owner is None or isinstance(owner, (ModuleType, type)):  # it belongs to that one alone
+    # Functions of modules and classes may have the same name and different signatures.
+    if owner is None or isinstance(owner, (ModuleType, type)):
         return Signature(function)
     key = type(owner), function.__name__
     if key not in _by_kind:

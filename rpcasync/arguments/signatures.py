@@ -273,7 +273,7 @@ def _placing(function: Callable[..., object], parameters: list[Parameter]) -> tu
 def _own_kinds(function: Callable[..., object], parameters: list[Parameter]) -> set[object] | None:
     """Return the kinds of parameters that a decorated function really has; None for others."""
     if hasattr(function, "__signature__"):
-        return set()  # it says what it likes
+        return set()  # it need not be like the parameters of the function in any way
     if type(function) in (FunctionType, MethodType) and not hasattr(function, "__wrapped__"):
         return None
     try:

@@ -44,7 +44,7 @@ _CONSTANTS: dict[int, object] = {
 _LEAST = {ops.ARRAY: 1, ops.HASH: 5, ops.FLAG_HASH: 6}
 _NAMES = {ops.ARRAY: "array", ops.HASH: "hash", ops.FLAG_HASH: "hash"}
 
-_SMALL = 6  # bytes; things up to this size are counted as if they had it, without a note
+_SMALL = 6  # bytes; what is no larger counts as this much, so that its size need not be kept
 
 _JSON_BOOLEAN = "JSON::PP::Boolean"  # what Perl's JSON modules make of true and false
 
@@ -205,7 +205,7 @@ class Decoder:
                 self._heights[tag] = height
                 continue
             target = self._target(tag)
-            # Only objects overload; a bool was one until a moment ago.
+            # Only objects overload. A bool is one in Perl, and has just become True or False.
             if op in ops.OVERLOADED and not isinstance(target, (Blessed, bool)):
                 raise DecodeError("corrupt", f"tag {what} overloads something that is no object")
             self._values[what] = target
@@ -257,7 +257,7 @@ class Decoder:
     def _count(self, op: int) -> int:
         """Read how many items a container has; there must be bytes left for all of them."""
         if op == ops.FLAG_HASH:
-            self._byte("the flags of a hash")  # restricted or not: no matter here
+            self._byte("the flags of a hash")  # a restricted hash is a dict, too
         at = self._pos
         count = self._u32("count")
         left = len(self._data) - self._pos

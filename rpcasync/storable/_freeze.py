@@ -105,7 +105,7 @@ def freeze(
         raise EncodeError(f"image of more than {max_size} bytes") from None
     except ValueError as error:  # a released memoryview, an int that Python refuses to print
         raise EncodeError(str(error)) from error
-    pieces[0] = _HEADER + pieces[0][1:]  # an image tells what its root is, not that it is one
+    pieces[0] = _HEADER + pieces[0][1:]  # the root stands there without a reference to it
     return b"".join(pieces)
 
 
@@ -127,8 +127,8 @@ def _container(
         head, names = _hash_head(value, room)
         items = value.values()
         keys = iter(names)
-        # All of them now: so a key that stands in every level of a deep tree is not encoded
-        # 256 times before the first is accounted for.
+        # The keys are counted before any value is written. Else a long key in each level of a
+        # deep tree would be encoded 256 times before the limit is looked at.
         room -= sum(map(len, names))
     else:
         head = _ARRAY + _u32(len(value))
@@ -145,7 +145,7 @@ def _container(
             piece = _BYTES.get(item) or _integer(item, room)
         elif type(item) is list or type(item) is dict or type(item) is tuple:
             room = _container(item, pieces, levels - 1, room, default)
-            piece = b""  # it is all there
+            piece = b""  # the call has appended it
         elif item is None:
             piece = _UNDEF
         else:
@@ -225,7 +225,7 @@ def _unusual(value: object, pieces: list[bytes], levels: int, room: int, default
         return _replacement(value, pieces, levels, room, default)
     pieces.append(piece)
     room -= len(piece)
-    if room < 0:  # the caller looks, too, but the root has no such caller
+    if room < 0:  # `_container` checks this for its items, but nobody for the root
         raise _TooLarge
     return room
 

@@ -93,7 +93,7 @@ def thaw(
         try:
             return _ordinary(data, max_depth)
         except (_Unusual, IndexError, struct.error, UnicodeDecodeError, RecursionError):
-            pass  # not for the fast path to say what is wrong, or whether anything is
+            pass  # the complete decoder tells what is wrong, if anything is
     elif byte_strings not in _BYTE_STRINGS:
         raise ValueError(f"byte_strings={byte_strings!r} is none of {', '.join(_BYTE_STRINGS)}")
     _check_header(data)

@@ -131,8 +131,10 @@ def _callback_ref(fields: object, otherwise: object) -> object:
     return CallbackRef(callback_id) if is_id(callback_id) else otherwise
 
 
-_MAX_SIZE = 2**32 - 1  # the framing has the limit that counts
-_MAX_EXPANDED = 16 * 1024 * 1024  # what is shared is a way around it, and counts as if it were not
+_MAX_SIZE = 2**32 - 1  # no limit of the codec's own: the framing has one
+# Bytes, if what an image refers to in several places stood in full in each of them. The limit of
+# the framing does not help there: a short image can stand for a very large value.
+_MAX_EXPANDED = 16 * 1024 * 1024
 
 
 def refuse_constant(text: str) -> object:
@@ -163,7 +165,8 @@ def _prepared_encoder(ensure_ascii: bool) -> Callable[[object, int], Iterable[st
     escape: Any = json_encoder.encode_basestring
     if ensure_ascii:
         escape = json_encoder.encode_basestring_ascii
-    # No marks of where it has been: what holds itself ends in a RecursionError.
+    # The first None: it keeps no table of containers to find one that holds itself. That ends in
+    # a RecursionError.
     parts: Callable[[object, int], Iterable[str]] = c_make_encoder(
         None, _to_json, escape, None, ":", ",", False, False, False
     )
@@ -196,7 +199,7 @@ class JSONCodec:
         self._scan = decoder.scan_once
         decoder = json.JSONDecoder(parse_constant=refuse_constant, object_hook=_from_json)
         self._scan_for_callbacks = decoder.scan_once
-        self._was_long = False  # the last list, so that the next one may be, too
+        self._was_long = False  # the last list was, so long texts are looked for in the next
 
     def encode(self, values: list[object]) -> bytes:
         """Return the list as JSON.

@@ -158,7 +158,8 @@ class ServerProtocol(_Protocol):
         if len(text) > _LONGEST_TEXT:
             text = f"{text[: _LONGEST_TEXT - 3]}..."
         text = text.encode("utf-8", "backslashreplace").decode()  # lone surrogates
-        return self.result(id, failure_values(text or "failed"))  # no text is no error
+        # With an empty text, the other end would take it for an answer.
+        return self.result(id, failure_values(text or "failed"))
 
     def invoke(self, id: Id, args: Iterable[object]) -> bytes:  # noqa: A002
         """Return the packet that calls a function of the client's.
@@ -215,7 +216,8 @@ class ClientProtocol(_Protocol):
                 is not pending then.
         """
         id = self._next_id  # noqa: A001
-        if id in self._pending or self._callbacks or self._abandoned:  # else it is free for sure
+        # With no callbacks and no abandoned calls, only a pending call can have the id.
+        if id in self._pending or self._callbacks or self._abandoned:
             id = self._free_id(id)  # noqa: A001
         callbacks: dict[Id, object] | None = None
         try:
@@ -313,7 +315,8 @@ class ClientProtocol(_Protocol):
     def abandon(self, id: Id) -> object:  # noqa: A002
         """Return the token of a pending call, and wait for its answer no more.
 
-        Its id stays in use, since the answer may still come; of very many, the last ones do.
+        Its id stays in use, since the answer may still come; of more than 65,536 such ids, the
+        oldest is free again.
         """
         token = self._pending.pop(id)
         self._deadlines.discard(int(id))
