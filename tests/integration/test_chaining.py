@@ -347,6 +347,7 @@ def progress(*arguments):
 SHOWN = " 20 %\n 40 %\n 60 %\n 80 %\n100 %\nthere are 5133 primes below 50000\n"
 
 
+@pytest.mark.slow
 def test_progress():
     assert progress() == (SHOWN, "", 0)
     with listening(ROOT / "examples" / "progress_server.py") as (address, _):

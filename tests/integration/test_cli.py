@@ -9,6 +9,7 @@ import time
 
 import pytest
 from support.programs import LIMIT, PERL, PROGRAMS, Program, listening, run
+from support.quick import quick_first
 
 import rpcasync as package
 from eventmux import EventMux
@@ -32,8 +33,8 @@ def test_call_starts_a_server_and_prints_the_sum():
     assert told(result) == (0, "sum=5\n", "")
 
 
-@pytest.mark.parametrize("codec", ["storable", "json"])
-@pytest.mark.parametrize("url", ["tcp://127.0.0.1:0", "unix://{}/socket"])
+@pytest.mark.parametrize("codec", quick_first(["storable", "json"]))
+@pytest.mark.parametrize("url", quick_first(["tcp://127.0.0.1:0", "unix://{}/socket"]))
 def test_call_a_listening_server(tmp_path, url, codec):
     with listening(url=url.format(tmp_path)) as (address, _):
         result = rpcasync("call", address, "add_numbers", "n1=-2", "n2=40", "--codec", codec)
@@ -66,43 +67,62 @@ def test_methods():
 
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
-    [
-        (["call", CHILD, "nothing"], 1, "rpcasync: No sub 'nothing' in package 'main'\n"),
-        (["call", CHILD, "refuse", "why=because"], 1, "rpcasync: because\n"),
-        (["call", CHILD, "add_numbers", "n1=1"], 1, "rpcasync: add_numbers: n2 is missing\n"),
-        (["call", CHILD, "park", "--timeout", "0.01"], 1, "rpcasync: park: no answer"),
-        (["call", CHILD, "explode"], 1, ": the server closed the connection"),
-        (["call", "unix:///no/such/socket", "x"], 1, "No such file or directory\n"),
-        (["call", "python://no_such.py", "x"], 1, "No such file or directory: 'no_such.py'\n"),
-        (["call", "http://x", "y"], 2, "cannot parse 'http://x': expected tcp://, unix://"),
-        (["call", "udp://127.0.0.1:9", "y"], 2, "it is no stream of bytes\n"),
-        (["call", "open2://cat", "y"], 2, "it is no stream of bytes\n"),
-        (["call", "tcp://localhost", "y"], 2, "expected tcp://host:port\n"),
-        (["call", CHILD, "x", "=1"], 2, "'=1' has no name in front of the =\n"),
-        (["call", CHILD, "x", "--codec", "json", "=1"], 2, "'=1' has no name in front of the =\n"),
-        (["call", CHILD, "x", "--nothing"], 2, "unrecognized arguments: --nothing\n"),
-        (["call", CHILD, "x", "--codec", "xml"], 2, "argument --codec: invalid choice: 'xml'"),
-        (["call", CHILD, "x", "--log-level", "loud"], 2, "argument --log-level: invalid choice"),
-        (["call", str(CALC), "x"], 2, f"; to start a program: python://{CALC}\n"),
-        (["call", str(PERL / "rpc_server.pl"), "x"], 2, "; to start a program: perl:///"),
-        (["call", "no_such.py", "x"], 2, "or cfd://\n"),
-        (["call", "tests", "x"], 2, "or cfd://\n"),
-        (["call", CHILD], 2, "the following arguments are required: procedure"),
-        (["call", CHILD, "x", "--timeout", "-1"], 2, "'-1' is not a number of seconds\n"),
-        (["call", CHILD, "x", "--timeout", "inf"], 2, "'inf' is not a number of seconds\n"),
-        (["methods", CHILD, "--timeout", "x"], 2, "'x' is not a number of seconds\n"),
-        (["methods", CHILD, "x"], 2, "unrecognized arguments: x\n"),
-        (["methods", "unix:///no/such/socket"], 1, "No such file or directory\n"),
-        (["methods", "nonsense"], 2, "rpcasync: cannot parse 'nonsense'"),
-        (["shell"], 2, "the following arguments are required: url"),
-        (["listen", "-u", "http://x", str(CALC)], 2, "cannot listen on http://x: "),
-        (["listen", "-u", "tcp://127.0.0.1:0", "no_such.py"], 2, "no such file: no_such.py\n"),
-        (["listen", "no_such.py"], 2, "the following arguments are required: -u\n"),
-        (["listen", str(CALC), "-u", "unix://x"], 2, "options go in front of the program: -u URL"),
-        (["listen", str(CALC), "-uunix://x"], 2, "options go in front of the program: -u URL"),
-        (["listen", "-u", "unix:///no/such/folder/x", str(CALC)], 1, "cannot listen on unix://"),
-        ([], 2, "the following arguments are required: COMMAND\n"),
-    ],
+    quick_first(
+        [
+            (["call", CHILD, "nothing"], 1, "rpcasync: No sub 'nothing' in package 'main'\n"),
+            (["call", CHILD, "refuse", "why=because"], 1, "rpcasync: because\n"),
+            (["call", CHILD, "add_numbers", "n1=1"], 1, "rpcasync: add_numbers: n2 is missing\n"),
+            (["call", CHILD, "park", "--timeout", "0.01"], 1, "rpcasync: park: no answer"),
+            (["call", CHILD, "explode"], 1, ": the server closed the connection"),
+            (["call", "unix:///no/such/socket", "x"], 1, "No such file or directory\n"),
+            (["call", "python://no_such.py", "x"], 1, "No such file or directory: 'no_such.py'\n"),
+            (["call", "http://x", "y"], 2, "cannot parse 'http://x': expected tcp://, unix://"),
+            (["call", "udp://127.0.0.1:9", "y"], 2, "it is no stream of bytes\n"),
+            (["call", "open2://cat", "y"], 2, "it is no stream of bytes\n"),
+            (["call", "tcp://localhost", "y"], 2, "expected tcp://host:port\n"),
+            (["call", CHILD, "x", "=1"], 2, "'=1' has no name in front of the =\n"),
+            (
+                ["call", CHILD, "x", "--codec", "json", "=1"],
+                2,
+                "'=1' has no name in front of the =\n",
+            ),
+            (["call", CHILD, "x", "--nothing"], 2, "unrecognized arguments: --nothing\n"),
+            (["call", CHILD, "x", "--codec", "xml"], 2, "argument --codec: invalid choice: 'xml'"),
+            (
+                ["call", CHILD, "x", "--log-level", "loud"],
+                2,
+                "argument --log-level: invalid choice",
+            ),
+            (["call", str(CALC), "x"], 2, f"; to start a program: python://{CALC}\n"),
+            (["call", str(PERL / "rpc_server.pl"), "x"], 2, "; to start a program: perl:///"),
+            (["call", "no_such.py", "x"], 2, "or cfd://\n"),
+            (["call", "tests", "x"], 2, "or cfd://\n"),
+            (["call", CHILD], 2, "the following arguments are required: procedure"),
+            (["call", CHILD, "x", "--timeout", "-1"], 2, "'-1' is not a number of seconds\n"),
+            (["call", CHILD, "x", "--timeout", "inf"], 2, "'inf' is not a number of seconds\n"),
+            (["methods", CHILD, "--timeout", "x"], 2, "'x' is not a number of seconds\n"),
+            (["methods", CHILD, "x"], 2, "unrecognized arguments: x\n"),
+            (["methods", "unix:///no/such/socket"], 1, "No such file or directory\n"),
+            (["methods", "nonsense"], 2, "rpcasync: cannot parse 'nonsense'"),
+            (["shell"], 2, "the following arguments are required: url"),
+            (["listen", "-u", "http://x", str(CALC)], 2, "cannot listen on http://x: "),
+            (["listen", "-u", "tcp://127.0.0.1:0", "no_such.py"], 2, "no such file: no_such.py\n"),
+            (["listen", "no_such.py"], 2, "the following arguments are required: -u\n"),
+            (
+                ["listen", str(CALC), "-u", "unix://x"],
+                2,
+                "options go in front of the program: -u URL",
+            ),
+            (["listen", str(CALC), "-uunix://x"], 2, "options go in front of the program: -u URL"),
+            (
+                ["listen", "-u", "unix:///no/such/folder/x", str(CALC)],
+                1,
+                "cannot listen on unix://",
+            ),
+            ([], 2, "the following arguments are required: COMMAND\n"),
+        ],
+        6,
+    ),
     ids=lambda value: " ".join(value[:3])[-40:] if isinstance(value, list) else None,
 )
 def test_what_goes_wrong(arguments, status, message):
@@ -116,16 +136,22 @@ def test_what_goes_wrong(arguments, status, message):
 
 @pytest.mark.parametrize(
     ("option", "value", "message"),
-    [
-        ("--max-packet", "6", "'6' is not a number of bytes: 7 to 4294967295\n"),
-        ("--max-packet", "4294967296", "'4294967296' is not a number of bytes: 7 to 4294967295\n"),
-        ("--max-packet", "1k", "'1k' is not a number of bytes"),
-        ("--outstanding", "0", "'0' is not a number of calls: 1 or more\n"),
-        ("--outstanding", "-1", "'-1' is not a number of calls"),
-        ("--outstanding", "9" * 5000, "is not a number of calls"),
-        ("--codec", "xml", "invalid choice: 'xml'"),
-        ("--log-level", "loud", "argument --log-level: invalid choice"),
-    ],
+    quick_first(
+        [
+            ("--max-packet", "6", "'6' is not a number of bytes: 7 to 4294967295\n"),
+            (
+                "--max-packet",
+                "4294967296",
+                "'4294967296' is not a number of bytes: 7 to 4294967295\n",
+            ),
+            ("--max-packet", "1k", "'1k' is not a number of bytes"),
+            ("--outstanding", "0", "'0' is not a number of calls: 1 or more\n"),
+            ("--outstanding", "-1", "'-1' is not a number of calls"),
+            ("--outstanding", "9" * 5000, "is not a number of calls"),
+            ("--codec", "xml", "invalid choice: 'xml'"),
+            ("--log-level", "loud", "argument --log-level: invalid choice"),
+        ]
+    ),
 )
 def test_wrong_options_of_listen(tmp_path, option, value, message):
     path = tmp_path / "socket"
@@ -164,6 +190,7 @@ def test_definitions():
     assert lines == sorted(lines)
 
 
+@pytest.mark.slow
 def test_methods_as_json():
     result = rpcasync("methods", "python://examples/add_server.py", "--json")
     assert told(result) == (0, '{"add_numbers": {}}\n', "")
@@ -206,7 +233,7 @@ def test_options_of_listen(tmp_path):
         server.stop()
 
 
-@pytest.mark.parametrize("level", ["debug", "DEBUG"])
+@pytest.mark.parametrize("level", quick_first(["debug", "DEBUG"]))
 def test_the_log_level(level):
     quiet = rpcasync("call", CHILD, "sum")
     assert quiet.stderr == ""
@@ -240,6 +267,7 @@ def test_listen_on_several_urls_until_told_to_stop(tmp_path):
         assert server.process.wait(LIMIT) == 0
 
 
+@pytest.mark.slow
 def test_listen_hands_the_arguments_on():
     command = [sys.executable, "-m", "rpcasync", "listen", "-u", "tcp://127.0.0.1:0"]
     server = Program([*command, CALC, "one", "-u", "two"])
@@ -273,7 +301,9 @@ def connect_when_there(mux, path):
             return client
 
 
-@pytest.mark.parametrize("arguments", [[], ["-u", "http://x"], ["-u", "unix:///no/such/dir/x"]])
+@pytest.mark.parametrize(
+    "arguments", quick_first([[], ["-u", "http://x"], ["-u", "unix:///no/such/dir/x"]])
+)
 def test_a_program_without_clients_says_how_to_start_it(arguments):
     result = run(sys.executable, CALC, *arguments)
     assert result.returncode == 2
@@ -289,7 +319,7 @@ def test_a_program_that_forgets_its_clients(tmp_path):
     assert result.stderr.endswith("forgetful.py ended and never called init_clients()\n")
 
 
-@pytest.mark.parametrize(("end", "status"), [("sys.exit(5)", 5), ("raise OSError", 1)])
+@pytest.mark.parametrize(("end", "status"), quick_first([("sys.exit(5)", 5), ("raise OSError", 1)]))
 def test_a_program_with_a_status_of_its_own(tmp_path, end, status):
     program = tmp_path / "ends.py"
     program.write_text(f"import sys\n{end}\n")
@@ -332,6 +362,7 @@ def test_the_log_of_a_server_has_one_line_for_a_bad_client():
         assert rpcasync("call", address, "sum").stdout == "0\n"
 
 
+@pytest.mark.slow
 def test_what_a_terminal_would_obey_is_printed_as_json():
     result = rpcasync("call", CHILD, "echo", 'a="\\u001b[31mred"', 'b="two\\nlines"')
     assert result.stdout == 'a="\\u001b[31mred"\nb=two\nlines\n'
@@ -473,6 +504,7 @@ def hung(tmp_path):
     return f"python2://{program}"
 
 
+@pytest.mark.slow
 def test_a_failure_is_told_before_the_end_of_the_server_is_waited_for(hung):
     start = time.monotonic()
     command = [sys.executable, "-m", "rpcasync", "call", hung, "hang", "--timeout", "1.5"]
@@ -488,6 +520,7 @@ def test_a_failure_is_told_before_the_end_of_the_server_is_waited_for(hung):
         caller.stop()
 
 
+@pytest.mark.slow
 def test_ctrl_c_while_a_server_hangs(hung):
     caller = Program([sys.executable, "-m", "rpcasync", "call", hung, "hang"])
     try:
@@ -503,6 +536,7 @@ def test_ctrl_c_while_a_server_hangs(hung):
         caller.stop()
 
 
+@pytest.mark.slow
 def test_a_server_that_has_answered_may_take_its_time(tmp_path):
     program = tmp_path / "slow.py"
     program.write_text(HUNG + "time.sleep(1.5)\n")
@@ -537,7 +571,7 @@ def rpc_names(caller):
 mux ="""
 
 
-@pytest.mark.parametrize("kind", ["[deep]", '{"a": deep}'])
+@pytest.mark.parametrize("kind", quick_first(["[deep]", '{"a": deep}']))
 def test_definitions_from_a_hostile_server(tmp_path, kind):
     program = tmp_path / "hostile.py"
     program.write_text(CALC.read_text().replace("mux =", HOSTILE.format(KIND=kind), 1))

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from support.programs import LIMIT, PROGRAMS, ROOT, Program, listening, run
+from support.quick import quick_first
 
 from rpcasync.cli.lines import completions
 
@@ -71,15 +72,21 @@ def test_nothing_on_stdin():
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [
-        ("refuse why=because", "because"),
-        ("nothing", "No sub 'nothing' in package 'main'"),
-        ("echo it's", "no closing quotation"),
-        ('echo a={"b": 1', '{"b": 1 is not JSON: put quotes around text'),
-        (b"echo \xff", "'utf-8' codec can't decode byte 0xff in position 5: invalid start byte"),
-        ('echo a="\\ud800"', "has no UTF-8"),
-        ("refuse why=\\\x1b[31m", "\\x1b[31m"),
-    ],
+    quick_first(
+        [
+            ("refuse why=because", "because"),
+            ("nothing", "No sub 'nothing' in package 'main'"),
+            ("echo it's", "no closing quotation"),
+            ('echo a={"b": 1', '{"b": 1 is not JSON: put quotes around text'),
+            (
+                b"echo \xff",
+                "'utf-8' codec can't decode byte 0xff in position 5: invalid start byte",
+            ),
+            ('echo a="\\ud800"', "has no UTF-8"),
+            ("refuse why=\\\x1b[31m", "\\x1b[31m"),
+        ],
+        2,
+    ),
 )
 def test_a_line_that_fails_is_named_and_the_others_run(line, message):
     text = line if isinstance(line, bytes) else line.encode()
@@ -91,6 +98,7 @@ def test_a_line_that_fails_is_named_and_the_others_run(line, message):
     assert "\x1b" not in stderr
 
 
+@pytest.mark.slow
 def test_a_line_that_is_too_long():
     status, stdout, stderr = shell(b"sum 1\n" + b"x" * (16 * 1024 * 1024 + 1) + b"\nsum 2\n")
     assert (status, stdout) == (1, "1\n")
@@ -141,6 +149,7 @@ def wait_until_parked(address):
         pass
 
 
+@pytest.mark.slow
 def test_many_lines():
     count = 5000
     status, stdout, stderr = shell("".join(f"sum {n}\n" for n in range(count)))
@@ -171,7 +180,7 @@ def test_no_more_is_read_while_many_calls_are_not_answered():
             program.stop()
 
 
-@pytest.mark.parametrize("word", ["quit", "exit"])
+@pytest.mark.parametrize("word", quick_first(["quit", "exit"]))
 def test_quit_leaves_the_lines_behind_it(word):
     assert shell(f"sum 1\n{word}\nsum 2\n") == (0, "1\n", "")
 
@@ -195,12 +204,14 @@ def test_methods_of_a_server_without_definitions(tmp_path):
     assert shell("methods", url) == (0, "a\nb\n", "")
 
 
+@pytest.mark.slow
 def test_methods_of_a_server_that_refuses(tmp_path):
     refusal = "def rpc_methods(caller, **_):\n    raise Fault('no')"
     url = other(tmp_path, "def rpc_whoami(caller):", f"{refusal}\n\n\ndef rpc_whoami(caller):")
     assert shell("methods\n\nsum 1\n", url) == (1, "1\n", "rpcasync: line 1: no\n")
 
 
+@pytest.mark.slow
 def test_methods_of_something_else(tmp_path):
     url = other(tmp_path, "def rpc_whoami(caller)", "def rpc_methods(caller, defs=0)")
     status, stdout, stderr = shell("methods\nsum 1", url)
@@ -209,7 +220,7 @@ def test_methods_of_something_else(tmp_path):
     assert stderr == text
 
 
-@pytest.mark.parametrize("line", ["'quit'", '"quit"', "\\quit", "quit 0"])
+@pytest.mark.parametrize("line", quick_first(["'quit'", '"quit"', "\\quit", "quit 0"]))
 def test_a_procedure_that_is_called_like_a_built_in(tmp_path, line):
     url = other(tmp_path, "def rpc_sum(", "def rpc_quit(")
     assert shell(f"{line}\nadd_numbers n1=1 n2=1", url) == (0, "0\nsum=2\n", "")
@@ -276,7 +287,7 @@ def test_nobody_is_there():
     assert "Traceback" not in stderr
 
 
-@pytest.mark.parametrize("url", ["nonsense", "http://x", "udp://127.0.0.1:9"])
+@pytest.mark.parametrize("url", quick_first(["nonsense", "http://x", "udp://127.0.0.1:9"]))
 def test_a_wrong_url(url):
     status, stdout, stderr = shell("sum 1", url)
     assert (status, stdout) == (2, "")
@@ -301,15 +312,17 @@ def test_ctrl_c_ends_it():
 
 @pytest.mark.parametrize(
     ("redirection", "expected"),
-    [
-        ("<&-", (1, "", "rpcasync: stdin is closed\n")),
-        ("</dev/null", (0, "", "")),
-        ("<{file}", (0, "1\n2\n", "")),
-        (
-            "<{file} >/dev/full",
-            (1, "", "rpcasync: cannot print the answer: [Errno 28] No space left on device\n"),
-        ),
-    ],
+    quick_first(
+        [
+            ("<&-", (1, "", "rpcasync: stdin is closed\n")),
+            ("</dev/null", (0, "", "")),
+            ("<{file}", (0, "1\n2\n", "")),
+            (
+                "<{file} >/dev/full",
+                (1, "", "rpcasync: cannot print the answer: [Errno 28] No space left on device\n"),
+            ),
+        ]
+    ),
 )
 def test_stdin_and_stdout_elsewhere(tmp_path, redirection, expected):
     file = tmp_path / "calls"
@@ -484,6 +497,7 @@ def test_tab_completes_procedures_and_names(terminal):
     assert "add_floats" in choices
 
 
+@pytest.mark.slow
 def test_only_what_can_be_seen_and_typed_is_completed(tmp_path):
     bad = ["x\x1b[31m", "x y", "x\ny", "x\ty", "x\u00a0y", "x\u202ey"]
     known = {"xgood": ["xname", *bad], **dict.fromkeys(bad, ())}
@@ -499,6 +513,7 @@ def test_only_what_can_be_seen_and_typed_is_completed(tmp_path):
         terminal.type(CTRL_C)
 
 
+@pytest.mark.slow
 def test_completion_of_a_server_without_definitions(tmp_path):
     answer = "def rpc_methods(caller):\n    rpc.return_(caller, methods={'add_numbers': {}})"
     url = other(tmp_path, "def rpc_whoami(caller):", f"{answer}\n\n\ndef rpc_whoami(caller):")
@@ -509,6 +524,7 @@ def test_completion_of_a_server_without_definitions(tmp_path):
         assert terminal.enter("n1=1 n2=1") == "sum=2\n"
 
 
+@pytest.mark.slow
 def test_no_completion_where_methods_is_something_else(tmp_path):
     url = other(tmp_path, "def rpc_whoami(caller)", "def rpc_methods(caller, defs=0)")
     with Terminal(*SHELL[1:], url) as terminal:
@@ -517,6 +533,7 @@ def test_no_completion_where_methods_is_something_else(tmp_path):
         assert terminal.enter("sum 1") == "1\n"
 
 
+@pytest.mark.slow
 def test_the_history_is_kept(tmp_path):
     path = tmp_path / "below" / "history"
     env = {"RPCASYNC_HISTORY": str(path)}
@@ -537,6 +554,7 @@ def test_the_history_is_kept(tmp_path):
     assert path.read_text().endswith("sum 1 2\nsum 1 2 4\n")
 
 
+@pytest.mark.slow
 def test_the_history_has_an_end(tmp_path):
     path = tmp_path / "history"
     path.write_text("".join(f"sum {n}\n" for n in range(1500)))
@@ -550,7 +568,7 @@ def test_the_history_has_an_end(tmp_path):
     assert len(lines) == 1000
 
 
-@pytest.mark.parametrize("place", ["", "/dev/null/history", "/"])
+@pytest.mark.parametrize("place", quick_first(["", "/dev/null/history", "/"]))
 def test_a_history_that_cannot_be_kept(place):
     with Terminal(*SHELL[1:], CHILD, RPCASYNC_HISTORY=place) as terminal:
         terminal.expect(PROMPT)
@@ -571,6 +589,7 @@ def test_without_readline():
         assert terminal.end() == (0, "\n")
 
 
+@pytest.mark.slow
 def test_a_hung_server_is_not_waited_for_long(tmp_path):
     sleep = "def rpc_park(caller):\n    __import__('time').sleep(1000)"
     url = other(tmp_path, "def rpc_park(caller):", sleep)
@@ -581,6 +600,7 @@ def test_a_hung_server_is_not_waited_for_long(tmp_path):
     assert time.monotonic() - start < 5
 
 
+@pytest.mark.slow
 def test_a_timeout_at_a_terminal():
     with Terminal(*SHELL[1:], CHILD, "--timeout", "0.2") as terminal:
         terminal.expect(PROMPT)
@@ -596,6 +616,7 @@ def test_the_server_goes_during_a_call(terminal):
     assert "RuntimeError: on purpose" in shown
 
 
+@pytest.mark.slow
 def test_the_server_goes_at_the_prompt():
     with listening() as (address, server), Terminal(*SHELL[1:], address) as terminal:
         terminal.expect(PROMPT)
@@ -607,6 +628,7 @@ def test_the_server_goes_at_the_prompt():
         assert f"rpcasync: {address}: " in shown
 
 
+@pytest.mark.slow
 def test_nobody_is_there_for_a_terminal():
     with Terminal(*SHELL[1:], "unix:///no/such/socket") as terminal:
         status, shown = terminal.end()

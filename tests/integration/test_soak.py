@@ -347,6 +347,8 @@ def most():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(4 * SECONDS + 120)  # a round that has begun is gone through to its end
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="no /proc")
 def test_each_byte_of_thousands_of_connections_is_accounted_for(most):
     print(f"\nseed {SEED}, {most} connections at once")

@@ -21,7 +21,7 @@ ORACLE = Path(__file__).parent / "perl" / "storable_oracle.pl"
 
 pytestmark = pytest.mark.skipif(PERL is None, reason="no perl on this machine")
 
-EXAMPLES = settings(max_examples=200, deadline=None)
+EXAMPLES = settings(max_examples=4 * settings.default.max_examples, deadline=None)
 
 
 class Oracle:

@@ -4,12 +4,12 @@ import contextlib
 import socket
 
 import pytest
-from support.pump import PATIENCE, SELECTORS
+from support.pump import PATIENCE, SELECTORS_IN_TURN
 
 from eventmux import EventMux, Ready
 
 
-@pytest.fixture(params=SELECTORS, ids=lambda kind: kind.__name__)
+@pytest.fixture(params=SELECTORS_IN_TURN, ids=lambda kind: kind.__name__)
 def mux(request):
     with EventMux(selector=request.param()) as mux:
         yield mux

@@ -5,21 +5,15 @@ Nothing is timed: what is counted is how much of the one comes between two event
 
 import contextlib
 import os
-import selectors
 import socket
 
 import pytest
 from support.fakes import ClockedSelector, FakeClock
-from support.pump import drain, kinds, take
+from support.pump import SELECTORS_IN_TURN, drain, kinds, take
 
 from eventmux import Event, EventMux, Timeout, Timer
 from eventmux.buffers import Size, Split
 
-SELECTORS = [
-    getattr(selectors, name)
-    for name in ("EpollSelector", "PollSelector", "SelectSelector")
-    if hasattr(selectors, name)
-]
 PINGS = 100
 READ_SIZE = 4096
 READS_PER_TURN = 5
@@ -39,7 +33,7 @@ def clock():
     return FakeClock()
 
 
-@pytest.fixture(params=SELECTORS, ids=lambda kind: kind.__name__)
+@pytest.fixture(params=SELECTORS_IN_TURN, ids=lambda kind: kind.__name__)
 def mux(request, clock):
     selector = ClockedSelector(clock, selector=request.param(), most_calls=100_000)
     mux = EventMux(

@@ -16,17 +16,12 @@ import struct
 
 import pytest
 from support.fakes import ClockedSelector, FakeClock
-from support.pump import PATIENCE, drain, kinds, take, until
+from support.pump import PATIENCE, SELECTORS, SELECTORS_IN_TURN, drain, kinds, take, until
 
 from eventmux import BufferOverflow, Event, EventMux, OutputOverflow, Read, ReadLast, Ready, Timeout
 from eventmux import sockets as eventmux_sockets
 from eventmux.buffers import HTTP, Size, Split
 
-SELECTORS = [
-    getattr(selectors, name)
-    for name in ("EpollSelector", "PollSelector", "SelectSelector")
-    if hasattr(selectors, name)
-]
 BROKEN = ["error", "closing", "closed"]
 HUGE = b"x" * 3_000_000  # more than a kernel buffers
 CROWD = 300  # handles: only a few are looked after at each turn; select() takes no more than 1024
@@ -34,7 +29,7 @@ CROWD = 300  # handles: only a few are looked after at each turn; select() takes
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="pipes and descriptors as of POSIX")
 
 
-@pytest.fixture(params=SELECTORS, ids=lambda kind: kind.__name__)
+@pytest.fixture(params=SELECTORS_IN_TURN, ids=lambda kind: kind.__name__)
 def clock(request):
     clock = FakeClock()
     clock.selector = ClockedSelector(clock, selector=request.param())
@@ -48,7 +43,7 @@ def mux(clock):
         yield mux
 
 
-@pytest.fixture(params=SELECTORS, ids=lambda kind: kind.__name__)
+@pytest.fixture(params=SELECTORS_IN_TURN, ids=lambda kind: kind.__name__)
 def real(request):
     """A mux on the real clock, for TCP, which may take a moment."""
     with EventMux(selector=request.param()) as mux:

@@ -52,6 +52,7 @@ def test_what_is_due_is_done_in_order_whatever_came_before(steps):
         assert timers.next_due() == (min(waiting.values()) if waiting else None)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(0, 1000), max_size=100), st.randoms())
 def test_the_heap_does_not_grow_with_what_was_cancelled(lasting, random):
     timers = Timers()

@@ -244,6 +244,7 @@ LONG_TEXTS = st.tuples(
 ).map(lambda parts: parts[0] + parts[1] * 5000 + parts[2])
 
 
+@pytest.mark.slow
 @given(st.lists(st.lists(LONG_TEXTS | VALUES)))
 def test_what_json_makes_of_long_texts_does_not_depend_on_what_was_before(lists):
     codec = JSONCodec()

@@ -162,7 +162,7 @@ class Ends(RuleBasedStateMachine):
 TestEnds = Ends.TestCase
 
 
-TestEnds.settings = settings(max_examples=30, stateful_step_count=20)
+TestEnds.settings = settings(max_examples=settings.default.max_examples, stateful_step_count=20)
 
 
 # A gateway passes a callback of its client to another server

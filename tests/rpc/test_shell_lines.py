@@ -108,6 +108,7 @@ def test_what_is_built_in():
     assert not parse_line("sum").is_built_in
 
 
+@pytest.mark.slow
 def test_a_line_of_many_values_takes_linear_time():
     words = [f"k{n}=v{n}" for n in range(50_000)]
     assert len(parse_line("x " + " ".join(words)).values) == 100_000

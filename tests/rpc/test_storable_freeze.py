@@ -487,6 +487,7 @@ BOMBS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BOMBS)
 def test_stops_near_the_limit(name):
     """Small values that would be gigabytes as a tree; the limit here is one megabyte."""

@@ -429,6 +429,7 @@ def test_giant_counts_all_the_way_down():
         assert code_of(data) == "truncated"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tail", [b"\x05", b"\x0e"], ids=["fast", "complete"])
 def test_memory_for_the_smallest_items(tail):
     """An undef, one byte, takes eight in the list and eight for its tag, and a list grows."""
@@ -489,7 +490,7 @@ def test_any_bytes(data, mode):
     attempt(HEADER + data, byte_strings=mode)
 
 
-@settings(max_examples=400)
+@settings(max_examples=7 * settings.default.max_examples)
 @given(
     st.one_of(odd_images, damaged(common_images), damaged(odd_images)),
     st.sampled_from(MODES),
@@ -563,7 +564,7 @@ def test_fast_path_keeps_the_depth_limit(kinds):
     assert by_fast_path(data, 2) is NotImplemented
 
 
-@settings(max_examples=300)
+@settings(max_examples=5 * settings.default.max_examples)
 @given(
     st.one_of(common_images, odd_images, damaged(common_images)), st.sampled_from([1, 2, 3, 256])
 )
@@ -575,7 +576,7 @@ def test_fast_path_agrees_with_the_complete_decoder(data, max_depth):
     assert repr(fast) == repr(complete)  # == cannot tell 1 from True
 
 
-@settings(max_examples=200)
+@settings(max_examples=4 * settings.default.max_examples)
 @given(common_images)
 def test_fast_path_leaves_nothing_ordinary_behind(data):
     value = attempt(data)

@@ -13,7 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "tests" / "integration" / "programs"
 PERL = ROOT / "tests" / "integration" / "perl"
-LIMIT = 60.0  # seconds, for anything that a test waits for: far beyond what it takes
+LIMIT = 40.0  # seconds, for anything that a test waits for: far beyond what it takes, below
+# the limit of a whole test, so that the test can say what it waited for
 
 
 class Program:

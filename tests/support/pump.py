@@ -7,13 +7,21 @@ are on their way already.
 import contextlib
 import selectors
 
+import pytest
+
 from eventmux import Timeout
 
 PATIENCE = 10
+# What a mux can wait with: the best one that the platform has, then those that are everywhere.
 SELECTORS = [
     getattr(selectors, name)
     for name in ("DefaultSelector", "PollSelector", "SelectSelector")
     if hasattr(selectors, name)
+]
+# For tests that have another subject: the first shows it, and .ci/run repeats it with the others.
+SELECTORS_IN_TURN = [
+    SELECTORS[0],
+    *(pytest.param(kind, marks=pytest.mark.slow) for kind in SELECTORS[1:]),
 ]
 
 
