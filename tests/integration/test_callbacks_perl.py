@@ -93,6 +93,7 @@ def test_a_callback_behind_what_is_false(client):
     assert got == [(0, "", None, "0", [1])]
 
 
+@pytest.mark.slow
 def test_a_thousand_come_and_go(client):
     numbers = []
     for number in range(COUNT):
@@ -114,6 +115,7 @@ def test_a_thousand_come_and_go(client):
     assert alive(client) == (0, 0)
 
 
+@pytest.mark.slow
 def test_a_thousand_at_once_that_nobody_keeps(client):
     called = []
     for number in range(COUNT):

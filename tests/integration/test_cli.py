@@ -56,6 +56,7 @@ def test_values_are_json_where_they_parse_and_text_where_not():
     ]
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_no_pairs_is_printed_line_by_line():
     assert told(rpcasync("call", CHILD, "sum")) == (0, "0\n", "")
 
@@ -161,6 +162,7 @@ def test_wrong_options_of_listen(tmp_path, option, value, message):
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_values_without_names():
     assert rpcasync("call", CHILD, "sum", "1", "2.5", "-3").stdout == "0.5\n"
     assert rpcasync("call", CHILD, "echo", '"x=y"', '{"a": "b=c"}').stdout == 'x=y={"a": "b=c"}\n'
@@ -243,6 +245,7 @@ def test_the_log_level(level):
     assert rpcasync("call", CHILD, "sum", "--log-level", "info").stderr == ""
 
 
+@pytest.mark.slow
 def test_the_log_level_of_a_server():
     command = [sys.executable, "-m", "rpcasync", "listen", "-u", "tcp://127.0.0.1:0"]
     server = Program([*command, "--log-level", "error", CALC])
@@ -258,6 +261,7 @@ def test_the_log_level_of_a_server():
         server.stop()
 
 
+@pytest.mark.slow
 def test_listen_on_several_urls_until_told_to_stop(tmp_path):
     path = f"unix://{tmp_path}/socket"
     with listening(CALC, "tcp://127.0.0.1:0", path) as (address, server):
@@ -416,6 +420,7 @@ def test_a_bad_url_stops_listen_before_it_listens(tmp_path):
     assert not path.exists()
 
 
+@pytest.mark.slow
 def test_a_program_that_sets_up_logging_itself(tmp_path):
     program = tmp_path / "logs.py"
     setup = "import logging\nlogging.basicConfig(format='mine: %(message)s')\n"
@@ -429,6 +434,7 @@ def test_a_program_that_sets_up_logging_itself(tmp_path):
 SETUP = "import logging; logging.basicConfig(format='mine: %(message)s')\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("source", "expected"),
     [

@@ -52,6 +52,7 @@ def test_has_coderefs_counts_down(bench, procedures, ends):
     assert counts == [3, 2, 1, 0]
 
 
+@pytest.mark.slow
 def test_a_thousand_in_one_call(bench, procedures, ends):
     got = []
     functions = [functools.partial(got.append, n) for n in range(1000)]
