@@ -27,7 +27,7 @@ def meet(mux: EventMux, **options: Any) -> tuple[socket.socket, socket.socket, s
     listener = mux.listen("tcp://127.0.0.1:0", **options)
     fh = mux.connect(url_of(listener))
     events = take(mux, 2)
-    accepted = next(event.fh for event in events if event.type == "connect")
+    accepted: Any = next(event.fh for event in events if event.type == "connect")
     return listener, fh, accepted
 
 
@@ -43,6 +43,7 @@ def exchange(mux: EventMux, fh: socket.socket, peer: socket.socket) -> tuple[lis
     data = b""
     for _ in range(10_000):
         event = mux.mux(0)
+        assert event is not None
         if event.fh is fh:
             events.append(event)
         data += receive(peer)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import socket
-from typing import Protocol
+from typing import Any, Protocol
 
-from eventmux import Event, EventMux
+from eventmux import Event, EventMux, Timeout
 from rpcasync import Server
 from rpcasync.wire.codecs import Codec, get_codec
 from rpcasync.wire.framing import LengthPrefix
@@ -21,7 +21,7 @@ class Taker(Protocol):
 def turn(mux: EventMux, *takers: Taker) -> list[Event]:
     """Run the loop until nothing happens; return the events that were nobody's."""
     foreign = []
-    while (event := mux.mux(0)).type != "timeout":
+    while not isinstance(event := mux.mux(0), Timeout):
         for taker in takers:
             event = taker.io(event)
         if event is not None:
@@ -73,7 +73,7 @@ class Peer:
 class Bench:
     """A server on a mux; `turn()` runs its loop until nothing happens any more."""
 
-    def __init__(self, mux: EventMux, namespace: object, **options: object) -> None:
+    def __init__(self, mux: EventMux, namespace: object, **options: Any) -> None:
         self.mux = mux
         self.rpc = Server(mux, namespace, **options)
         self.foreign: list[object] = []  # events that were not the server's

@@ -1,5 +1,7 @@
 """Child processes and descriptors, as tests count them."""
 
+from __future__ import annotations
+
 import contextlib
 import gc
 import os
@@ -8,11 +10,12 @@ import subprocess
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 
 from support.pump import PATIENCE
 
 
-def open_descriptors():
+def open_descriptors() -> dict[int, str]:
     """Return the descriptors that this process has, and what each one is."""
     gc.collect()  # what tests before this one left
     found = {}
@@ -22,13 +25,13 @@ def open_descriptors():
     return found
 
 
-def waiting_child(code="0"):
+def waiting_child(code: str = "0") -> subprocess.Popen[bytes]:
     """Start a Python that ends with an exit status once its stdin is closed."""
     program = f"import sys, os; sys.stdin.read(); os._exit({code})"
     return subprocess.Popen([sys.executable, "-S", "-E", "-c", program], stdin=subprocess.PIPE)
 
 
-def forked(action):
+def forked(action: Callable[[], object]) -> str:
     """Run something in a forked child; return what it returned as text, or how it failed.
 
     The child ends without the clean-up of the parent's tests.

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = ROOT / "tests" / "integration" / "programs"
@@ -20,22 +21,26 @@ LIMIT = 40.0  # seconds, for anything that a test waits for: far beyond what it 
 class Program:
     """A program that runs beside the test; `log` collects the lines of its stderr."""
 
-    def __init__(self, command: Sequence[str | Path], **options: object) -> None:
+    def __init__(self, command: Sequence[str | Path], **options: Any) -> None:
         self.process = subprocess.Popen(
             [os.fspath(part) for part in command],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
             env={**os.environ, "PYTHONPATH": str(ROOT)},
-            **options,  # type: ignore[arg-type]
+            **options,
         )
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self.stdout = self.process.stdout
+        self._stderr = self.process.stderr
         self.log: list[str] = []
         self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
 
     def _read_log(self) -> None:
-        for line in self.process.stderr:
+        for line in self._stderr:
             with self._changed:
                 self.log.append(line.rstrip("\n"))
                 self._changed.notify_all()
@@ -47,15 +52,16 @@ class Program:
             return next((line for line in self.log if part in line), None)
 
         with self._changed:
-            assert self._changed.wait_for(found, LIMIT), f"no {part!r} in {self.log}"
-            return found()
+            line = self._changed.wait_for(found, LIMIT)
+            assert line, f"no {part!r} in {self.log}"
+            return line
 
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
         self._reader.join()
-        self.process.stdout.close()
-        self.process.stderr.close()
+        self.stdout.close()
+        self._stderr.close()
 
 
 @contextmanager
@@ -77,7 +83,7 @@ def perl_listening(url: str = "tcp://127.0.0.1:0") -> Iterator[str]:
     """Run the Perl server; give the URL that it listens on."""
     server = Program(["perl", PERL / "rpc_server.pl", url])
     try:
-        yield server.process.stdout.readline().strip()
+        yield server.stdout.readline().strip()
     finally:
         server.stop()
 
