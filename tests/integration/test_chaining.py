@@ -253,6 +253,7 @@ PERL_CLIENT = ["perl", PERL / "gateway_client.pl"]
 PYTHON_CLIENT = [sys.executable, PROGRAMS / "gateway_client.py"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command", [pytest.param(PERL_CLIENT, marks=needs_perl, id="perl"), PYTHON_CLIENT]
 )

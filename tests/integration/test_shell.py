@@ -129,6 +129,7 @@ def test_no_line_waits_for_the_answer_of_the_one_before():
     ]
 
 
+@pytest.mark.slow
 def test_the_end_waits_for_what_is_pending():
     with listening() as (address, _):
         program = Program([*SHELL, address], stdin=subprocess.PIPE)
@@ -191,6 +192,7 @@ def test_help():
     assert stdout.startswith("procedure key=value value ...")
 
 
+@pytest.mark.slow
 def test_methods_with_definitions():
     status, stdout, stderr = shell("methods")
     assert (status, stderr) == (0, "")
@@ -342,6 +344,7 @@ def test_what_a_server_prints_to_its_pipes_goes_to_stderr(tmp_path):
     assert sorted(stderr.splitlines()) == ["much", "so"]
 
 
+@pytest.mark.slow
 def test_arguments_for_a_server_that_is_started():
     result = run("sh", "-c", f"echo whoami | {shlex.join([*SHELL, CHILD, 'one', 'two'])}")
     assert result.stdout.endswith('argv=["one", "two"]\n')

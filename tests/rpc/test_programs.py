@@ -242,6 +242,7 @@ def test_open2_looks_in_path_and_knows_no_shell(tmp_path, monkeypatch):
     assert output(url_connect("open2://a command; exit 9")) == ("found\n", "", 0)
 
 
+@pytest.mark.slow
 def test_open2_ends_like_a_server():
     sock = url_connect(f"open2://{sys.executable}", PROGRAMS / "floods.py")
     assert sock.stdout.read(1) == b"x"

@@ -288,6 +288,7 @@ def test_a_child_that_has_to_be_killed(tmp_path):
     assert (sock.stdout.closed, sock.stderr.closed) == (True, True)
 
 
+@pytest.mark.slow
 def test_ra_15_a_child_that_waits_for_a_reader_of_its_stdout():
     sock = url_connect(f"python2://{PROGRAMS / 'floods.py'}")
     assert sock.stdout.read(1) == b"x"
