@@ -188,7 +188,8 @@ def test_half_a_record_costs_no_look_at_all_handles(timed, selector, pair, monke
         timed.add(fh, buffered=Split())
     drain(timed)
     looks = []
-    monkeypatch.setattr(timed._table, "look_after_all", lambda: looks.append(selector.clock.now))
+    table = timed._loop.table
+    monkeypatch.setattr(table, "look_after_all", lambda: looks.append(selector.clock.now))
     _, peer = pairs[0]
     peer.send(b"half a")
     selector.meanwhile.append((0.05, lambda: peer.send(b" record\n")))
