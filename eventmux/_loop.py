@@ -65,6 +65,11 @@ class Loop:
     def _see_if_plain(self) -> None:
         self.is_plain = self._trace is None and self._holding_for is None
 
+    def trace_sent(self, channel: Channel, data: tuple[bytes, ...]) -> None:
+        """Log what was sent, if that is traced."""
+        if self._trace is not None:
+            self._trace.sent(channel.fd, data)
+
     # Turns
 
     def next_event(self, timeout: float | None, only: Handle | None) -> Event | None:

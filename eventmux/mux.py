@@ -1,6 +1,7 @@
 """`EventMux`: waits on all handles at once and returns one event at a time.
 
-This file is what a program may ask for: each method checks what it is given, and passes it on.
+This file is what a program may ask for: each method checks what it is given, and passes it on. Only
+`mux()` itself takes events that are in the queue already, since nearly every call comes to that.
 The turns of the loop are in `_loop.py`, what can be done with a handle is its channel's, and what
 else is watched is in `_watching`.
 """
@@ -84,7 +85,6 @@ class EventMux(Nestable):
 
     def _run(self, selector: selectors.BaseSelector) -> None:
         self._loop = Loop(selector, self._spinner, self.clock)
-        self._watches = self._loop.watches
         self._sessions: dict[object, object] = {}
         self._see_parts()
 
@@ -94,7 +94,6 @@ class EventMux(Nestable):
         self._queue = self._loop.queue
         self._timers = self._loop.watches.timers
         self._poller = self._loop.poller
-        self._trace = self._loop.trace
 
     # The loop
 
@@ -392,8 +391,8 @@ class EventMux(Nestable):
         channel = self._channels.get(fh) or self._channel(fh)
         if channel.send(data, later):
             self._poller.arm(channel)
-        if self._trace is not None:
-            self._trace.sent(channel.fd, data)
+        if not self._loop.is_plain:
+            self._loop.trace_sent(channel, data)
         return channel.unsent
 
     def sendto(self, fh: Handle, address: Address, *data: bytes) -> int:
@@ -420,8 +419,8 @@ class EventMux(Nestable):
         datagrams.check_address(channel.port, address)
         if channel.send(data, False, address):
             self._poller.arm(channel)
-        if self._trace is not None:
-            self._trace.sent(channel.fd, data)
+        if not self._loop.is_plain:
+            self._loop.trace_sent(channel, data)
         return channel.unsent
 
     def buflen(self, fh: Handle) -> int:
@@ -540,7 +539,7 @@ class EventMux(Nestable):
         if not 0 <= seconds < float("inf") or (repeat and not seconds):
             least = "more than 0" if repeat else "0 or more"
             raise ValueError(f"seconds is {seconds!r}, must be {least}")
-        return self._watches.timer(seconds, data, repeat)
+        return self._loop.watches.timer(seconds, data, repeat)
 
     def signal(self, *signums: int) -> Watch:
         """Have a `Signal` event when one of the signals arrives, instead of what it did before.
@@ -558,7 +557,7 @@ class EventMux(Nestable):
         """
         if not signums:
             raise ValueError("no signal is given")
-        return self._watches.signal(signums)
+        return self._loop.watches.signal(signums)
 
     def child(self, process: Any) -> Watch:
         """Have a `Child` event when a child process ends. It is waited for, and leaves no zombie.
@@ -575,14 +574,13 @@ class EventMux(Nestable):
             OSError: the process is out of descriptors, or the system cannot tell.
             ValueError: there are no pidfds, and this is not the main thread.
         """
-        return self._watches.child(process)
+        return self._loop.watches.child(process)
 
     # Looking on
 
     def trace(self, logger: logging.Logger | None) -> None:
         """Log each event that is handed out and all that is sent, at level DEBUG; None stops it."""
         self._loop.trace = None if logger is None else Trace(logger)
-        self._see_parts()
 
     # A forked process
 
@@ -611,10 +609,9 @@ class EventMux(Nestable):
             raise RuntimeError("after_fork() is for the child of a fork")
         self._loop.table.drop_inherited(tuple(keep))
         self._is_inherited = self._is_closed = False
-        trace = self._trace
+        trace = self._loop.trace
         self._run(self._poller.new_selector())
         self._loop.trace = trace
-        self._see_parts()
 
     # The end
 

@@ -27,7 +27,6 @@ __all__ = [
     "THROTTLED",
     "WAITING",
     "Channel",
-    "Emit",
     "Outlet",
     "as_bytes",
     "reason_of",
@@ -62,6 +61,8 @@ class Channel:
     """
 
     kind: ClassVar[str] = "stream"
+    why_not: ClassVar[str] = "it takes no output"
+    """Why nothing can be sent, for those that take nothing."""
     __slots__ = (
         "_emit",
         "_identity",
@@ -164,7 +165,7 @@ class Channel:
     def queue(self, data: tuple[bytes, ...], receiver: Address | None = None) -> None:
         """Put bytes in the output queue, unless the handle failed or was closed by our side."""
         del data, receiver
-        raise TypeError(f"cannot send on {self.fh!r}: it is a listener")
+        raise TypeError(f"cannot send on {self.fh!r}: {self.why_not}")
 
     def _has_enough(self) -> bool:
         """True if what was put off need not wait for more."""

@@ -28,6 +28,7 @@ _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, er
 class Listener(Channel):
     """A listening socket."""
 
+    why_not = "it is a listener"
     __slots__ = ("_adopt", "_defer")
 
     def __init__(

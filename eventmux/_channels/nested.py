@@ -11,7 +11,7 @@ from selectors import EVENT_READ
 from typing import cast
 
 from eventmux._channels.channel import Channel
-from eventmux.events import Address, CanRead
+from eventmux.events import CanRead
 
 __all__ = ["Nestable", "Nested"]
 
@@ -31,6 +31,7 @@ class Nestable:
 class Nested(Channel):
     """A mux that another one watches."""
 
+    why_not = "it is a mux"
     __slots__ = ()
 
     @property
@@ -59,8 +60,3 @@ class Nested(Channel):
 
     def _prepare(self) -> None:
         """Leave it as it is."""
-
-    def queue(self, data: tuple[bytes, ...], receiver: Address | None = None) -> None:
-        """Refuse."""
-        del data, receiver
-        raise TypeError(f"cannot send on {self.fh!r}: it is a mux")

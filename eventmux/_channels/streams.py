@@ -260,7 +260,7 @@ class Stream(Channel):
         if sent == len(piece):
             self._emit(Sent(self.fh))
             return False
-        self._is_quiet = False
+        self._is_quiet = self.unflushed = False  # from here on it waits for the kernel
         self._append([piece[sent:]])
         self._throttle()
         return True
@@ -287,8 +287,8 @@ class Stream(Channel):
                 self.unsent += len(chunk)
 
     def _has_enough(self) -> bool:
-        """True if what was put off need not wait for more."""
-        return len(self._out) >= _ENOUGH_PIECES or self.unsent >= _ENOUGH_BYTES
+        """True if what was put off need not wait for more. Before the stream is up, it has to."""
+        return self._ready and (len(self._out) >= _ENOUGH_PIECES or self.unsent >= _ENOUGH_BYTES)
 
     def _put_off(self) -> None:
         """What is queued before the stream is up leaves when it is; there is no need to ask."""

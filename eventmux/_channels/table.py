@@ -271,12 +271,13 @@ class ChannelTable:
     # What is done at each turn
 
     def flush(self) -> None:
-        """Send what was put off."""
-        for channel in self.unflushed:
+        """Send what was put off; what a finalizer puts off meanwhile has its turn later."""
+        listed = self.unflushed[:]
+        del self.unflushed[: len(listed)]
+        for channel in listed:
             if channel.unflushed:
                 channel.flush()
                 self._poller.arm(channel)
-        self.unflushed.clear()
 
     def has_put_off(self) -> bool:
         """True if something is queued that nothing but `flush()` will send."""
@@ -347,7 +348,8 @@ class ChannelTable:
 def _check_fit(options: ChannelOptions, cls: type[Channel], port: Port) -> None:
     """Raise ValueError for an option that means nothing for this kind of handle."""
     if options.buffered is not None and cls is not Stream:
-        raise ValueError(f"buffered is for streams, but {port!r} is {cls.kind!r}")
+        what = "a mux" if cls is Nested else repr(cls.kind)
+        raise ValueError(f"buffered is for streams, but {port!r} is {what}")
     if options.errors and (cls is not Datagram or isinstance(port, Descriptor)):
         raise ValueError(f"errors is for datagram sockets, but {port!r} is none")
 

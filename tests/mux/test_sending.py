@@ -8,6 +8,7 @@ from support.meeting import meet
 from support.pump import drain, kinds, receive, take, until
 
 from eventmux import (
+    Closed,
     Event,
     Read,
     Ready,
@@ -86,6 +87,30 @@ def test_what_has_left_is_nothing_to_wait_for(mux, watched):
     assert mux.timeout() is None
     assert len(mux._loop.table.unflushed) == 1
     assert receive(peer) == b"a" * 3200
+
+
+def test_what_waits_for_the_kernel_is_not_put_off(mux, pair):
+    fh, peer = pair()
+    mux.add(fh, high_water=1000)
+    assert mux.mux() == Ready(fh)
+    mux.send(fh, b"a", later=True)
+    mux.send(fh, b"b")  # all has left, and the mux need not look
+    assert mux.mux() == Sent(fh)
+    unsent = mux.send(fh, HUGE)
+    assert mux.timeout() is None
+    assert mux.send(fh, b"end", later=True) == unsent + 3
+    peer.send(b"a question")
+    assert drain(mux) == []  # too much is queued for it to be read from
+
+
+def test_what_is_put_off_before_the_stream_is_up_is_lost_whole(mux):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    fh = mux.connect(f"tcp://127.0.0.1:{port}")  # nobody is there
+    for _ in range(40):
+        mux.send(fh, bytes(70_000), later=True)
+    closed = take(mux, 3)[-1]
+    assert closed == Closed(fh, 40 * 70_000, closed.reason)
 
 
 @pytest.mark.parametrize("first", [b"", b"x"])
