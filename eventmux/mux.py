@@ -139,6 +139,8 @@ class EventMux(Nestable):
         For another loop that waits for `fileno()`: that tells of handles, but not of what is in
         the queue, nor of timers. It changes nothing.
         """
+        if self._is_inherited:
+            self._poller.refuse()
         return self._loop.timeout()
 
     def fileno(self) -> int:
@@ -371,6 +373,8 @@ class EventMux(Nestable):
     def send(self, fh: Handle, *data: bytes, later: bool = False) -> int:
         """Queue bytes for a stream, or packets, and send at once what the kernel takes.
 
+        Each packet on a datagram socket without a peer becomes an `Error` event.
+
         Args:
             fh: the handle.
             data: one after the other, as one stream of bytes; or each one packet.
@@ -381,7 +385,7 @@ class EventMux(Nestable):
 
         Returns:
             How many bytes, or packets, are in the queue now. After `close()` the data is
-            ignored. Each packet on a datagram socket without a peer becomes an `Error` event.
+            ignored.
 
         Raises:
             KeyError: the handle is not watched.

@@ -4,6 +4,9 @@ It sends calls and hands their answers to the program: to a callback, from `Call
 `Call.result()`. Functions that the program has passed to the server are called from
 `_invoke()`. Every decision about bytes is the core's; all sending is one `mux.send()`, put off so
 that many calls leave in one write.
+
+When the server was started as a child process, the calls that its end leaves without an answer wait
+a moment for its exit status: `children/ending.py` watches the process, and `_lose()` says how long.
 """
 
 from __future__ import annotations

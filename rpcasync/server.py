@@ -284,7 +284,7 @@ class Server:
         if notes.actions:
             notes.do()
         fh: Any = None if event is None else event.fh
-        if event is None or (fh is None and self._is_for_us(event)):
+        if event is None or (fh is None and self._is_wake_up(event)):
             self._dispatcher.run_waiting()
             return None
         try:
@@ -296,7 +296,7 @@ class Server:
         elif fh in peers.leaving:
             if event.type == "closed":
                 peers.leaving.discard(fh)
-        elif event.type == "connect" and self._is_ours(getattr(event, "parent_fh", None)):
+        elif event.type == "connect" and self._is_own_listener(getattr(event, "parent_fh", None)):
             self._add_peer(fh)
         elif fh in self._listeners:
             self._listener_event(fh, event)
@@ -306,11 +306,11 @@ class Server:
             self._dispatcher.run_waiting()
         return None
 
-    def _is_for_us(self, event: Event) -> bool:
+    def _is_wake_up(self, event: Event) -> bool:
         """True for an event that only tells us to look what there is to do."""
         return event is self._notes.wake_event or self._muting.io(event)
 
-    def _is_ours(self, listener: Any) -> bool:
+    def _is_own_listener(self, listener: Any) -> bool:
         """True for a listener of this server; one that was just closed may have accepted before."""
         try:
             return listener in self._listeners or listener in self._peers.leaving

@@ -51,6 +51,13 @@ INSIDE = {
         ["dialing", "manual"],
         ["table"],
     ],
+    "eventmux.buffers": [["_records"], ["_size", "_split"], ["_http"]],
+    "rpcasync.storable": [["_opcodes", "_values"], ["_decoder"], ["_freeze", "_thaw"]],
+    "rpcasync.cli": [
+        ["lines", "output"],
+        ["listen", "session", "terminal"],
+        ["shell"],
+    ],
     "rpcasync.wire": [
         ["deadlines", "leaves", "messages"],
         ["codecs", "framing"],

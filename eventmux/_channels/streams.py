@@ -302,17 +302,21 @@ class Stream(Channel):
             return
         for _ in range(_WRITES_PER_TURN):
             if not self._send_once():
-                self._is_quiet = False  # the program may wait for `Sent`, now that we wait
-                self._throttle()
-                return
+                break
             if not self._out:
-                self.muted &= ~THROTTLED
-                # Also behind `Closing`, if it was the peer that closed; never behind `Closed`.
-                if self._takes_output and self.closed is None and not self._is_quiet:
-                    self._emit(Sent(self.fh))
-                if self.closing:
-                    self._end_if_drained()
+                self._note_sent()
                 return
+        self._is_quiet = False  # the program may wait for `Sent`, now that we wait
+        self._throttle()
+
+    def _note_sent(self) -> None:
+        """Tell that the output queue has become empty."""
+        self.muted &= ~THROTTLED
+        # Also behind `Closing`, if it was the peer that closed; never behind `Closed`.
+        if self._takes_output and self.closed is None and not self._is_quiet:
+            self._emit(Sent(self.fh))
+        if self.closing:
+            self._end_if_drained()
 
     def _send_once(self) -> bool:
         """Send one piece; False if the kernel did not take all of it."""

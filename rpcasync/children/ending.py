@@ -54,7 +54,7 @@ class Ending:
         return not self._is_done and self._process.returncode is None
 
     def io(self, event: Event) -> bool:
-        """Take an event; return whether it was of this process, or of its grace."""
+        """Take an event; return whether it was of this process, or the timer of its grace."""
         details: Any = event
         if event.type == "timer" and getattr(event, "data", None) is self:
             self._use_force()

@@ -33,6 +33,7 @@ def outcome(action):
 CALLS = {
     "mux": lambda mux, fh, other: mux.mux(),
     "mux with a timeout": lambda mux, fh, other: mux.mux(0),
+    "timeout": lambda mux, fh, other: mux.timeout(),
     "mux with only": lambda mux, fh, other: mux.mux(only=fh),
     "iteration": lambda mux, fh, other: list(mux),
     "add": lambda mux, fh, other: mux.add(other),

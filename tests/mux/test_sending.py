@@ -103,6 +103,16 @@ def test_what_waits_for_the_kernel_is_not_put_off(mux, pair):
     assert drain(mux) == []  # too much is queued for it to be read from
 
 
+def test_sent_comes_when_what_was_put_off_takes_more_than_a_turn(mux, pair):
+    fh, _ = pair(socket.SOCK_SEQPACKET)
+    mux.add(fh)
+    assert mux.mux() == Ready(fh)
+    for _ in range(20):
+        mux.send(fh, b"packet", later=True)
+    assert mux.mux(1) == Sent(fh)
+    assert mux.buflen(fh) == 0
+
+
 def test_what_is_put_off_before_the_stream_is_up_is_lost_whole(mux):
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
