@@ -276,10 +276,11 @@ def _language(code: str) -> str:
     if ">>>" in code:
         return "pycon"
     try:
-        ast.parse(code)
+        lines = ast.parse(code).body
     except SyntaxError:
         return "text"
-    return "py"
+    is_value = len(lines) == 1 and isinstance(lines[0], ast.Expr)
+    return "text" if is_value else "py"
 
 
 def _take_indented(lines: list[str]) -> list[str]:
