@@ -15,7 +15,7 @@ from support.fakes import ClockedSelector, FakeClock
 
 from eventmux import EventMux
 
-settings.register_profile("fast", deadline=None, max_examples=20, derandomize=True)
+settings.register_profile("fast", deadline=None, max_examples=10, derandomize=True)
 settings.register_profile("thorough", deadline=None, max_examples=60, derandomize=True)
 settings.register_profile(
     "deep",

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 from support.programs import PERL, PROGRAMS, Program, listening, run
+from support.quick import quick_first
 
 from eventmux import EventMux
 from rpcasync import Client
@@ -17,7 +18,7 @@ COUNT = 1000
 WAIT = 30
 
 
-@pytest.fixture(params=["tcp", "unix"])
+@pytest.fixture(params=quick_first(["tcp", "unix"]))
 def url(request, tmp_path):
     return "tcp://127.0.0.1:0" if request.param == "tcp" else f"unix://{tmp_path}/socket"
 

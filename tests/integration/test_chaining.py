@@ -239,6 +239,7 @@ def print_nothing(count):
     pass
 
 
+@pytest.mark.slow
 @needs_perl
 def test_a_perl_client_of_a_gateway(gateway):
     front, _, program = gateway

@@ -122,7 +122,7 @@ def test_methods():
             ),
             ([], 2, "the following arguments are required: COMMAND\n"),
         ],
-        6,
+        3,
     ),
     ids=lambda value: " ".join(value[:3])[-40:] if isinstance(value, list) else None,
 )

@@ -133,6 +133,7 @@ class Reader:
         return flags, (key, item)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vector", VECTORS, ids=[vector["name"] for vector in VECTORS])
 def test_the_items_are_those_of_perl(vector):
     image = bytes.fromhex(vector["hex"])

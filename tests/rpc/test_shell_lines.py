@@ -215,6 +215,7 @@ def test_a_definition_with_parts_and_in_bytes():
     assert definition_line("x", about) == "x(p: {key: sub, x: [float64]})"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", list(itertools.permutations(["n2", "*", "n1", "1z", "01y"])))
 def test_the_order_of_names_does_not_depend_on_the_server(names):
     about = {"in": dict.fromkeys(names, "any"), "out": dict.fromkeys(names[::-1], "any")}

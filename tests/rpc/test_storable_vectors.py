@@ -178,6 +178,7 @@ def test_written_like_perl(vector):
     assert freeze(vector["plain"]) == image_of(vector)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vector", named(v for v in GOOD if "plain" in v))
 def test_written_so_that_it_comes_back(vector):
     assert thaw(freeze(vector["plain"])) == vector["plain"]  # but True comes back as 1
