@@ -17,7 +17,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from eventmux.buffers._records import Records, check_limit, check_positive
+from eventmux.buffers._records import MAX_SIZE, Records, check_limit, check_positive
 from eventmux.errors import BufferOverflow, EventMuxError, MalformedRecord
 
 __all__ = ["HTTP"]
@@ -51,8 +51,8 @@ class HTTP(Records):
     end of the stream, except that 1xx, 204 and 304 have none. What is left of a message cut
     short has its chunks removed as far as they came.
 
-    `max_header` limits a head, a line with the size of a chunk, and the trailers; `max_size` a
-    record, also one that is only announced; in bytes.
+    `max_header` limits a head, a line with the size of a chunk, and the trailers, to 64 KB unless
+    told otherwise; `max_size` a record, also one that is only announced, to 16 MiB; in bytes.
 
     With `header_only` a record is one head, and the program decides about the body; an answer
     to HEAD or CONNECT, or one that changes the protocol, needs this. The buffer then holds what
@@ -79,7 +79,7 @@ class HTTP(Records):
         self,
         *,
         header_only: bool = False,
-        max_size: int | None = None,
+        max_size: int | None = MAX_SIZE,
         max_header: int = 65536,
     ) -> None:
         super().__init__()

@@ -12,7 +12,10 @@ from typing import Protocol
 
 from eventmux.errors import EventMuxError
 
-__all__ = ["Buffer", "Records", "check_limit", "check_positive"]
+__all__ = ["MAX_SIZE", "Buffer", "Records", "check_limit", "check_positive"]
+
+MAX_SIZE = 16 * 1024 * 1024
+"""Bytes that a record may have where nothing else is said; None is no limit."""
 
 
 class Buffer(Protocol):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import struct
 
-from eventmux.buffers._records import Records, check_limit, check_positive
+from eventmux.buffers._records import MAX_SIZE, Records, check_limit, check_positive
 from eventmux.errors import BufferOverflow, EventMuxError, MalformedRecord
 
 __all__ = ["FixedSize", "Last", "Size"]
@@ -27,7 +27,8 @@ class Size(Records):
 
     Raises:
         ValueError: the format is not one integer; `offset`, `min_size` or `max_size` (bytes in
-            one record without its header) is no int, or out of range.
+            one record without its header, 16 MiB unless told otherwise; None for no limit) is no
+            int, or out of range.
     """
 
     returns_last = True
@@ -39,7 +40,7 @@ class Size(Records):
         offset: int = 0,
         *,
         min_size: int = 0,
-        max_size: int | None = None,
+        max_size: int | None = MAX_SIZE,
     ) -> None:
         super().__init__()
         self._format = _integer_format(format)
@@ -157,13 +158,14 @@ class Last(Records):
     """One record: the whole stream, when it has ended. A stream of no bytes has none.
 
     Raises:
-        ValueError: `max_size` (bytes of the stream; None for no limit) is not a positive int.
+        ValueError: `max_size` (bytes of the stream, 16 MiB unless told otherwise; None for no
+            limit) is not a positive int.
     """
 
     returns_last = False
     __slots__ = ("_max_size",)
 
-    def __init__(self, *, max_size: int | None = None) -> None:
+    def __init__(self, *, max_size: int | None = MAX_SIZE) -> None:
         super().__init__()
         check_limit("max_size", max_size)
         self._max_size = max_size

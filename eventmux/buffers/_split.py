@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from eventmux.buffers._records import Records, check_limit, check_positive
+from eventmux.buffers._records import MAX_SIZE, Records, check_limit, check_positive
 from eventmux.errors import BufferOverflow
 
 __all__ = ["Regexp", "Split"]
@@ -34,8 +34,8 @@ class Split(Records):
     Raises:
         TypeError: the separator is neither bytes nor a compiled pattern of bytes.
         ValueError: the separator is empty, or a pattern that matches no bytes at all;
-            `max_separator`, or `max_size` (bytes in one record, without its separator; None
-            for no limit), is not a positive int.
+            `max_separator`, or `max_size` (bytes in one record, without its separator, 16 MiB
+            unless told otherwise; None for no limit), is not a positive int.
     """
 
     returns_last = False
@@ -45,7 +45,7 @@ class Split(Records):
         self,
         separator: bytes | re.Pattern[bytes] = b"\n",
         *,
-        max_size: int | None = None,
+        max_size: int | None = MAX_SIZE,
         max_separator: int = 64,
     ) -> None:
         super().__init__()
@@ -149,12 +149,13 @@ class Regexp(Records):
 
     What is left at the end of the stream is a `ReadLast`, or a `Read` with `returns_last=False`.
 
-    `pattern` is bytes, compiled with re.DOTALL, or a compiled pattern of bytes. A record ends
-    as soon as it matches: rb"(\d+)" cuts depending on how the stream arrives, rb"(\d+);" does
-    not.
+    `pattern` is a compiled pattern of bytes, or bytes, which mean what re.compile() makes of them:
+    "." is any byte but a newline, unless the pattern begins with (?s). A record ends as soon as
+    it matches: rb"(\d+)" cuts depending on how the stream arrives, rb"(\d+);" does not.
 
     Each write matches the incomplete record again from its start, so a record of n bytes in
-    single bytes costs n * n / 2. `max_size`, the bytes of one match, keeps that in bounds.
+    single bytes costs n * n / 2. `max_size`, the bytes of one match, keeps that in bounds; it is
+    65536 unless told otherwise.
 
     Raises:
         TypeError: the pattern is neither bytes nor a compiled pattern of bytes.
@@ -175,7 +176,7 @@ class Regexp(Records):
         check_limit("max_size", max_size)
         if isinstance(pattern, bytes):
             try:
-                pattern = re.compile(pattern, re.DOTALL)
+                pattern = re.compile(pattern)
             except re.error as error:
                 raise ValueError(f"pattern is {pattern!r}: {error}") from None
         self._pattern = _pattern("pattern", pattern)

@@ -123,7 +123,7 @@ DISCIPLINES = [
         keeps_all=False,
     ),
     Discipline(
-        "regexp", Regexp(rb"(.*?);", max_size=None), b"a\n", pieces(b"a\n;"), 9, suffix=b";"
+        "regexp", Regexp(rb"(?s)(.*?);", max_size=None), b"a\n", pieces(b"a\n;"), 9, suffix=b";"
     ),
     Discipline(
         "regexp-limit",
@@ -168,9 +168,18 @@ DISCIPLINES = [
         extra=2,
     ),
     Discipline("fixed", FixedSize(2), b"a\0\n", pieces(b"a\n"), 2, least=2),
-    Discipline("last", Last(), b"a", pieces(b"a\n"), 9, gives_early=False),
+    Discipline("last", Last(max_size=None), b"a", pieces(b"a\n"), 9, gives_early=False),
     Discipline("last-limit", Last(max_size=9), b"a", pieces(b"a\n"), 9, gives_early=False),
-    Discipline("http", HTTP(), b"a\r\n", HTTP_MESS, 9, prefix=_post, raw=True, keeps_all=False),
+    Discipline(
+        "http",
+        HTTP(max_size=None),
+        b"a\r\n",
+        HTTP_MESS,
+        9,
+        prefix=_post,
+        raw=True,
+        keeps_all=False,
+    ),
     Discipline(
         "http-limit",
         HTTP(max_size=45),
@@ -184,7 +193,7 @@ DISCIPLINES = [
     ),
     Discipline(
         "http-header",
-        HTTP(max_header=40),
+        HTTP(max_header=40, max_size=None),
         b"a\r\n",
         HTTP_NOISE,
         9,

@@ -5,6 +5,9 @@ import struct
 from functools import partial
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from support.chunks import chunkings
 
 from eventmux import BufferOverflow, EventMuxError, MalformedRecord
 from eventmux.buffers import HTTP, FixedSize, Last, Regexp, Size, Split
@@ -214,8 +217,21 @@ def test_regexp_never_skips_anything():
     assert buffer.read_last() == [b"x2;3;"]
 
 
-def test_regexp_matches_newlines():
-    assert written(Regexp(rb"(.*?);"), b"a\nb;\n;") == [b"a\nb", b"\n"]
+@pytest.mark.parametrize("chunks", [[b"a\nb\nc\n"], [b"a\nb", b"\nc\n"], [b"a", b"\nb\nc\n"]])
+@pytest.mark.parametrize("pattern", [rb"(.*)\n", re.compile(rb"(.*)\n"), rb"^(.*)\n", rb"(.+)\n"])
+def test_a_dot_is_no_newline(pattern, chunks):
+    assert written(Regexp(pattern), *chunks) == [b"a", b"b", b"c"]
+
+
+@given(st.sampled_from([rb"(.*)\n", rb"(?s)(.*?);", rb"(?i)(A.);", rb"(?m)^(.)$\n"]), st.data())
+def test_bytes_mean_what_re_makes_of_them(pattern, data):
+    stream = data.draw(st.text("Aa;\n").map(str.encode))
+    chunks = data.draw(chunkings(stream))
+    assert written(Regexp(pattern), *chunks) == written(Regexp(re.compile(pattern)), *chunks)
+
+
+def test_regexp_matches_newlines_if_it_says_so():
+    assert written(Regexp(rb"(?s)(.*?);"), b"a\nb;\n;") == [b"a\nb", b"\n"]
 
 
 def test_regexp_takes_a_compiled_pattern_as_it_is():
@@ -362,7 +378,7 @@ def test_size_gives_the_good_records_before_the_failure():
 
 
 def test_a_huge_announcement_costs_nothing():
-    buffer = Size("!Q")
+    buffer = Size("!Q", max_size=None)
     buffer.write(b"\xff" * 8 + b"abc")
     assert buffer.pending == 11
 
@@ -452,7 +468,7 @@ def test_ib1_a_length_below_its_header_is_refused():
         Size("!I", -4).write(b"\0\0\0\0x")
 
 
-@pytest.mark.parametrize("buffer", [split(b","), Split(b","), Regexp(b"(.*?),")])
+@pytest.mark.parametrize("buffer", [split(b","), Split(b","), Regexp(b"(?s)(.*?),")])
 def test_ib2_records_with_newlines_stay_in_order(buffer):
     assert written(buffer.fresh(), b"a\nb,c,") == [b"a\nb", b"c"]
 
@@ -486,3 +502,34 @@ def test_failures_are_of_one_tree():
     assert issubclass(BufferOverflow, EventMuxError)
     assert issubclass(MalformedRecord, EventMuxError)
     assert issubclass(MalformedRecord, ValueError)
+
+
+# What nobody has limited
+
+MIB = 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    ("buffer", "stream", "limit"),
+    [
+        (Split(), b"x", 16 * MIB),
+        (Split(re.compile(rb"\r?\n")), b"x", 16 * MIB + 63),  # these may begin a separator
+        (Regexp(rb"(.*)\n"), b"x", 65536),
+        (Last(), b"x", 16 * MIB),
+        (HTTP(), b"GET / HTTP/1.1\r\nContent-Length: 16777216\r\n\r\n", 0),
+        (HTTP(), b"HTTP/1.1 200 OK\r\n\r\n", 16 * MIB),
+        (Size(), struct.pack("!I", 16 * MIB + 1), 0),
+    ],
+    ids=["split", "pattern", "regexp", "last", "announced", "to the end", "size"],
+)
+def test_a_record_has_a_limit_by_itself(buffer, stream, limit):
+    buffer = buffer.fresh()
+    with pytest.raises(BufferOverflow, match=r"limit is (16777216|65536)"):
+        buffer.write(stream + b"x" * limit)
+
+
+@pytest.mark.parametrize("kind", [Split, Last, HTTP, Size, partial(Regexp, rb"(.*)\n")])
+def test_no_limit_has_to_be_said(kind):
+    buffer = kind(max_size=None).fresh()
+    buffer.write(struct.pack("!I", 16 * MIB + 1) if kind is Size else b"x")
+    assert buffer.pending
