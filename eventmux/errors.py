@@ -47,7 +47,7 @@ class OutputOverflow(_OverLimit):
     handle sends packets. It is the `exception` of an `Error` event.
     """
 
-    text = "output queue of {}, limit is {}"
+    text = "output queue of {}, limit is {}: the peer does not read (max_outbuffer)"
 
 
 class MalformedRecord(EventMuxError, ValueError):

@@ -19,7 +19,7 @@ from typing import Any, cast
 from eventmux import datagrams, sockets
 from eventmux._channels.channel import PAUSED, Channel
 from eventmux._channels.nested import Nestable
-from eventmux._channels.options import ChannelOptions, check_buffer
+from eventmux._channels.options import USUAL, ChannelOptions, Usual, check_buffer
 from eventmux._channels.streams import Stream
 from eventmux._forking import Refusal, tell_of_forks
 from eventmux._loop import Loop
@@ -196,7 +196,7 @@ class EventMux(Nestable):
         meta_handler: Callable[[Any, bytes, Address | None], object] | None = None,
         read_size: int | None = None,
         high_water: int | None = None,
-        max_outbuffer: int | None = None,
+        max_outbuffer: int | Usual | None = USUAL,
         errors: bool = False,
         manual_accept: bool = False,
         manual_read: bool = False,
@@ -227,7 +227,9 @@ class EventMux(Nestable):
                 is not read from until all of it has left: a peer that asks and does not listen
                 waits.
             max_outbuffer: bytes, or packets. Once more than that is queued for output, the
-                handle gets an `Error` and is closed.
+                handle gets an `Error` and is closed; None is no limit. Unless one is given, it
+                is 64 MiB, or 16384 packets, and met only by a `send()` that finds more than
+                that in the queue already, besides one piece of any length.
             errors: have datagrams that were not delivered reported by `Error` events with
                 `receiver` and `data` (Linux, IP_RECVERR).
             manual_accept: report `Accepting`, and let the program accept.

@@ -61,6 +61,8 @@ class Channel:
     """
 
     kind: ClassVar[str] = "stream"
+    most_queued: ClassVar[int] = 16384
+    """How many bytes, or packets, may wait in the output queue unless the program says so."""
     why_not: ClassVar[str] = "it takes no output"
     """Why nothing can be sent, for those that take nothing."""
     __slots__ = (
@@ -144,23 +146,42 @@ class Channel:
             TypeError: something is not bytes, or cannot be sent here.
             ValueError: an empty packet for a connection of packets.
         """
-        is_waiting = self.unsent and not self.unflushed
+        before = self.unsent
+        is_waiting = before and not self.unflushed
         self.queue(data, receiver)
-        limit = self.options.max_outbuffer
-        if later and not self.closing and (limit is None or self.unsent <= limit):
+        if later and not self.closing and self._passed(before) is None:
             if is_waiting:
                 return True  # too much may be queued now for it to be read from
             if not self._has_enough():
                 self._put_off()
                 return False
         self._flush_early()
-        if limit is not None and self.unsent > limit:
+        limit = self._passed(before) if self.unsent else None
+        if limit is not None:
             self.fail(OutputOverflow(self.unsent, limit))
         elif self.closing and self.unsent and self.closed is not None:
             # The peer has finished. What goes to it only later still comes before that is told.
             self._outlet.take_back(self.closed)
             self.closed = None
         return True
+
+    def _passed(self, before: int) -> int | None:
+        """Return the limit on the output queue that was passed, if one was.
+
+        A limit of the program's is kept to the byte. The usual one is there to stop what would
+        grow for ever, and not a program that has a file to send: one piece may have any length.
+        """
+        limit = self.options.max_outbuffer
+        if isinstance(limit, int):
+            return limit if self.unsent > limit else None
+        if limit is None or min(before, self.unsent) <= self.most_queued:
+            return None
+        is_over = min(before, self.unsent) - self._longest_piece() > self.most_queued
+        return self.most_queued if is_over else None
+
+    def _longest_piece(self) -> int:
+        """Return how much of the queue is one piece that cannot wait to be queued."""
+        return 0
 
     def queue(self, data: tuple[bytes, ...], receiver: Address | None = None) -> None:
         """Put bytes in the output queue, unless the handle failed or was closed by our side."""

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from enum import Enum
+from typing import Any, Final
 
 from eventmux.buffers import Buffer
 from eventmux.events import Address, Handle
 
-__all__ = ["ChannelOptions", "check_buffer"]
+__all__ = ["USUAL", "ChannelOptions", "Usual", "check_buffer"]
 
 _BUFFER_METHODS = ("write", "read", "read_last", "fresh", "returns_last")
+
+
+class Usual(Enum):
+    """What an option is that the program has not given, where None means something else."""
+
+    USUAL = "usual"
+
+    def __repr__(self) -> str:
+        """Return how it is to be read in a signature."""
+        return "USUAL"
+
+
+USUAL: Final = Usual.USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +41,7 @@ class ChannelOptions:
     reads_per_turn: int = 10
     buffered: Buffer | None = None
     high_water: int | None = None
-    max_outbuffer: int | None = None
+    max_outbuffer: int | Usual | None = USUAL
     meta_handler: Callable[[Handle, bytes, Address | None], object] | None = None
     errors: bool = False
     manual_accept: bool = False
@@ -39,7 +53,7 @@ class ChannelOptions:
         for name in ("read_size", "reads_per_turn"):
             _check_count(name, getattr(self, name))
         for name in ("high_water", "max_outbuffer"):
-            if getattr(self, name) is not None:
+            if getattr(self, name) not in (None, USUAL):
                 _check_count(name, getattr(self, name))
         check_buffer(self.buffered)
         if self.meta_handler is not None and not callable(self.meta_handler):

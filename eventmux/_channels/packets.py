@@ -297,6 +297,7 @@ class PacketStream(Stream):
     """
 
     kind: ClassVar[str] = "seqpacket"
+    most_queued: ClassVar[int] = Channel.most_queued
     __slots__ = ()
 
     def readable(self) -> None:
@@ -317,6 +318,9 @@ class PacketStream(Stream):
             self._emit_read(data)
         else:
             self._end()
+
+    def _longest_piece(self) -> int:
+        return 0  # packets are counted
 
     def _append(self, chunks: list[bytes]) -> None:
         if not all(chunks):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import errno
 import socket
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import cast
+from typing import ClassVar, cast
 
 from eventmux import sockets
 from eventmux._channels.channel import (
@@ -38,11 +38,13 @@ _WRITES_PER_TURN = 16  # so that one fast reader does not keep the loop to itsel
 # saves nothing, and the peer can get to work while the program here goes on.
 _ENOUGH_PIECES = 32
 _ENOUGH_BYTES = 64 * 1024
+_SMALL = 1024  # bytes of a piece that is put to the next, lest each byte that waits costs 40
 
 
 class Stream(Channel):
     """A connected socket, or one that is about to be."""
 
+    most_queued: ClassVar[int] = 64 * 1024 * 1024
     __slots__ = (
         "_buffer",
         "_is_direct",
@@ -97,7 +99,7 @@ class Stream(Channel):
         options, port = self.options, self.port
         return (
             self.kind == "stream"  # packets are counted in another way
-            and options.max_outbuffer is None
+            and not isinstance(options.max_outbuffer, int)  # the usual one is met in send()
             and not options.manual_write
             and not (isinstance(port, Descriptor) and not port.can_write)
         )
@@ -281,10 +283,20 @@ class Stream(Channel):
             self.muted |= THROTTLED
 
     def _append(self, chunks: list[bytes]) -> None:
+        out = self._out
         for chunk in chunks:
-            if chunk:
-                self._out.append(chunk)
-                self.unsent += len(chunk)
+            if not chunk:
+                continue
+            last = out[-1] if self.unsent > _ENOUGH_BYTES else None
+            if type(last) is bytes and len(chunk) < _SMALL and len(last) < _SMALL:
+                out[-1] = last + chunk
+            else:
+                out.append(chunk)
+            self.unsent += len(chunk)
+
+    def _longest_piece(self) -> int:
+        """Return the length of the piece that is being sent, which may have a head in front."""
+        return max(map(len, self._out[:8]))
 
     def _has_enough(self) -> bool:
         """True if what was put off need not wait for more. Before the stream is up, it has to."""

@@ -52,7 +52,7 @@ class HTTP(Records):
     short has its chunks removed as far as they came.
 
     `max_header` limits a head, a line with the size of a chunk, and the trailers, to 64 KB unless
-    told otherwise; `max_size` a record, also one that is only announced, to 16 MiB; in bytes.
+    told otherwise; `max_size` a record, also one that is only announced, to 32 MiB; in bytes.
 
     With `header_only` a record is one head, and the program decides about the body; an answer
     to HEAD or CONNECT, or one that changes the protocol, needs this. The buffer then holds what

@@ -14,7 +14,7 @@ from eventmux.errors import EventMuxError
 
 __all__ = ["MAX_SIZE", "Buffer", "Records", "check_limit", "check_positive"]
 
-MAX_SIZE = 16 * 1024 * 1024
+MAX_SIZE = 32 * 1024 * 1024
 """Bytes that a record may have where nothing else is said; None is no limit."""
 
 

@@ -27,7 +27,7 @@ class Size(Records):
 
     Raises:
         ValueError: the format is not one integer; `offset`, `min_size` or `max_size` (bytes in
-            one record without its header, 16 MiB unless told otherwise; None for no limit) is no
+            one record without its header, 32 MiB unless told otherwise; None for no limit) is no
             int, or out of range.
     """
 
@@ -158,7 +158,7 @@ class Last(Records):
     """One record: the whole stream, when it has ended. A stream of no bytes has none.
 
     Raises:
-        ValueError: `max_size` (bytes of the stream, 16 MiB unless told otherwise; None for no
+        ValueError: `max_size` (bytes of the stream, 32 MiB unless told otherwise; None for no
             limit) is not a positive int.
     """
 

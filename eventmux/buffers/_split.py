@@ -34,7 +34,7 @@ class Split(Records):
     Raises:
         TypeError: the separator is neither bytes nor a compiled pattern of bytes.
         ValueError: the separator is empty, or a pattern that matches no bytes at all;
-            `max_separator`, or `max_size` (bytes in one record, without its separator, 16 MiB
+            `max_separator`, or `max_size` (bytes in one record, without its separator, 32 MiB
             unless told otherwise; None for no limit), is not a positive int.
     """
 

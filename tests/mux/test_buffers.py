@@ -512,24 +512,24 @@ MIB = 1024 * 1024
 @pytest.mark.parametrize(
     ("buffer", "stream", "limit"),
     [
-        (Split(), b"x", 16 * MIB),
-        (Split(re.compile(rb"\r?\n")), b"x", 16 * MIB + 63),  # these may begin a separator
+        (Split(), b"x", 32 * MIB),
+        (Split(re.compile(rb"\r?\n")), b"x", 32 * MIB + 63),  # these may begin a separator
         (Regexp(rb"(.*)\n"), b"x", 65536),
-        (Last(), b"x", 16 * MIB),
-        (HTTP(), b"GET / HTTP/1.1\r\nContent-Length: 16777216\r\n\r\n", 0),
-        (HTTP(), b"HTTP/1.1 200 OK\r\n\r\n", 16 * MIB),
-        (Size(), struct.pack("!I", 16 * MIB + 1), 0),
+        (Last(), b"x", 32 * MIB),
+        (HTTP(), b"GET / HTTP/1.1\r\nContent-Length: 33554432\r\n\r\n", 0),
+        (HTTP(), b"HTTP/1.1 200 OK\r\n\r\n", 32 * MIB),
+        (Size(), struct.pack("!I", 32 * MIB + 1), 0),
     ],
     ids=["split", "pattern", "regexp", "last", "announced", "to the end", "size"],
 )
 def test_a_record_has_a_limit_by_itself(buffer, stream, limit):
     buffer = buffer.fresh()
-    with pytest.raises(BufferOverflow, match=r"limit is (16777216|65536)"):
+    with pytest.raises(BufferOverflow, match=r"limit is (33554432|65536)"):
         buffer.write(stream + b"x" * limit)
 
 
 @pytest.mark.parametrize("kind", [Split, Last, HTTP, Size, partial(Regexp, rb"(.*)\n")])
 def test_no_limit_has_to_be_said(kind):
     buffer = kind(max_size=None).fresh()
-    buffer.write(struct.pack("!I", 16 * MIB + 1) if kind is Size else b"x")
+    buffer.write(struct.pack("!I", 32 * MIB + 1) if kind is Size else b"x")
     assert buffer.pending
