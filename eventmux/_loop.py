@@ -110,20 +110,32 @@ class Loop:
 
     def _take(self, only: Handle | None) -> Event | None:
         """Take the next event off the queue; with `Closed`, the handle is closed."""
-        event = self.queue.take() if only is None else self.queue.take_of(only)
-        if self._trace is not None and event is not None:
-            channel = None if event.fh is None else self.table.channels.get(event.fh)
-            self._trace.event(event, None if channel is None else channel.fd)
-        if type(event) is Closed:
-            self.dispose(event)
-        return event
+        while True:
+            event = self.queue.take() if only is None else self.queue.take_of(only)
+            channel = None
+            if self._trace is not None and event is not None and event.fh is not None:
+                channel = self.table.channels.get(event.fh)
+            if type(event) is Closed and not self.dispose(event):
+                continue
+            if self._trace is not None and event is not None:
+                self._trace.event(event, None if channel is None else channel.fd)
+            return event
 
-    def dispose(self, event: Closed) -> None:
-        """Close the handle whose last event is handed out, unless it was killed before."""
+    def dispose(self, event: Closed) -> bool:
+        """Close the handle whose last event is handed out, unless it was killed before.
+
+        Returns:
+            False if that has to wait until the peer has read the last words.
+        """
         channel = None if event.fh is None else self.table.channels.get(event.fh)
-        if channel is not None and channel.closed is event:
-            self.table.forget(channel)
-            channel.shut()
+        if channel is None or channel.closed is not event:
+            return True
+        if channel.linger():
+            self.poller.arm(channel)
+            return False
+        self.table.forget(channel)
+        channel.shut()
+        return True
 
     def _turn(self, timeout: float | None, only: Handle | None, looked_after: bool) -> bool:
         """Wait once. Return whether all handles were looked after since mux() was called."""
@@ -183,6 +195,7 @@ class Loop:
         """Send what can be sent without waiting, close all handles and the selector."""
         for channel in list(self.table.channels.values()):
             channel.flush()
+            channel.discard()
             self.table.forget(channel)
             channel.shut()
         self.watches.close()

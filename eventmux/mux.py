@@ -122,8 +122,8 @@ class EventMux(Nestable):
         if only is None and loop.is_plain:
             event = self._queue.take()  # this is what nearly every call comes to
             if event is not None:
-                if type(event) is Closed:
-                    loop.dispose(event)
+                if type(event) is Closed and not loop.dispose(event):
+                    return loop.next_event(timeout, None)
                 return event
             return loop.wait(timeout, None)
         return loop.next_event(timeout, only)
@@ -439,16 +439,29 @@ class EventMux(Nestable):
 
     # Letting go of handles
 
-    def close(self, fh: Handle) -> None:
+    def close(self, fh: Handle, *, timeout: float | None = None) -> None:
         """Close a handle in order: `Closing` comes, the output queue is sent, `Closed` comes.
 
-        Nothing is read any more. Closing twice is once.
+        Nothing is read any more. If the peer of a connection is still sending, so that the last
+        words could be lost, `Closed` comes only when it has ended, or after 2 seconds. Closing
+        twice is once, but for the timeout, which can only become shorter.
+
+        Args:
+            fh: the handle.
+            timeout: seconds until what has not left is dropped; `Closed` has it as `missing`, and
+                a reason. Without one, a connection whose peer reads nothing for 90 seconds ends
+                in that way, and a pipe or a terminal waits for its reader.
 
         Raises:
             KeyError: the handle is not watched.
+            ValueError: the timeout is negative, infinite or NaN, or no number.
         """
         channel = self._channel(fh)
+        if timeout is not None:
+            _check_seconds(timeout)
         channel.close()
+        if timeout is not None:
+            self._loop.table.endings.begin(channel, timeout)
         self._poller.arm(channel)
 
     def kill(self, fh: Handle, reason: str | None = None) -> None:
@@ -645,6 +658,12 @@ def _lowest(timeouts: tuple[float | None, ...]) -> float | None:
         if not timeout >= 0:  # so that NaN is refused too
             raise ValueError(f"timeout is {timeout!r}, must be 0 or more")
     return min(given)
+
+
+def _check_seconds(timeout: object) -> None:
+    is_number = isinstance(timeout, (int, float)) and not isinstance(timeout, bool)
+    if not is_number or not 0 <= cast("float", timeout) < float("inf"):
+        raise ValueError(f"timeout is {timeout!r}, must be a number of seconds, 0 or more")
 
 
 def _check_events(events: tuple[Event, ...]) -> None:

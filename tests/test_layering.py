@@ -44,9 +44,9 @@ INSIDE = {
     "eventmux._waiting": [["spinning", "pollable"], ["poller"]],
     "eventmux._watching": [["timers", "signals", "mailbox"], ["children"], ["watches"]],
     "eventmux._channels": [
-        ["options", "ports"],
+        ["options", "ports", "lingering"],
         ["channel"],
-        ["streams", "listeners", "nested"],
+        ["streams", "listeners", "nested", "endings"],
         ["packets"],
         ["dialing", "manual"],
         ["table"],

@@ -42,6 +42,10 @@ WAITING = 8  # the buffer waits for recvdata()
 DEFERRED = 16  # resources have run out: it is tried again in a while
 
 
+def _see_nobody_off(channel: Channel, seconds: float | None) -> None:
+    """Let a channel take all the time it likes: it has no mux."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outlet:
     """Where a channel puts what it has for its mux."""
@@ -52,6 +56,8 @@ class Outlet:
     """Takes an event out again that was not handed out yet."""
     put_off: Callable[[Channel], None]
     """Has the mux flush a channel before it waits."""
+    see_off: Callable[[Channel, float | None], None] = _see_nobody_off
+    """Sees to it that a channel that is closing ends, within so many seconds if given."""
 
 
 class Channel:
@@ -163,6 +169,7 @@ class Channel:
             # The peer has finished. What goes to it only later still comes before that is told.
             self._outlet.take_back(self.closed)
             self.closed = None
+            self._outlet.see_off(self, None)
         return True
 
     def _passed(self, before: int) -> int | None:
@@ -219,6 +226,25 @@ class Channel:
             return
         self._emit(Error(self.fh, self.reason, getattr(error, "errno", None), error))
         self._begin_to_close()
+
+    def give_up(self, within: str) -> None:
+        """End what is closing as it is: it has had its time."""
+        if self.unsent:
+            text = f"the rest was not sent within {within}"
+            self.reason = text if self.reason is None else f"{self.reason}; {text}"
+            self._drop_output()
+        self._end_if_drained()
+
+    def left_to_send(self) -> int:
+        """Return what becomes less as the peer reads."""
+        return self.unsent
+
+    def linger(self) -> bool:
+        """Let the peer read the last words; True if that takes time, and `Closed` comes after."""
+        return False
+
+    def discard(self) -> None:
+        """Drop unread input that would have the kernel drop the last words."""
 
     def _drop_output(self) -> None:
         """Count what is queued for output as lost."""
@@ -298,6 +324,8 @@ class Channel:
         elif not self.unsent:
             self.closed = Closed(self.fh, self.missing, self.reason)
             self._emit(self.closed)
+        else:
+            self._outlet.see_off(self, None)
 
 
 def _ignore(event: Event) -> None:

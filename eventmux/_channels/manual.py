@@ -41,9 +41,9 @@ class _Manual(Channel):
 
     def readable(self) -> None:
         """Tell the program, or read."""
-        if not self.options.manual_read:
+        if self.closing or not self.options.manual_read:
             super().readable()
-        elif not self.closing:
+        else:
             self._emit(CanRead(self.fh))
 
     def writable(self) -> None:

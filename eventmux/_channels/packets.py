@@ -303,6 +303,7 @@ class PacketStream(Stream):
     def readable(self) -> None:
         """Read one packet."""
         if self.closing:
+            self._hear()
             return
         read_size = self.options.read_size
         try:

@@ -24,10 +24,18 @@ from eventmux._channels.channel import (
     as_bytes,
     reason_of,
 )
+from eventmux._channels.lingering import (
+    LINGER,
+    Lingering,
+    discard,
+    has_unread,
+    unacknowledged,
+)
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import Descriptor, Port
+from eventmux._waiting.pollable import HELD
 from eventmux.buffers import Buffer
-from eventmux.errors import EventMuxError, OutputOverflow
+from eventmux.errors import EventMuxError
 from eventmux.events import Address, Error, Handle, Read, ReadLast, Ready, Sent
 
 __all__ = ["Sink", "Source", "Stream"]
@@ -38,6 +46,7 @@ _WRITES_PER_TURN = 16  # so that one fast reader does not keep the loop to itsel
 # saves nothing, and the peer can get to work while the program here goes on.
 _ENOUGH_PIECES = 32
 _ENOUGH_BYTES = 64 * 1024
+_UNIX = getattr(socket, "AF_UNIX", None)
 _SMALL = 1024  # bytes of a piece that is put to the next, lest each byte that waits costs 40
 
 
@@ -47,9 +56,11 @@ class Stream(Channel):
     most_queued: ClassVar[int] = 64 * 1024 * 1024
     __slots__ = (
         "_buffer",
+        "_is_cut_off",
         "_is_direct",
         "_is_plain",
         "_is_quiet",
+        "_lingering",
         "_nodelay",
         "_out",
         "_read_size",
@@ -82,6 +93,8 @@ class Stream(Channel):
         self._out: list[bytes | memoryview] = []
         self._recv = port.recv
         self._read_size = options.read_size
+        self._is_cut_off = False  # the input, in the middle: more may be on its way
+        self._lingering: Lingering | None = None
         self._is_quiet = False  # `Sent` tells nothing new if all that was put off leaves at once
         self._is_direct = ready and self._can_be_direct()
         # What is read is emitted as it is.
@@ -111,6 +124,8 @@ class Stream(Channel):
             return EVENT_READ | EVENT_WRITE if self.unsent else EVENT_READ
         if self.dialing:
             return 0
+        if self._lingering is not None:
+            return EVENT_READ if not self._lingering.is_over and not self.muted & HELD else 0
         if not self._ready and not self.closing:
             return EVENT_WRITE
         return EVENT_WRITE if self.unsent else 0
@@ -133,6 +148,7 @@ class Stream(Channel):
     def readable(self) -> None:
         """Read once; with a buffer, until a record is complete or there is no more to read."""
         if self.closing:
+            self._hear()
             return
         read_size = self._read_size
         for _ in self._reads:
@@ -176,10 +192,21 @@ class Stream(Channel):
         if records and getattr(buffer, "waiting", False):
             self.muted |= WAITING
         if failure is not None:
-            self.fail(failure)
+            self._reject(buffer, failure)
         if raised is not None:
             raise raised
         return bool(records) or failure is not None
+
+    def _reject(self, buffer: Buffer, failure: EventMuxError) -> None:
+        """What has come cannot be cut: read no more. What is sent still leaves."""
+        if self.closing:  # the program's code has closed it in the middle of a read
+            return
+        self._is_cut_off = True
+        text = str(failure)
+        self._emit(Error(self.fh, text, None, failure, b"".join(buffer.read_last())))
+        if self.reason is None:  # else it failed to send before
+            self.reason = text
+        self._begin_to_close()
 
     def _end(self) -> None:
         """The peer has finished sending. It may still read, so queued output is not dropped."""
@@ -419,23 +446,72 @@ class Stream(Channel):
         super()._begin_to_close()
 
     def fail(self, error: OSError | EventMuxError) -> None:
-        """The stream is broken: say why, give out what is left, and close it."""
+        """The stream is broken: say why, give out what is left, and close it. Nothing is sent."""
         known = not self._takes_output and self.reason is not None  # it failed to send before
         self.reason = self.reason if known else reason_of(error)
         self._drop_output()
         if self.closing:  # it was draining: `Closed` carries the reason
             self._end_if_drained()
             return
-        rest = self._buffer.read_last() if self._buffer is not None else []
-        number = error.errno if isinstance(error, OSError) else None
-        if not isinstance(error, (OSError, OutputOverflow)):  # the rest is what has no boundaries
-            self._emit(Error(self.fh, self.reason or "", number, error, b"".join(rest)))
-            rest = []
-        elif not known:
+        if not known:
+            number = error.errno if isinstance(error, OSError) else None
             self._emit(Error(self.fh, self.reason or "", number, error))
-        for data in rest:
+        for data in self._buffer.read_last() if self._buffer is not None else []:
             self._emit(ReadLast(self.fh, data))
         self._begin_to_close()
+
+    def left_to_send(self) -> int:
+        """Return what becomes less as the peer reads; the kernel may hold megabytes."""
+        if isinstance(self.port, Descriptor) or self.kind != "stream":
+            return self.unsent
+        return self.unsent + unacknowledged(self.port)
+
+    def linger(self) -> bool:
+        """Let the peer read the last words; True if that takes time, and `Closed` comes after."""
+        port = self.port
+        if isinstance(port, Descriptor) or self._lingering is not None or not self._can_linger():
+            return False
+        is_unread, is_unix = has_unread(port), port.family == _UNIX
+        if is_unread is None or not (is_unread or (self._is_in_the_middle() and not is_unix)):
+            return False  # what a UNIX socket gets later does no harm to what it has sent
+        if is_unix and not unacknowledged(port):  # the peer has read all there is
+            discard(port)
+            return False
+        self.closed = None
+        self._takes_output = False
+        self._lingering = Lingering(port)
+        self._outlet.see_off(self, LINGER)
+        return True
+
+    def _can_linger(self) -> bool:
+        return self._ready and not self.missing and not self.is_lost()
+
+    def _is_in_the_middle(self) -> bool:
+        """True if the peer was in the middle of a record, so that more is on its way."""
+        buffer = self._buffer
+        return self._is_cut_off or bool(
+            getattr(buffer, "pending", 0) or getattr(buffer, "waiting", False)
+        )
+
+    def _hear(self) -> None:
+        """Drop what comes behind our last words."""
+        lingering = self._lingering
+        if lingering is not None and not lingering.is_over:
+            lingering.hear()
+            if lingering.is_over:
+                self._end_if_drained()
+
+    def give_up(self, within: str) -> None:
+        """End what is closing as it is: it has had its time."""
+        if self._lingering is not None:
+            self._lingering.is_over = True
+        super().give_up(within)
+
+    def discard(self) -> None:
+        """Drop unread input that would have the kernel drop the last words."""
+        port = self.port
+        if not isinstance(port, Descriptor) and self._can_linger() and unacknowledged(port):
+            discard(port)
 
 
 class Source(Stream):

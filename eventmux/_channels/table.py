@@ -17,6 +17,7 @@ from typing import Any, cast
 from eventmux import sockets
 from eventmux._channels.channel import PAUSED, Channel, Outlet
 from eventmux._channels.dialing import Dialer
+from eventmux._channels.endings import Endings
 from eventmux._channels.listeners import Listener
 from eventmux._channels.manual import MANUAL
 from eventmux._channels.nested import Nestable, Nested
@@ -47,7 +48,9 @@ class ChannelTable:
         self.channels: dict[Handle, Channel] = {}
         self.nested: list[Nested] = []
         self.unflushed: list[Channel] = []  # those with output that was put off
-        self._outlet = Outlet(queue.push, queue.remove, self.unflushed.append)
+        cancel = watches.timers.cancel
+        self.endings = Endings(watches.clock, watches.later, cancel, poller.arm)
+        self._outlet = Outlet(queue.push, queue.remove, self.unflushed.append, self.endings.begin)
         self._poller = poller
         self._queue = queue
         self._watches = watches
@@ -248,6 +251,7 @@ class ChannelTable:
         self._stop_dialing(channel)
         if channel in self._deadlines:
             self._watches.timers.cancel(self._deadlines.pop(channel))
+        self.endings.forget(channel)
         channel.silence()
         self._poller.disarm(channel)
         if self._starved:
