@@ -91,6 +91,11 @@ class Loop:
                 event = self._take(only)
                 if event is not None:
                     return event
+            if self.table.unsettled:
+                self.table.settle(only)
+                event = self._take(only)
+                if event is not None:
+                    return event
             if only is not None:
                 if only not in self.table.channels:
                     return None
@@ -170,7 +175,10 @@ class Loop:
 
     def timeout(self) -> float | None:
         """Return for how long there is nothing to do, but for handles that become ready."""
-        if self.queue or self.mailbox or self.table.has_put_off() or self.poller.has_files:
+        table = self.table
+        if self.queue or self.mailbox or table.has_put_off() or self.poller.has_files:
+            return 0.0
+        if table.is_behind():
             return 0.0
         return _sooner(self.watches.until_due(None), self.table.until_nested())
 

@@ -101,16 +101,23 @@ class EventQueue:
                     del events[index]
                     return
 
-    def remove_of(self, fh: Handle) -> None:
-        """Take all events of a handle out, but not the end of another one with the same number."""
-        events = self._events
+    def remove_of(self, fh: Handle) -> list[Event]:
+        """Take all events of a handle out, but not the end of another one with the same number.
+
+        Returns:
+            The events, in order.
+        """
+        events, removed = self._events, []
         last = deque(self._last.get(fh, ()))
         for _ in range(len(events)):
             event = events.popleft()
             if event.fh != fh or last:
                 events.append(event)
+            else:
+                removed.append(event)
             if last and event is last[0]:
                 last.popleft()
+        return removed
 
     def clear(self) -> None:
         """Take everything out."""

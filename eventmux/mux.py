@@ -311,22 +311,24 @@ class EventMux(Nestable):
         return sock
 
     def set(self, fh: Handle, *, buffered: Buffer | None) -> None:
-        """Cut what arrives on a stream in another way, or not at all.
+        """Cut a stream in another way, or not at all, from the record on that was just handed out.
 
-        It applies to what is incomplete already, but not to records that were in the same read
-        as the last one and are complete: those are in the queue.
+        All that the peer has sent behind that record counts, however it arrived: what was cut
+        already and is in the queue is taken back, with an error and the end if they came of it.
+        So a `meta_handler` may be called for it again. Once `Closing` is handed out, or an
+        `Error` of the old buffer, nothing happens.
 
         Raises:
             KeyError: the handle is not watched.
             TypeError: it is no stream, or `buffered` is no buffer.
+            RuntimeError: a `meta_handler` calls it: its record is not handed out yet.
         """
         stream = self._stream(fh)
         check_buffer(buffered)
-        if not stream.closing:
-            try:
-                stream.set_buffer(buffered)
-            finally:  # the program's meta_handler may raise
-                self._poller.arm(stream)
+        try:
+            stream.set_buffer(buffered)
+        finally:  # the program's meta_handler may raise
+            self._poller.arm(stream)
 
     def recvdata(self, fh: Handle, size: int) -> None:
         """Let the next `Read` be the body behind a head that `HTTP(header_only=True)` gave.

@@ -44,14 +44,15 @@ INSIDE = {
     "eventmux._waiting": [["spinning", "pollable"], ["poller"]],
     "eventmux._watching": [["timers", "signals", "mailbox"], ["children"], ["watches"]],
     "eventmux._channels": [
-        ["options", "ports", "lingering"],
+        ["options", "ports", "lingering", "backlog"],
         ["channel"],
-        ["streams", "listeners", "nested", "endings"],
+        ["intake", "listeners", "nested", "endings"],
+        ["streams"],
         ["packets"],
         ["dialing", "manual"],
         ["table"],
     ],
-    "eventmux.buffers": [["_records"], ["_size", "_split"], ["_http"]],
+    "eventmux.buffers": [["_records"], ["_rewinding", "_size", "_split"], ["_http"]],
     "rpcasync.storable": [["_opcodes", "_values"], ["_decoder"], ["_freeze", "_thaw"]],
     "rpcasync.cli": [
         ["lines", "output"],

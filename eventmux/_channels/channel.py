@@ -22,6 +22,7 @@ from eventmux.errors import EventMuxError, OutputOverflow
 from eventmux.events import Address, Closed, Closing, Error, Event, Handle, Read
 
 __all__ = [
+    "BEHIND",
     "DEFERRED",
     "PAUSED",
     "THROTTLED",
@@ -40,10 +41,21 @@ PAUSED = 2  # the program does not want to: want_read(fh, False)
 THROTTLED = 4  # more than high_water is queued for a peer that does not read
 WAITING = 8  # the buffer waits for recvdata()
 DEFERRED = 16  # resources have run out: it is tried again in a while
+BEHIND = 32  # what was read before is not cut yet
 
 
 def _see_nobody_off(channel: Channel, seconds: float | None) -> None:
     """Let a channel take all the time it likes: it has no mux."""
+
+
+def _withdraw_nothing(fh: Handle) -> list[Event]:
+    """Have no queue."""
+    del fh
+    return []
+
+
+def _settle_nothing(channel: Channel) -> None:
+    """Have no queue."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +70,10 @@ class Outlet:
     """Has the mux flush a channel before it waits."""
     see_off: Callable[[Channel, float | None], None] = _see_nobody_off
     """Sees to it that a channel that is closing ends, within so many seconds if given."""
+    withdraw: Callable[[Handle], list[Event]] = _withdraw_nothing
+    """Takes all events of a handle that were not handed out yet, and returns them."""
+    settle: Callable[[Channel], None] = _settle_nothing
+    """Has `settle()` of a channel called once all its events have been handed out."""
 
 
 class Channel:
@@ -238,6 +254,14 @@ class Channel:
     def left_to_send(self) -> int:
         """Return what becomes less as the peer reads."""
         return self.unsent
+
+    def settle(self) -> None:
+        """Go on after all its events have been handed out."""
+
+    @property
+    def is_behind(self) -> bool:
+        """True if it has something to emit that nothing but `settle()` will."""
+        return bool(self.muted & BEHIND)
 
     def linger(self) -> bool:
         """Let the peer read the last words; True if that takes time, and `Closed` comes after."""

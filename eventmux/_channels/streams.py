@@ -18,12 +18,11 @@ from typing import ClassVar, cast
 from eventmux import sockets
 from eventmux._channels.channel import (
     THROTTLED,
-    WAITING,
-    Channel,
     Outlet,
     as_bytes,
     reason_of,
 )
+from eventmux._channels.intake import Intake
 from eventmux._channels.lingering import (
     LINGER,
     Lingering,
@@ -34,9 +33,8 @@ from eventmux._channels.lingering import (
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import Descriptor, Port
 from eventmux._waiting.pollable import HELD
-from eventmux.buffers import Buffer
 from eventmux.errors import EventMuxError
-from eventmux.events import Address, Error, Handle, Read, ReadLast, Ready, Sent
+from eventmux.events import Address, Error, Handle, ReadLast, Ready, Sent
 
 __all__ = ["Sink", "Source", "Stream"]
 
@@ -50,23 +48,17 @@ _UNIX = getattr(socket, "AF_UNIX", None)
 _SMALL = 1024  # bytes of a piece that is put to the next, lest each byte that waits costs 40
 
 
-class Stream(Channel):
+class Stream(Intake):
     """A connected socket, or one that is about to be."""
 
     most_queued: ClassVar[int] = 64 * 1024 * 1024
     __slots__ = (
-        "_buffer",
-        "_is_cut_off",
         "_is_direct",
-        "_is_plain",
         "_is_quiet",
         "_lingering",
         "_nodelay",
         "_out",
-        "_read_size",
-        "_reads",
         "_ready",
-        "_recv",
         "_send",
         "_takes_output",
     )
@@ -81,24 +73,14 @@ class Stream(Channel):
         *,
         ready: bool,
     ) -> None:
-        # First, as it is the program's code: should it raise, nothing of the handle has changed.
-        self._buffer = options.buffered.fresh() if options.buffered is not None else None
         super().__init__(fh, port, outlet, options, meta)
         self._nodelay = None if isinstance(port, Descriptor) else sockets.set_nodelay(port)
         self._ready = ready
         self._takes_output = True
-        # A terminal blocks until something is sent, and only its first read is sure not to.
-        is_tty = isinstance(port, Descriptor) and port.is_tty
-        self._reads = range(1 if is_tty else options.reads_per_turn)  # in one turn
         self._out: list[bytes | memoryview] = []
-        self._recv = port.recv
-        self._read_size = options.read_size
-        self._is_cut_off = False  # the input, in the middle: more may be on its way
         self._lingering: Lingering | None = None
         self._is_quiet = False  # `Sent` tells nothing new if all that was put off leaves at once
         self._is_direct = ready and self._can_be_direct()
-        # What is read is emitted as it is.
-        self._is_plain = self._buffer is None and options.meta_handler is None
         self._send = port.send
 
     def release(self) -> None:
@@ -142,110 +124,6 @@ class Stream(Channel):
         self.dialing = False
         self._get_ready()
         self.flush()
-
-    # Input
-
-    def readable(self) -> None:
-        """Read once; with a buffer, until a record is complete or there is no more to read."""
-        if self.closing:
-            self._hear()
-            return
-        read_size = self._read_size
-        for _ in self._reads:
-            try:
-                data = self._recv(read_size)
-            except BlockingIOError:
-                return
-            except OSError as error:
-                self.fail(error)
-                return
-            if not data:
-                self._end()
-                return
-            if self._is_plain:
-                self._emit(Read(self.fh, data))
-                return
-            if self._buffer is None:
-                self._emit_read(data)
-                return
-            # A short read has emptied the socket: asking again would only cost a system call.
-            if self._cut(self._buffer, data) or len(data) < read_size:
-                return
-
-    def _cut(self, buffer: Buffer, data: bytes) -> bool:
-        """Emit the records that the data completes; False if there were none."""
-        failure = None
-        try:
-            buffer.write(data)
-        except EventMuxError as error:
-            failure = error
-        return self._give_out(buffer, failure)
-
-    def _give_out(self, buffer: Buffer, failure: EventMuxError | None) -> bool:
-        records = buffer.read()
-        raised: Exception | None = None
-        for record in records:
-            try:
-                self._emit_read(record)
-            except Exception as error:  # noqa: BLE001  # the program's; the others come first
-                raised = raised or error
-        if records and getattr(buffer, "waiting", False):
-            self.muted |= WAITING
-        if failure is not None:
-            self._reject(buffer, failure)
-        if raised is not None:
-            raise raised
-        return bool(records) or failure is not None
-
-    def _reject(self, buffer: Buffer, failure: EventMuxError) -> None:
-        """What has come cannot be cut: read no more. What is sent still leaves."""
-        if self.closing:  # the program's code has closed it in the middle of a read
-            return
-        self._is_cut_off = True
-        text = str(failure)
-        self._emit(Error(self.fh, text, None, failure, b"".join(buffer.read_last())))
-        if self.reason is None:  # else it failed to send before
-            self.reason = text
-        self._begin_to_close()
-
-    def _end(self) -> None:
-        """The peer has finished sending. It may still read, so queued output is not dropped."""
-        buffer = self._buffer
-        if buffer is not None:
-            is_record = not buffer.returns_last
-            for rest in buffer.read_last():
-                if is_record:
-                    self._emit_read(rest)
-                else:
-                    self._emit(ReadLast(self.fh, rest))
-        self._begin_to_close()
-
-    def set_buffer(self, buffered: Buffer | None) -> None:
-        """Cut what arrives in another way from now on, and what is not cut yet."""
-        fresh = None if buffered is None else buffered.fresh()  # first: it may raise
-        rest = b"".join(self._buffer.read_last()) if self._buffer is not None else b""
-        self._buffer = fresh
-        self._is_plain = fresh is None and self.options.meta_handler is None
-        self.muted &= ~WAITING
-        if self._buffer is not None:
-            self._cut(self._buffer, rest)
-        elif rest:
-            self._emit_read(rest)
-
-    def expect(self, size: int) -> None:
-        """Let the buffer give out that many bytes as the next record."""
-        expect = getattr(self._buffer, "expect", None)
-        if expect is None:
-            raise TypeError(f"{self.fh!r} has no buffer that waits for a size")
-        if self.closing:  # nothing is given out any more
-            return
-        failure = None
-        try:
-            expect(size)
-        except EventMuxError as error:
-            failure = error
-        self.muted &= ~WAITING
-        self._give_out(cast("Buffer", self._buffer), failure)
 
     # Output
 
@@ -438,8 +316,12 @@ class Stream(Channel):
 
     def close(self) -> None:
         """Stop taking anything in and emit `Closing`; what is queued is sent first."""
-        self._takes_output = False
+        self._takes_output = self._end_of_input = False
         self._begin_to_close()
+
+    def _open_again(self) -> None:
+        super()._open_again()
+        self._is_direct = self._ready and self._takes_output and self._can_be_direct()
 
     def _begin_to_close(self) -> None:
         self._is_direct = False
@@ -485,13 +367,6 @@ class Stream(Channel):
 
     def _can_linger(self) -> bool:
         return self._ready and not self.missing and not self.is_lost()
-
-    def _is_in_the_middle(self) -> bool:
-        """True if the peer was in the middle of a record, so that more is on its way."""
-        buffer = self._buffer
-        return self._is_cut_off or bool(
-            getattr(buffer, "pending", 0) or getattr(buffer, "waiting", False)
-        )
 
     def _hear(self) -> None:
         """Drop what comes behind our last words."""

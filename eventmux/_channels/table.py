@@ -10,6 +10,7 @@ import copy
 import errno
 import os
 import socket
+from collections import deque
 from collections.abc import Container, Iterable
 from functools import partial
 from typing import Any, cast
@@ -50,7 +51,15 @@ class ChannelTable:
         self.unflushed: list[Channel] = []  # those with output that was put off
         cancel = watches.timers.cancel
         self.endings = Endings(watches.clock, watches.later, cancel, poller.arm)
-        self._outlet = Outlet(queue.push, queue.remove, self.unflushed.append, self.endings.begin)
+        self.unsettled: deque[Channel] = deque()  # to go on when their events are handed out
+        self._outlet = Outlet(
+            queue.push,
+            queue.remove,
+            self.unflushed.append,
+            self.endings.begin,
+            queue.remove_of,
+            self.unsettled.append,
+        )
         self._poller = poller
         self._queue = queue
         self._watches = watches
@@ -287,6 +296,24 @@ class ChannelTable:
         """True if something is queued that nothing but `flush()` will send."""
         return any(channel.unflushed and channel.unsent for channel in self.unflushed)
 
+    def settle(self, only: Handle | None) -> None:
+        """Let channels go on whose events have all been handed out; with `only`, that one."""
+        for _ in range(len(self.unsettled)):
+            channel = self.unsettled.popleft()
+            if self.channels.get(channel.fh) is not channel:
+                continue
+            if only is not None and channel.fh != only:
+                self.unsettled.append(channel)
+                continue
+            try:
+                channel.settle()
+            finally:  # the program's meta_handler may raise
+                self._poller.arm(channel)
+
+    def is_behind(self) -> bool:
+        """True if something was read that nothing but `settle()` will cut."""
+        return any(channel.is_behind for channel in self.unsettled)
+
     def until_nested(self) -> float | None:
         """Return when the first of the nested muxes has something, besides its handles."""
         dues = [due for nested in self.nested if (due := nested.until_due()) is not None]
@@ -339,6 +366,7 @@ class ChannelTable:
         self._inherited = list(self.channels.values())
         self.channels = refusal
         self.unflushed.clear()
+        self.unsettled.clear()
         return self._inherited
 
     def drop_inherited(self, keep: Container[Handle]) -> None:

@@ -71,6 +71,7 @@ class HTTP(Records):
         "_max_size",
         "_message",
         "_need",
+        "_removed",
         "_scanned",
         "_step",
     )
@@ -91,6 +92,7 @@ class HTTP(Records):
         # The rest is what came and is not understood yet, and the body is counted there, too.
         # Only a message with chunks is put together here.
         self._message = bytearray()
+        self._removed = 0  # bytes that came, and are no part of that message
         self._scanned = 0  # how far the rest was searched
         self._need = 0  # bytes of the record, or of the chunk, that the rest must have
         # What to do with the rest: it takes something off the front, or returns False.
@@ -116,6 +118,11 @@ class HTTP(Records):
     def pending(self) -> int:
         """The number of bytes of the record that is not complete yet."""
         return len(self._message) + len(self._rest)
+
+    @property
+    def raw_pending(self) -> int:
+        """The number of bytes of that record as they came: with what makes chunks of it."""
+        return self.pending + self._removed
 
     def write(self, data: bytes) -> None:
         """Add bytes of the stream.
@@ -159,7 +166,7 @@ class HTTP(Records):
     def _restart(self) -> None:
         super()._restart()
         self._message = bytearray()
-        self._scanned = 0
+        self._removed = self._scanned = 0
         self._step = HTTP._read_head
 
     def _cut(self) -> None:
@@ -225,6 +232,7 @@ class HTTP(Records):
             raise MalformedRecord(f"chunk begins with {_shown(self._rest)}, must be its size")
         size = int(line[1], 16)
         self._check_size(len(self._message) + size)
+        self._removed += end if size else end - 1
         if size:
             self._drop(end)
             self._need = size
@@ -250,6 +258,7 @@ class HTTP(Records):
                 return False
             raise MalformedRecord(f"chunk is followed by {_shown(self._rest)}, must be CRLF")
         self._drop(2)
+        self._removed += 2
         self._step = HTTP._read_chunk_size
         return True
 
@@ -260,6 +269,7 @@ class HTTP(Records):
         _check_fields(bytes(self._rest[:size]), 1)
         self._records.append(bytes(self._message))
         self._message = bytearray()
+        self._removed = 0
         self._drop(size)
         self._step = HTTP._read_head
         return True

@@ -54,12 +54,13 @@ class Buffer(Protocol):
 class Records:
     """What the disciplines have in common: finished records, the rest, and the failure."""
 
-    __slots__ = ("_failure", "_records", "_rest")
+    __slots__ = ("_failure", "_gave_rest", "_records", "_rest")
 
     def __init__(self) -> None:
         self._records: list[bytes] = []
         self._rest = bytearray()
         self._failure: EventMuxError | None = None
+        self._gave_rest = False
 
     def read(self) -> list[bytes]:
         """Return the complete records that were not returned before."""
@@ -71,8 +72,28 @@ class Records:
     def read_last(self) -> list[bytes]:
         """Return what is left at the end of the stream, and empty the buffer."""
         rest = bytes(self._rest)
+        self._gave_rest = bool(rest)
         self._restart()
         return [*self.read(), rest] if rest else self.read()
+
+    @property
+    def can_unread(self) -> bool:
+        """True if a record says how it came, so that `unread()` can take it back."""
+        return False
+
+    def unread(self, records: list[bytes]) -> bytes:
+        """Take back the last records that were given out; return the bytes from the first one on.
+
+        What `read_last()` returned may be the last of them. The buffer is of no use then.
+        """
+        came = list(map(self._as_it_came, records))
+        if records and self._gave_rest:
+            came[-1] = records[-1]
+        return b"".join([*came, self._rest])
+
+    def _as_it_came(self, record: bytes) -> bytes:
+        """Return the bytes of the stream that a record was cut from."""
+        return record
 
     def _restart(self) -> None:
         """Forget the incomplete record and how far it was looked at."""

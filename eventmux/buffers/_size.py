@@ -63,6 +63,14 @@ class Size(Records):
             self._format.format, self._offset, min_size=self._min_size, max_size=self._max_size
         )
 
+    @property
+    def can_unread(self) -> bool:
+        """True if the header has nothing besides the length."""
+        return "x" not in self._format.format
+
+    def _as_it_came(self, record: bytes) -> bytes:
+        return self._format.pack(len(record) - self._offset) + record
+
     def _restart(self) -> None:
         super()._restart()
         self._need = self._format.size
@@ -142,6 +150,11 @@ class FixedSize(Records):
         """Return an empty buffer with the same settings, for another stream."""
         return FixedSize(self._size)
 
+    @property
+    def can_unread(self) -> bool:
+        """True: a record is what came."""
+        return True
+
     def write(self, data: bytes) -> None:
         """Add bytes of the stream; it never fails, since no length is wrong."""
         size = self._size
@@ -173,6 +186,11 @@ class Last(Records):
     def fresh(self) -> Last:
         """Return an empty buffer with the same settings, for another stream."""
         return Last(max_size=self._max_size)
+
+    @property
+    def can_unread(self) -> bool:
+        """True: the record is what came."""
+        return True
 
     def write(self, data: bytes) -> None:
         """Add bytes of the stream.

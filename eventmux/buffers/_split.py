@@ -69,6 +69,14 @@ class Split(Records):
             self._pattern or self._separator, max_size=self._max_size, max_separator=self._longest
         )
 
+    @property
+    def can_unread(self) -> bool:
+        """True if all separators are alike."""
+        return self._pattern is None
+
+    def _as_it_came(self, record: bytes) -> bytes:
+        return record + self._separator
+
     def _restart(self) -> None:
         super()._restart()
         self._scanned = 0
@@ -187,6 +195,11 @@ class Regexp(Records):
     def fresh(self) -> Regexp:
         """Return an empty buffer with the same settings, for another stream."""
         return Regexp(self._pattern, returns_last=self.returns_last, max_size=self._max_size)
+
+    @property
+    def can_unread(self) -> bool:
+        """True if a record is all that was matched."""
+        return not self._group
 
     def write(self, data: bytes) -> None:
         """Add bytes of the stream.

@@ -1,0 +1,277 @@
+"""What a stream reads, and how it is cut into records.
+
+The records of one read are queued at once. When the buffer is changed at one of them, those behind
+it are taken back, with the end if it came behind them, and cut again as they came: which bytes a
+buffer gets depends on the records that the program has seen, and not on how they arrived.
+
+This file knows nothing of output, but that a stream whose input has failed may still send.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from eventmux._channels.backlog import Backlog
+from eventmux._channels.channel import BEHIND, WAITING, Channel, Outlet
+from eventmux._channels.options import ChannelOptions
+from eventmux._channels.ports import Descriptor, Port
+from eventmux.buffers import Buffer
+from eventmux.buffers._rewinding import Rewinding, rewindable
+from eventmux.errors import EventMuxError
+from eventmux.events import Closed, Closing, Error, Event, Handle, Read, ReadLast
+
+__all__ = ["Intake"]
+
+
+class Intake(Channel):
+    """A channel that reads a stream of bytes."""
+
+    __slots__ = (
+        "_backlog",
+        "_buffer",
+        "_end_of_input",
+        "_is_giving",
+        "_is_kept",
+        "_is_plain",
+        "_is_unsettled",
+        "_read_size",
+        "_reads",
+        "_recv",
+        "_rejected",
+    )
+
+    def __init__(
+        self, fh: Handle, port: Port, outlet: Outlet, options: ChannelOptions, meta: object
+    ) -> None:
+        # First, as it is the program's code: should it raise, nothing of the handle has changed.
+        self._buffer = None if options.buffered is None else rewindable(options.buffered)
+        super().__init__(fh, port, outlet, options, meta)
+        # A terminal blocks until something is sent, and only its first read is sure not to.
+        is_tty = isinstance(port, Descriptor) and port.is_tty
+        self._reads = range(1 if is_tty else options.reads_per_turn)  # in one turn
+        self._recv = port.recv
+        self._read_size = options.read_size
+        self._backlog: Backlog | None = None  # once the buffer was changed
+        self._end_of_input: OSError | EventMuxError | bool = False  # why nothing is read any more
+        self._rejected: list[bytes] = []  # what the buffer could not cut
+        self._is_giving = False  # in the middle of the records of one read
+        self._is_unsettled = False  # the mux is to call settle()
+        self._see_buffer()
+
+    def _see_buffer(self) -> None:
+        self._is_plain = self._buffer is None and self.options.meta_handler is None
+        self._is_kept = type(self._buffer) is Rewinding  # what it gave is kept until settle()
+
+    def readable(self) -> None:
+        """Read once; with a buffer, until a record is complete or there is no more to read."""
+        if self.closing:
+            self._hear()
+            return
+        read_size = self._read_size
+        for _ in self._reads:
+            try:
+                data = self._recv(read_size)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                self._end_of_input = error
+                self.fail(error)
+                return
+            if not data:
+                self._end()
+                return
+            if self._is_plain:
+                self._emit(Read(self.fh, data))
+                return
+            if self._buffer is None:
+                self._emit_read(data)
+                return
+            # A short read has emptied the socket: asking again would only cost a system call.
+            if self._cut(self._buffer, data) or len(data) < read_size:
+                return
+
+    def _hear(self) -> None:
+        """Deal with input of a handle that is closing."""
+
+    def _cut(self, buffer: Buffer, data: bytes) -> bool:
+        """Emit the records that the data completes; False if there were none."""
+        failure = None
+        try:
+            buffer.write(data)
+        except EventMuxError as error:
+            failure = error
+        return self._give_out(buffer, failure)
+
+    def _give_out(self, buffer: Buffer, failure: EventMuxError | None) -> bool:
+        records = buffer.read()
+        raised: Exception | None = None
+        self._is_giving = True
+        for record in records:
+            try:
+                self._emit_read(record)
+            except Exception as error:  # noqa: BLE001  # the program's; the others come first
+                raised = raised or error
+        self._is_giving = False
+        if records and getattr(buffer, "waiting", False):
+            self.muted |= WAITING
+        if self._is_kept and records:
+            self._unsettle()
+        if failure is not None:
+            self._reject(buffer, failure)
+        if raised is not None:
+            raise raised
+        return bool(records) or failure is not None
+
+    # The end of the input
+
+    def _reject(self, buffer: Buffer, failure: EventMuxError) -> None:
+        """What has come cannot be cut: read no more. What is sent still leaves."""
+        if self.closing:  # the program's code has closed it in the middle of a read
+            return
+        self._end_of_input = failure
+        self._rejected = buffer.read_last()
+        if self._backlog:
+            self._rejected.append(self._backlog.take_all())
+        text = str(failure)
+        self._emit(Error(self.fh, text, None, failure, b"".join(self._rejected)))
+        if self.reason is None:  # else it failed to send before
+            self.reason = text
+        self._begin_to_close()
+
+    def _end(self) -> None:
+        """The peer has finished sending. It may still read, so queued output is not dropped."""
+        self._end_of_input = True
+        buffer = self._buffer
+        if buffer is not None:
+            is_record = not buffer.returns_last
+            for rest in buffer.read_last():
+                if is_record:
+                    self._emit_read(rest)
+                else:
+                    self._emit(ReadLast(self.fh, rest))
+        self._begin_to_close()
+
+    def _is_in_the_middle(self) -> bool:
+        """True if the peer was in the middle of a record, so that more is on its way."""
+        buffer = self._buffer
+        return isinstance(self._end_of_input, EventMuxError) or bool(
+            getattr(buffer, "pending", 0) or getattr(buffer, "waiting", False)
+        )
+
+    # Another buffer
+
+    def expect(self, size: int) -> None:
+        """Let the buffer give out that many bytes as the next record."""
+        expect = getattr(self._buffer, "expect", None)
+        if expect is None:
+            raise TypeError(f"{self.fh!r} has no buffer that waits for a size")
+        if self.closing:  # nothing is given out any more
+            return
+        failure = None
+        try:
+            expect(size)
+        except EventMuxError as error:
+            failure = error
+        self.muted &= ~WAITING
+        if not self._give_out(cast("Buffer", self._buffer), failure):
+            self._go_on()
+
+    def set_buffer(self, buffered: Buffer | None) -> None:
+        """Cut in another way what is behind the last record that was handed out."""
+        if self._is_giving:
+            raise RuntimeError(f"{self.fh!r} is being read from: set() is for when its Read comes")
+        fresh = None if buffered is None else rewindable(buffered)  # first: it may raise
+        events = self._outlet.withdraw(self.fh)
+        if self.closing and not self._is_to_come(events):
+            for event in events:
+                self._emit(event)
+            return
+        behind = self._take_back(events)
+        self._buffer = fresh
+        self._see_buffer()
+        self.muted &= ~WAITING
+        if self._backlog is None:
+            self._backlog = Backlog()
+        self._backlog.put_back(behind)
+        self._go_on()
+
+    def _is_to_come(self, events: list[Event]) -> bool:
+        """True if the program was not told yet that the input has ended."""
+        failure = self._end_of_input
+        if failure is False or not any(type(event) is Closing for event in events):
+            return False
+        return not isinstance(failure, EventMuxError) or any(
+            isinstance(event, Error) and event.exception is failure for event in events
+        )
+
+    def _take_back(self, events: list[Event]) -> bytes:
+        """Take back what was not handed out; return the bytes of the stream, from the first on."""
+        failure, buffer = self._end_of_input, self._buffer
+        reads: list[Read | ReadLast] = []
+        rejected: list[bytes] = []
+        for event in events:
+            if isinstance(event, (Read, ReadLast)):
+                reads.append(event)
+            elif isinstance(event, Error) and event.exception is failure:
+                rejected = self._rejected
+            elif not isinstance(event, (Closing, Closed)):
+                self._emit(event)
+        if self.closing:
+            self._open_again()
+        # More than it knows of were handed out, and put in the queue again by the program.
+        known = getattr(buffer, "given", len(reads) + len(rejected)) - len(rejected)
+        for event in reads[: max(0, len(reads) - known)]:
+            self._emit(event)
+        records = [event.data for event in reads[max(0, len(reads) - known) :]]
+        if buffer is None:
+            return b"".join(records)
+        return buffer.unread([*records, *rejected])
+
+    def _open_again(self) -> None:
+        """The end of the input was not told yet, and may come in another way."""
+        self.closing, self.closed = False, None
+        if self._end_of_input is not True:
+            self.reason = None
+        if isinstance(self._end_of_input, EventMuxError):
+            self._end_of_input, self._rejected = False, []
+
+    def _go_on(self) -> None:
+        """Cut what was read before, until there is a record."""
+        backlog = self._backlog
+        try:
+            while backlog and not self.closing and not self.muted & WAITING:
+                if self._buffer is None:
+                    self._emit_read(backlog.take_all())
+                elif self._cut(self._buffer, backlog.take()):
+                    break
+        finally:  # the program's meta_handler may raise
+            self._see_backlog()
+
+    def _see_backlog(self) -> None:
+        if self.closing or not self._backlog:
+            self.muted &= ~BEHIND
+            if self._end_of_input and not self.closing:
+                self._end_again()
+        else:
+            self.muted |= BEHIND
+            if not self.muted & WAITING:  # else it goes on when the size is known
+                self._unsettle()
+
+    def _end_again(self) -> None:
+        if isinstance(self._end_of_input, OSError):
+            self.fail(self._end_of_input)
+        else:
+            self._end()
+
+    def _unsettle(self) -> None:
+        if not self._is_unsettled:
+            self._is_unsettled = True
+            self._outlet.settle(self)
+
+    def settle(self) -> None:
+        """All that was cut has been handed out, and will not be taken back: go on."""
+        self._is_unsettled = False
+        if self._is_kept:
+            cast("Rewinding", self._buffer).forget()
+        if self._backlog:
+            self._go_on()
