@@ -85,14 +85,15 @@ class Loop:
         """Return the next event, when there is none in the queue."""
         deadline = None if timeout is None else self._clock() + timeout
         looked_after = False
+        table = self.table
         while True:
-            if self.table.unflushed:
-                self.table.flush()
+            if table.unflushed:
+                table.flush()
                 event = self._take(only)
                 if event is not None:
                     return event
-            if self.table.unsettled:
-                self.table.settle(only)
+            if table.unsettled:
+                table.settle(only)
                 event = self._take(only)
                 if event is not None:
                     return event
@@ -115,16 +116,19 @@ class Loop:
 
     def _take(self, only: Handle | None) -> Event | None:
         """Take the next event off the queue; with `Closed`, the handle is closed."""
-        while True:
+        event = self.queue.take() if only is None else self.queue.take_of(only)
+        fd = None if self._trace is None else self._fd_of(event)
+        while type(event) is Closed and not self.dispose(event):
             event = self.queue.take() if only is None else self.queue.take_of(only)
-            channel = None
-            if self._trace is not None and event is not None and event.fh is not None:
-                channel = self.table.channels.get(event.fh)
-            if type(event) is Closed and not self.dispose(event):
-                continue
-            if self._trace is not None and event is not None:
-                self._trace.event(event, None if channel is None else channel.fd)
-            return event
+            fd = None if self._trace is None else self._fd_of(event)
+        if self._trace is not None and event is not None:
+            self._trace.event(event, fd)
+        return event
+
+    def _fd_of(self, event: Event | None) -> int | None:
+        fh = None if event is None else event.fh
+        channel = None if fh is None else self.table.channels.get(fh)
+        return None if channel is None else channel.fd
 
     def dispose(self, event: Closed) -> bool:
         """Close the handle whose last event is handed out, unless it was killed before.

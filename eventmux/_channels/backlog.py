@@ -34,9 +34,13 @@ class Backlog:
 
     def take_all(self) -> bytes:
         """Take all that is left."""
-        rest = self._data[self._at :]
+        rest = self.rest()
         self._data, self._at = b"", 0
         return rest
+
+    def rest(self) -> bytes:
+        """Return all that is left."""
+        return self._data[self._at :]
 
     def put_back(self, data: bytes) -> None:
         """Put in front what was taken last, or was read before there was a backlog."""

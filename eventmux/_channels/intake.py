@@ -130,10 +130,9 @@ class Intake(Channel):
             return
         self._end_of_input = failure
         self._rejected = buffer.read_last()
-        if self._backlog:
-            self._rejected.append(self._backlog.take_all())
+        behind = self._backlog.rest() if self._backlog else b""
         text = str(failure)
-        self._emit(Error(self.fh, text, None, failure, b"".join(self._rejected)))
+        self._emit(Error(self.fh, text, None, failure, b"".join([*self._rejected, behind])))
         if self.reason is None:  # else it failed to send before
             self.reason = text
         self._begin_to_close()

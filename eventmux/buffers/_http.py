@@ -39,6 +39,20 @@ _CHUNKED = -1
 _TO_END = -2
 
 
+class _Record(bytes):
+    """A record that did not come as it is."""
+
+    raw: bytes
+
+
+def _record(record: bytes, raw: bytes | bytearray) -> bytes:
+    if record == raw:
+        return record
+    changed = _Record(record)
+    changed.raw = bytes(raw)
+    return changed
+
+
 class HTTP(Records):
     r"""HTTP/1 requests and responses, one after the other; for real HTTP, take a library.
 
@@ -67,12 +81,14 @@ class HTTP(Records):
 
     __slots__ = (
         "_header_only",
+        "_is_bare",
         "_max_header",
         "_max_size",
         "_message",
         "_need",
-        "_removed",
+        "_raw",
         "_scanned",
+        "_skipped",
         "_step",
     )
 
@@ -92,7 +108,9 @@ class HTTP(Records):
         # The rest is what came and is not understood yet, and the body is counted there, too.
         # Only a message with chunks is put together here.
         self._message = bytearray()
-        self._removed = 0  # bytes that came, and are no part of that message
+        self._raw = bytearray()  # that message as it came, up to the rest
+        self._is_bare = False  # so much came that it is not kept
+        self._skipped = bytearray()  # blank lines in front of a message
         self._scanned = 0  # how far the rest was searched
         self._need = 0  # bytes of the record, or of the chunk, that the rest must have
         # What to do with the rest: it takes something off the front, or returns False.
@@ -118,11 +136,6 @@ class HTTP(Records):
     def pending(self) -> int:
         """The number of bytes of the record that is not complete yet."""
         return len(self._message) + len(self._rest)
-
-    @property
-    def raw_pending(self) -> int:
-        """The number of bytes of that record as they came: with what makes chunks of it."""
-        return self.pending + self._removed
 
     def write(self, data: bytes) -> None:
         """Add bytes of the stream.
@@ -160,13 +173,32 @@ class HTTP(Records):
 
     def read_last(self) -> list[bytes]:
         """Return what is left at the end of the stream, and empty the buffer."""
+        raw = self._skipped + self._came() + self._rest
         self._rest[:0] = self._message
-        return super().read_last()
+        last = super().read_last()
+        if self._gave_rest:
+            last[-1] = _record(last[-1], raw)
+        else:
+            self._skipped = raw
+        return last
+
+    @property
+    def can_unread(self) -> bool:
+        """True: a record that did not come as it is knows how it came."""
+        return True
+
+    def unread(self, records: list[bytes]) -> bytes:
+        """Take back the last records; return the bytes of the stream from the first one on."""
+        came = [record.raw if isinstance(record, _Record) else record for record in records]
+        return b"".join([*came, self._skipped, self._came(), self._rest])
 
     def _restart(self) -> None:
         super()._restart()
         self._message = bytearray()
-        self._removed = self._scanned = 0
+        self._scanned = 0
+        self._raw.clear()
+        self._skipped.clear()
+        self._is_bare = False
         self._step = HTTP._read_head
 
     def _cut(self) -> None:
@@ -182,6 +214,8 @@ class HTTP(Records):
     def _read_head(self) -> bool:
         rest = self._rest
         if blank := _BLANK_LINES.match(rest):  # in front of a message, see RFC 9112, section 2.2
+            self._skipped += blank[0]
+            del self._skipped[: -self._max_header]  # who sends so many does not miss any
             self._drop(blank.end())
         limit = self._max_header
         if self._max_size is not None:
@@ -192,11 +226,12 @@ class HTTP(Records):
         head = bytes(rest[:size])
         body = _announced(head)
         if self._header_only:
-            self._records.append(head)
+            self._complete(head, head)
             self._drop(size)
             self._step = HTTP._wait
         elif body == _CHUNKED:
             self._message += head
+            self._keep(head)
             self._drop(size)
             self._step = HTTP._read_chunk_size
         elif body == _TO_END:
@@ -211,7 +246,11 @@ class HTTP(Records):
         size = self._need
         if len(self._rest) < size:
             return False
-        self._records.append(bytes(self._rest[:size]))
+        record = bytes(self._rest[:size])
+        if self._skipped:
+            self._complete(record, record)
+        else:
+            self._records.append(record)
         self._drop(size)
         self._step = HTTP._read_head
         return True
@@ -232,12 +271,13 @@ class HTTP(Records):
             raise MalformedRecord(f"chunk begins with {_shown(self._rest)}, must be its size")
         size = int(line[1], 16)
         self._check_size(len(self._message) + size)
-        self._removed += end if size else end - 1
         if size:
+            self._keep(line[0])
             self._drop(end)
             self._need = size
             self._step = HTTP._read_chunk
         else:
+            self._keep(line[0][:-1])
             self._drop(end - 1)  # with the LF left, the end of no trailers looks like any other
             self._step = HTTP._read_trailers
         return True
@@ -245,6 +285,7 @@ class HTTP(Records):
     def _read_chunk(self) -> bool:
         part = self._rest[: self._need]
         self._message += part
+        self._keep(part)
         self._drop(len(part))
         self._need -= len(part)
         if self._need:
@@ -257,8 +298,8 @@ class HTTP(Records):
             if b"\r\n".startswith(self._rest):
                 return False
             raise MalformedRecord(f"chunk is followed by {_shown(self._rest)}, must be CRLF")
+        self._keep(b"\r\n")
         self._drop(2)
-        self._removed += 2
         self._step = HTTP._read_chunk_size
         return True
 
@@ -267,9 +308,11 @@ class HTTP(Records):
         if not size:
             return False
         _check_fields(bytes(self._rest[:size]), 1)
-        self._records.append(bytes(self._message))
+        came = self._came()
+        self._complete(bytes(self._message), came if self._is_bare else came + self._rest[:size])
         self._message = bytearray()
-        self._removed = 0
+        self._raw = bytearray()
+        self._is_bare = False
         self._drop(size)
         self._step = HTTP._read_head
         return True
@@ -287,6 +330,29 @@ class HTTP(Records):
             raise BufferOverflow(size, limit)
         self._scanned = len(self._rest)
         return end
+
+    def _keep(self, came: bytes | bytearray) -> None:
+        """Keep what came of a message in chunks, should it be taken back.
+
+        Not for ever: a peer may put as much as it likes between the chunks. After that it counts
+        as it was put together.
+        """
+        if not self._is_bare:
+            self._raw += came
+            limit = self._max_size
+            if limit is not None and len(self._raw) > limit + self._max_header:
+                self._is_bare = True
+                self._raw.clear()
+
+    def _came(self) -> bytearray:
+        """Return what came of a message in chunks."""
+        return self._message if self._is_bare else self._raw
+
+    def _complete(self, record: bytes, raw: bytes | bytearray) -> None:
+        if self._skipped or raw is not record:
+            record = _record(record, self._skipped + raw)
+            self._skipped.clear()
+        self._records.append(record)
 
     def _drop(self, size: int) -> None:
         # Linear even for many messages in one write: a bytearray does not move what stays.

@@ -41,10 +41,16 @@ def rewindable(pattern: Buffer) -> Rewindable:
 class Rewinding:
     """A buffer, and what it was given since the last record that will not be taken back."""
 
-    __slots__ = ("_buffer", "_is_expecting", "_records", "_size", "_steps", "given_rest")
+    __slots__ = (
+        *("_buffer", "_is_expecting", "_counts", "_read", "_records", "_size", "_steps"),
+        *("_waits", "_write", "given_rest"),
+    )
 
     def __init__(self, buffer: Buffer) -> None:
         self._buffer = buffer
+        self._read, self._write = buffer.read, buffer.write
+        self._waits = hasattr(buffer, "waiting")
+        self._counts = hasattr(buffer, "pending")
         self._steps: list[bytes | int] = []  # what was written, and the sizes that were expected
         self._size = 0  # bytes that were written
         self._records: list[bytes] = []  # what came of it
@@ -78,7 +84,12 @@ class Rewinding:
         """Add bytes of the stream."""
         self._steps.append(data)
         self._size += len(data)
-        self._buffer.write(data)
+        self._write(data)
+
+    @property
+    def waiting(self) -> bool:
+        """As the buffer has it."""
+        return self._waits and bool(self._buffer.waiting)  # type: ignore[attr-defined]
 
     def expect(self, size: int) -> None:
         """Say how long the next record is."""
@@ -88,7 +99,7 @@ class Rewinding:
 
     def read(self) -> list[bytes]:
         """Return the complete records that were not returned before."""
-        records = self._buffer.read()
+        records = self._read()
         if records:
             self._records += records
             self._is_expecting = False
@@ -103,7 +114,7 @@ class Rewinding:
 
     def forget(self) -> None:
         """Keep only what is not complete: no record will be taken back any more."""
-        if self._is_expecting or getattr(self._buffer, "waiting", False):
+        if self._is_expecting or self.waiting:
             return
         pending = self._pending()
         if pending < self._size:
@@ -114,10 +125,8 @@ class Rewinding:
 
     def _pending(self) -> int:
         """Return how many bytes, as they came, are behind the last record."""
-        for name in ("raw_pending", "pending"):
-            pending = getattr(self._buffer, name, None)
-            if pending is not None:
-                return min(max(0, int(pending)), self._size)
+        if self._counts:
+            return min(self._buffer.pending, self._size)
         return self._size - self._end_of(len(self._records))
 
     def unread(self, records: list[bytes]) -> bytes:

@@ -666,3 +666,44 @@ def test_ib7_lengths_are_read_as_the_standard_says(stream, records):
     buffer = HTTP()
     assert len(written(buffer, stream)) == records
     assert buffer.read_last() == ([] if records else [stream])
+
+
+# How a record came
+
+POST = request(b"Content-Length: 5", body=b"hello")
+IN_CHUNKS = request(CHUNKED, body=chunked(b"abc", b"d") + b"0;a=b\r\nx: y\r\n\r\n")
+
+
+@given(st.data())
+def test_records_can_be_taken_back(data):
+    messages = [GET, POST, b"\r\n" + GET, IN_CHUNKS]
+    came = data.draw(st.lists(st.sampled_from(messages), max_size=5))
+    stream = b"".join(came) + data.draw(
+        st.sampled_from([b"", b"\r\n", b"\nGE", POST[:-1], IN_CHUNKS[:-9]])
+    )
+    buffer = HTTP()
+    for chunk in data.draw(chunkings(stream)):
+        buffer.write(chunk)
+    records = buffer.read()
+    assert len(records) == len(came)
+    count = data.draw(st.integers(0, len(came)))
+    last = buffer.read_last() if data.draw(st.booleans()) else []
+    back = buffer.unread([*records[count:], *last])
+    assert back == stream[len(b"".join(came[:count])) :]
+
+
+def test_what_is_kept_of_chunks_has_a_limit():
+    buffer = HTTP(max_size=1000, max_header=100)
+    buffer.write(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n")
+    for _ in range(500):
+        buffer.write(b"1;" + b"x" * 90 + b"\r\na\r\n")
+        assert len(buffer._raw) <= 1100
+    buffer.write(b"0\r\n\r\n")
+    assert buffer.read()[0].endswith(b"a" * 500)
+
+
+def test_blank_lines_without_end_are_not_kept():
+    buffer = HTTP(max_header=100)
+    for _ in range(1000):
+        buffer.write(b"\r\n")
+    assert (buffer.pending, len(buffer._skipped)) == (0, 100)
