@@ -5,7 +5,6 @@ import os
 import socket
 
 import pytest
-from support.fakes import ClockedSelector, FakeClock
 from support.pump import drain, kinds, receive, until
 
 from eventmux import Closed, Closing, EventMux, Timeout
@@ -14,14 +13,8 @@ HUGE = b"x" * 3_000_000  # more than a kernel buffers
 
 
 @pytest.fixture
-def clock():
-    return FakeClock()
-
-
-@pytest.fixture
-def mux(clock):
-    with EventMux(selector=ClockedSelector(clock), clock=clock) as mux:
-        yield mux
+def mux(timed):
+    return timed
 
 
 def ended(mux):

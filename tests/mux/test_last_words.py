@@ -5,7 +5,6 @@ import socket
 import threading
 
 import pytest
-from support.fakes import ClockedSelector, FakeClock
 from support.meeting import meet
 from support.pump import PATIENCE, drain, kinds, receive, until
 
@@ -162,15 +161,6 @@ def test_a_peer_that_is_still_sending_reads_the_last_words(mux, buffered, reques
     assert talker.join() == (b"no, thanks", None)
 
 
-@pytest.fixture
-def timed():
-    """A mux whose time is a test's."""
-    clock = FakeClock()
-    with EventMux(selector=ClockedSelector(clock), clock=clock) as mux:
-        mux.test_clock = clock
-        yield mux
-
-
 def accepted(mux, **options):
     """Return a connection over TCP, and the peer's end, which is not watched."""
     _, fh, sock = meet(mux, **options)
@@ -179,32 +169,32 @@ def accepted(mux, **options):
     return sock, fh
 
 
-def test_a_peer_that_never_ends_is_heard_for_two_seconds(timed):
+def test_a_peer_that_never_ends_is_heard_for_two_seconds(timed, clock):
     fh, peer = accepted(timed)
     with peer:
         peer.send(b"unread")
         timed.send(fh, b"bye")
         timed.close(fh)
         assert kinds(drain(timed)) == ["sent", "closing"]
-        start = timed.test_clock.now
+        start = clock.now
         assert until(timed, "closed", fh)[-1] == Closed(fh)
-        assert timed.test_clock.now - start == pytest.approx(2)
+        assert clock.now - start == pytest.approx(2)
         assert fh.fileno() == -1
         assert receive(peer) == b"bye"
 
 
-def test_the_time_of_close_counts_for_that_too(timed):
+def test_the_time_of_close_counts_for_that_too(timed, clock):
     fh, peer = accepted(timed)
     with peer:
         peer.send(b"unread")
         timed.close(fh, timeout=0.5)
         assert kinds(drain(timed)) == ["closing"]
-        start = timed.test_clock.now
+        start = clock.now
         until(timed, "closed", fh)
-        assert timed.test_clock.now - start == pytest.approx(0.5)
+        assert clock.now - start == pytest.approx(0.5)
 
 
-def test_a_peer_that_ends_is_not_waited_for(timed):
+def test_a_peer_that_ends_is_not_waited_for(timed, clock):
     fh, peer = accepted(timed)
     peer.send(b"unread")
     timed.close(fh)
@@ -212,9 +202,9 @@ def test_a_peer_that_ends_is_not_waited_for(timed):
     assert peer.recv(10) == b""
     peer.send(b"more")
     peer.close()
-    start = timed.test_clock.now
+    start = clock.now
     until(timed, "closed", fh)
-    assert timed.test_clock.now == start
+    assert clock.now == start
 
 
 def test_a_peer_that_never_stops_is_not_heard_for_ever(timed, monkeypatch):
