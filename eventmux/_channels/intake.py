@@ -32,6 +32,7 @@ class Intake(Channel):
         "_end_of_input",
         "_is_giving",
         "_is_kept",
+        "_is_let_go",
         "_is_plain",
         "_is_unsettled",
         "_read_size",
@@ -55,6 +56,7 @@ class Intake(Channel):
         self._end_of_input: OSError | EventMuxError | bool = False  # why nothing is read any more
         self._rejected: list[bytes] = []  # what the buffer could not cut
         self._is_giving = False  # in the middle of the records of one read
+        self._is_let_go = False  # the program has closed it
         self._is_unsettled = False  # the mux is to call settle()
         self._see_buffer()
 
@@ -197,7 +199,7 @@ class Intake(Channel):
     def _is_to_come(self, events: list[Event]) -> bool:
         """True if the program was not told yet that the input has ended."""
         failure = self._end_of_input
-        if failure is False or not any(type(event) is Closing for event in events):
+        if self._is_let_go or not failure or not any(type(event) is Closing for event in events):
             return False
         return not isinstance(failure, EventMuxError) or any(
             isinstance(event, Error) and event.exception is failure for event in events

@@ -316,7 +316,8 @@ class Stream(Intake):
 
     def close(self) -> None:
         """Stop taking anything in and emit `Closing`; what is queued is sent first."""
-        self._takes_output = self._end_of_input = False
+        self._takes_output = False
+        self._is_let_go = True
         self._begin_to_close()
 
     def _open_again(self) -> None:

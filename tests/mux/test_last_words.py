@@ -194,6 +194,21 @@ def test_the_time_of_close_counts_for_that_too(timed, clock):
         assert clock.now - start == pytest.approx(0.5)
 
 
+def test_more_may_be_on_its_way_behind_a_bad_record(timed):
+    # All that has come was read: it is the rest of it that would make the kernel reset.
+    fh, peer = accepted(timed, buffered=Split(max_size=5))
+    peer.send(b"too long")
+    for kind in ("error", "closing"):
+        assert timed.mux().type == kind
+        timed.send(fh, kind.encode())
+        timed.close(fh)
+    assert timed.mux(1).type == "timeout"
+    peer.send(b"the rest")
+    assert receive(peer) == b"error"
+    peer.close()
+    assert until(timed, "closed", fh)
+
+
 def test_a_peer_that_ends_is_not_waited_for(timed, clock):
     fh, peer = accepted(timed)
     peer.send(b"unread")
