@@ -19,7 +19,13 @@ MAX_SIZE = 32 * 1024 * 1024
 
 
 class Buffer(Protocol):
-    """What a mux needs of a buffer, and what a discipline of your own has to have."""
+    """What a mux needs of a buffer, and what a discipline of your own has to have.
+
+    If the buffer of a stream is changed, the mux wants the bytes that records behind came from. It
+    keeps what it has written to a buffer for that, until its records have been handed out, unless
+    the class itself has a true `can_unread` and a method `unread(records)`: it returns the bytes
+    that these records, the last that were given out, came from, and all that came behind them.
+    """
 
     @property
     def returns_last(self) -> bool:

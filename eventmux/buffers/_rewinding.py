@@ -33,7 +33,8 @@ class Rewindable(Buffer, Protocol):
 def rewindable(pattern: Buffer) -> Rewindable:
     """Return an empty buffer of this kind that can take records back."""
     buffer = pattern.fresh()
-    if getattr(buffer, "can_unread", False):
+    # A class of the program's may inherit that, and give out what came in another way.
+    if "can_unread" in vars(type(buffer)) and buffer.can_unread:  # type: ignore[attr-defined]
         return cast("Rewindable", buffer)
     return Rewinding(buffer)
 

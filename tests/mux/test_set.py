@@ -345,6 +345,36 @@ def test_a_record_that_needs_what_is_behind_it(mux, up):
     assert drain(mux) == [Read(fh, b"two\n\x01a")]
 
 
+def test_a_discipline_that_gives_out_something_else(mux, up):
+    class Stripped(Split):
+        def fresh(self):
+            return Stripped()
+
+        def read(self):
+            return [record.strip().upper() for record in super().read()]
+
+    fh, _ = up(Stripped(), b" one \n two \nrest")
+    assert mux.mux(PATIENCE) == Read(fh, b"ONE")
+    mux.set(fh, buffered=None)
+    assert drain(mux) == [Read(fh, b" two \nrest")]
+
+
+def test_a_discipline_that_says_how_its_records_came(mux, up):
+    class Told(Split):
+        can_unread = True
+
+        def fresh(self):
+            return Told()
+
+        def unread(self, records):
+            return b"told: " + super().unread(records)
+
+    fh, _ = up(Told(), b"one\ntwo\nrest")
+    assert mux.mux(PATIENCE) == Read(fh, b"one")
+    mux.set(fh, buffered=None)
+    assert drain(mux) == [Read(fh, b"told: two\nrest")]
+
+
 def test_a_record_in_many_reads(pair):
     with EventMux(read_size=100) as mux:
         fh, peer = pair()
