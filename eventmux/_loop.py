@@ -94,6 +94,8 @@ class Loop:
                     return event
             if table.unsettled:
                 table.settle(only)
+                if table.is_behind():  # between two rounds, the others have a look
+                    looked_after = self._turn(0.0, only, looked_after)
                 event = self._take(only)
                 if event is not None:
                     return event

@@ -1,4 +1,4 @@
-"""What a stream has read and not cut, since its buffer was changed at a record.
+"""What a stream has read and not cut, once its buffer was changed at a record.
 
 The one rule: it is cut in small pieces, and in larger ones as long as the buffer stays. So what is
 cut for nothing, because the next record changes the buffer again, costs no more than the record.
@@ -24,6 +24,11 @@ class Backlog:
     def __bool__(self) -> bool:
         """True if anything is left."""
         return self._at < len(self._data)
+
+    def put(self, data: bytes) -> None:
+        """Put what was read now; nothing was left."""
+        self._data, self._at = data, 0
+        self._piece = _LEAST
 
     def take(self) -> bytes:
         """Take the next piece."""

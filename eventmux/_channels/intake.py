@@ -88,8 +88,11 @@ class Intake(Channel):
             if self._buffer is None:
                 self._emit_read(data)
                 return
+            is_cut = (
+                self._cut(self._buffer, data) if self._backlog is None else self._cut_slowly(data)
+            )
             # A short read has emptied the socket: asking again would only cost a system call.
-            if self._cut(self._buffer, data) or len(data) < read_size:
+            if is_cut or len(data) < read_size:
                 return
 
     def _hear(self) -> None:
@@ -108,12 +111,14 @@ class Intake(Channel):
         records = buffer.read()
         raised: Exception | None = None
         self._is_giving = True
-        for record in records:
-            try:
-                self._emit_read(record)
-            except Exception as error:  # noqa: BLE001  # the program's; the others come first
-                raised = raised or error
-        self._is_giving = False
+        try:
+            for record in records:
+                try:
+                    self._emit_read(record)
+                except Exception as error:  # noqa: BLE001  # the program's; the others come first
+                    raised = raised or error
+        finally:  # also for Ctrl-C
+            self._is_giving = False
         if records and getattr(buffer, "waiting", False):
             self.muted |= WAITING
         if self._is_kept and records:
@@ -174,8 +179,10 @@ class Intake(Channel):
         except EventMuxError as error:
             failure = error
         self.muted &= ~WAITING
-        if not self._give_out(cast("Buffer", self._buffer), failure):
-            self._go_on()
+        try:
+            self._give_out(cast("Buffer", self._buffer), failure)
+        finally:  # the program's meta_handler may raise
+            self._see_backlog()
 
     def set_buffer(self, buffered: Buffer | None) -> None:
         """Cut in another way what is behind the last record that was handed out."""
@@ -236,22 +243,28 @@ class Intake(Channel):
         if isinstance(self._end_of_input, EventMuxError):
             self._end_of_input, self._rejected = False, []
 
-    def _go_on(self) -> None:
-        """Cut what was read before, until there is a record."""
+    def _cut_slowly(self, data: bytes) -> bool:
+        """Do what `_cut()` does, in pieces: the next record may change the buffer again."""
+        cast("Backlog", self._backlog).put(data)
+        return self._go_on()
+
+    def _go_on(self) -> bool:
+        """Cut what was read before, until there is a record; False if there was none."""
         backlog = self._backlog
         try:
             while backlog and not self.closing and not self.muted & WAITING:
                 if self._buffer is None:
                     self._emit_read(backlog.take_all())
                 elif self._cut(self._buffer, backlog.take()):
-                    break
+                    return True
+            return False
         finally:  # the program's meta_handler may raise
             self._see_backlog()
 
     def _see_backlog(self) -> None:
         if self.closing or not self._backlog:
             self.muted &= ~BEHIND
-            if self._end_of_input and not self.closing:
+            if self._end_of_input and not self.closing and not self.muted & WAITING:
                 self._end_again()
         else:
             self.muted |= BEHIND

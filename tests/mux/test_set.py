@@ -451,6 +451,57 @@ def test_what_is_left_waits_for_a_size(mux, up):
     assert drain(mux) == [Read(fh, b"y" * 100), Read(fh, GET)]
 
 
+def test_the_end_waits_for_a_size(mux, up):
+    fh, peer = up(Split(), b"x\n" + POST % 3 + b"abc" + GET)
+    end_is_queued(mux, fh, peer)
+    assert mux.mux(0) == Read(fh, b"x")
+    mux.set(fh, buffered=HTTP(header_only=True))
+    assert drain(mux) == [Read(fh, POST % 3)]
+    mux.recvdata(fh, 3)
+    assert drain(mux) == [Read(fh, b"abc"), Read(fh, GET)]
+    mux.recvdata(fh, 0)
+    assert drain(mux) == [Closing(fh), Closed(fh)]
+
+
+def test_a_handler_that_raises_in_what_is_left(mux, up):
+    def handler(fh, data, sender):
+        if data == b"bad":
+            raise ZeroDivisionError
+        return data
+
+    fh, _ = up(Split(), b"x\n" + b"bad\ngood\n" * 20, meta_handler=handler)
+    got, raised = [], 0
+    with pytest.raises(ZeroDivisionError):
+        mux.mux(PATIENCE)
+    assert mux.mux(PATIENCE).data == b"x"
+    with pytest.raises(ZeroDivisionError):
+        mux.set(fh, buffered=Split())
+    for _ in range(200):
+        try:
+            event = mux.mux(0)
+        except ZeroDivisionError:
+            raised += 1
+            continue
+        if event.type == "read":
+            got.append(event.data)
+    assert got == [b"bad", b"good"] * 20
+    assert raised
+
+
+def test_others_have_a_look_between_two_rounds(mux, up, pair):
+    fh, _ = up(Split(), b"1\n" + b"x\n" * 5000)
+    other, talker = pair()
+    mux.add(other)
+    assert {event.fh for event in take(mux, 2)} == {fh, other}
+    assert until(mux, "read", fh)
+    mux.set(fh, buffered=Split(b"\n"))
+    talker.send(b"hello")
+    seen = 0
+    while mux.mux(PATIENCE) != Read(other, b"hello"):
+        seen += 1
+    assert seen < 100
+
+
 def test_a_handle_that_goes_with_something_left(mux, up):
     for method in ("kill", "remove", "close"):
         fh, _ = up(Split(), b"1\n" + b"x\n" * 100)
