@@ -96,7 +96,7 @@ class Split(Records):
             rest = self._rest
         elif rest.find(self._separator, self._scanned) >= 0:
             *records, last = bytes(rest).split(self._separator)
-            if self._max_size is not None:
+            if self._max_size is not None and len(rest) > self._max_size:  # else none can be
                 self._check_sizes(records, last)
             self._records += records
             self._rest = rest = bytearray(last)
