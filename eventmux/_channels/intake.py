@@ -9,10 +9,12 @@ This file knows nothing of output, but that a stream whose input has failed may 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import cast
 
 from eventmux._channels.backlog import Backlog
 from eventmux._channels.channel import BEHIND, WAITING, Channel, Outlet
+from eventmux._channels.lingering import Lingering
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import Descriptor, Port
 from eventmux.buffers import Buffer
@@ -23,22 +25,49 @@ from eventmux.events import Closed, Closing, Error, Event, Handle, Read, ReadLas
 __all__ = ["Intake"]
 
 
+@cache
+def _times(count: int) -> range:
+    """Return a range that all streams share: there may be many thousands."""
+    return range(count)
+
+
+class _Rejected:
+    """Input that could not be cut: why, and what it was."""
+
+    __slots__ = ("failure", "rest")
+
+    def __init__(self, failure: EventMuxError, rest: list[bytes]) -> None:
+        self.failure = failure
+        self.rest = rest
+
+
+class _After:
+    """What comes after the usual life of a stream; most streams that are idle share one."""
+
+    __slots__ = ("backlog", "end", "is_let_go", "is_unsettled", "lingering")
+
+    def __init__(self) -> None:
+        self.backlog: Backlog | None = None  # once the buffer was changed
+        self.end: OSError | _Rejected | bool = False  # why nothing is read any more
+        self.is_let_go = False  # the program has closed it
+        self.is_unsettled = False  # the mux is to call settle()
+        self.lingering: Lingering | None = None  # once the last word is said
+
+
+_USUAL = _After()
+
+
 class Intake(Channel):
     """A channel that reads a stream of bytes."""
 
     __slots__ = (
-        "_backlog",
+        "_after",
         "_buffer",
-        "_end_of_input",
         "_is_giving",
-        "_is_kept",
-        "_is_let_go",
         "_is_plain",
-        "_is_unsettled",
         "_read_size",
         "_reads",
         "_recv",
-        "_rejected",
     )
 
     def __init__(
@@ -49,20 +78,21 @@ class Intake(Channel):
         super().__init__(fh, port, outlet, options, meta)
         # A terminal blocks until something is sent, and only its first read is sure not to.
         is_tty = isinstance(port, Descriptor) and port.is_tty
-        self._reads = range(1 if is_tty else options.reads_per_turn)  # in one turn
+        self._reads = _times(1 if is_tty else options.reads_per_turn)  # in one turn
         self._recv = port.recv
         self._read_size = options.read_size
-        self._backlog: Backlog | None = None  # once the buffer was changed
-        self._end_of_input: OSError | EventMuxError | bool = False  # why nothing is read any more
-        self._rejected: list[bytes] = []  # what the buffer could not cut
         self._is_giving = False  # in the middle of the records of one read
-        self._is_let_go = False  # the program has closed it
-        self._is_unsettled = False  # the mux is to call settle()
+        self._after = _USUAL
         self._see_buffer()
 
     def _see_buffer(self) -> None:
         self._is_plain = self._buffer is None and self.options.meta_handler is None
-        self._is_kept = type(self._buffer) is Rewinding  # what it gave is kept until settle()
+
+    def _own_after(self) -> _After:
+        """Return that of this stream alone, for a change."""
+        if self._after is _USUAL:
+            self._after = _After()
+        return self._after
 
     def readable(self) -> None:
         """Read once; with a buffer, until a record is complete or there is no more to read."""
@@ -76,7 +106,7 @@ class Intake(Channel):
             except BlockingIOError:
                 return
             except OSError as error:
-                self._end_of_input = error
+                self._own_after().end = error
                 self.fail(error)
                 return
             if not data:
@@ -88,8 +118,11 @@ class Intake(Channel):
             if self._buffer is None:
                 self._emit_read(data)
                 return
+            backlog = self._after.backlog
             is_cut = (
-                self._cut(self._buffer, data) if self._backlog is None else self._cut_slowly(data)
+                self._cut(self._buffer, data)
+                if backlog is None
+                else self._cut_slowly(backlog, data)
             )
             # A short read has emptied the socket: asking again would only cost a system call.
             if is_cut or len(data) < read_size:
@@ -121,7 +154,7 @@ class Intake(Channel):
             self._is_giving = False
         if records and getattr(buffer, "waiting", False):
             self.muted |= WAITING
-        if self._is_kept and records:
+        if records and type(buffer) is Rewinding:  # it keeps them until settle()
             self._unsettle()
         if failure is not None:
             self._reject(buffer, failure)
@@ -135,18 +168,18 @@ class Intake(Channel):
         """What has come cannot be cut: read no more. What is sent still leaves."""
         if self.closing:  # the program's code has closed it in the middle of a read
             return
-        self._end_of_input = failure
-        self._rejected = buffer.read_last()
-        behind = self._backlog.rest() if self._backlog else b""
+        after = self._own_after()
+        after.end = rejected = _Rejected(failure, buffer.read_last())
+        behind = after.backlog.rest() if after.backlog else b""
         text = str(failure)
-        self._emit(Error(self.fh, text, None, failure, b"".join([*self._rejected, behind])))
+        self._emit(Error(self.fh, text, None, failure, b"".join([*rejected.rest, behind])))
         if self.reason is None:  # else it failed to send before
             self.reason = text
         self._begin_to_close()
 
     def _end(self) -> None:
         """The peer has finished sending. It may still read, so queued output is not dropped."""
-        self._end_of_input = True
+        self._own_after().end = True
         buffer = self._buffer
         if buffer is not None:
             is_record = not buffer.returns_last
@@ -160,7 +193,7 @@ class Intake(Channel):
     def _is_in_the_middle(self) -> bool:
         """True if the peer was in the middle of a record, so that more is on its way."""
         buffer = self._buffer
-        return isinstance(self._end_of_input, EventMuxError) or bool(
+        return isinstance(self._after.end, _Rejected) or bool(
             getattr(buffer, "pending", 0) or getattr(buffer, "waiting", False)
         )
 
@@ -198,59 +231,63 @@ class Intake(Channel):
         self._buffer = fresh
         self._see_buffer()
         self.muted &= ~WAITING
-        if self._backlog is None:
-            self._backlog = Backlog()
-        self._backlog.put_back(behind)
+        after = self._own_after()
+        if after.backlog is None:
+            after.backlog = Backlog()
+        after.backlog.put_back(behind)
         self._go_on()
 
     def _is_to_come(self, events: list[Event]) -> bool:
         """True if the program was not told yet that the input has ended."""
-        failure = self._end_of_input
-        if self._is_let_go or not failure or not any(type(event) is Closing for event in events):
+        if self._after.is_let_go or not any(type(event) is Closing for event in events):
             return False
-        return not isinstance(failure, EventMuxError) or any(
-            isinstance(event, Error) and event.exception is failure for event in events
-        )
+        end = self._after.end
+        if isinstance(end, _Rejected):
+            return any(self._is_about_end(event) for event in events)
+        return bool(end)
+
+    def _is_about_end(self, event: Event) -> bool:
+        """True for the `Error` that tells why nothing is read any more."""
+        end = self._after.end
+        failure = end.failure if isinstance(end, _Rejected) else end
+        return isinstance(event, Error) and event.exception is failure
 
     def _take_back(self, events: list[Event]) -> bytes:
         """Take back what was not handed out; return the bytes of the stream, from the first on."""
-        failure, buffer = self._end_of_input, self._buffer
-        reads: list[Read | ReadLast] = []
-        rejected: list[bytes] = []
+        buffer, end = self._buffer, self._after.end
+        reads = [event for event in events if isinstance(event, (Read, ReadLast))]
         for event in events:
-            if isinstance(event, (Read, ReadLast)):
-                reads.append(event)
-            elif isinstance(event, Error) and event.exception is failure:
-                rejected = self._rejected
-            elif not isinstance(event, (Closing, Closed)):
+            is_input = isinstance(event, (Read, ReadLast, Closing, Closed))
+            if not is_input and not self._is_about_end(event):
                 self._emit(event)
         if self.closing:
             self._open_again()
-        # More than it knows of were handed out, and put in the queue again by the program.
-        known = getattr(buffer, "given", len(reads) + len(rejected)) - len(rejected)
-        for event in reads[: max(0, len(reads) - known)]:
+        rest = end.rest if isinstance(end, _Rejected) else []
+        # If there are more than the buffer knows of, the program has put some back that it had.
+        known = getattr(buffer, "given", len(reads) + len(rest)) - len(rest)
+        strange = max(0, len(reads) - known)
+        for event in reads[:strange]:
             self._emit(event)
-        records = [event.data for event in reads[max(0, len(reads) - known) :]]
-        if buffer is None:
-            return b"".join(records)
-        return buffer.unread([*records, *rejected])
+        records = [event.data for event in reads[strange:]]
+        return b"".join(records) if buffer is None else buffer.unread(records + rest)
 
     def _open_again(self) -> None:
         """The end of the input was not told yet, and may come in another way."""
         self.closing, self.closed = False, None
-        if self._end_of_input is not True:
+        after = self._own_after()
+        if after.end is not True:
             self.reason = None
-        if isinstance(self._end_of_input, EventMuxError):
-            self._end_of_input, self._rejected = False, []
+        if isinstance(after.end, _Rejected):
+            after.end = False
 
-    def _cut_slowly(self, data: bytes) -> bool:
+    def _cut_slowly(self, backlog: Backlog, data: bytes) -> bool:
         """Do what `_cut()` does, in pieces: the next record may change the buffer again."""
-        cast("Backlog", self._backlog).put(data)
+        backlog.put(data)
         return self._go_on()
 
     def _go_on(self) -> bool:
         """Cut what was read before, until there is a record; False if there was none."""
-        backlog = self._backlog
+        backlog = self._after.backlog
         try:
             while backlog and not self.closing and not self.muted & WAITING:
                 if self._buffer is None:
@@ -262,30 +299,33 @@ class Intake(Channel):
             self._see_backlog()
 
     def _see_backlog(self) -> None:
-        if self.closing or not self._backlog:
+        after = self._after
+        if self.closing or not after.backlog:
             self.muted &= ~BEHIND
-            if self._end_of_input and not self.closing and not self.muted & WAITING:
-                self._end_again()
+            if after.end and not self.closing and not self.muted & WAITING:
+                self._end_again(after.end)
         else:
             self.muted |= BEHIND
             if not self.muted & WAITING:  # else it goes on when the size is known
                 self._unsettle()
 
-    def _end_again(self) -> None:
-        if isinstance(self._end_of_input, OSError):
-            self.fail(self._end_of_input)
+    def _end_again(self, end: OSError | _Rejected | bool) -> None:
+        if isinstance(end, OSError):
+            self.fail(end)
         else:
             self._end()
 
     def _unsettle(self) -> None:
-        if not self._is_unsettled:
-            self._is_unsettled = True
+        after = self._own_after()
+        if not after.is_unsettled:
+            after.is_unsettled = True
             self._outlet.settle(self)
 
     def settle(self) -> None:
         """All that was cut has been handed out, and will not be taken back: go on."""
-        self._is_unsettled = False
-        if self._is_kept:
-            cast("Rewinding", self._buffer).forget()
-        if self._backlog:
+        after = self._after
+        after.is_unsettled = False
+        if type(self._buffer) is Rewinding:
+            self._buffer.forget()
+        if after.backlog:
             self._go_on()

@@ -55,7 +55,6 @@ class Stream(Intake):
     __slots__ = (
         "_is_direct",
         "_is_quiet",
-        "_lingering",
         "_nodelay",
         "_out",
         "_ready",
@@ -78,7 +77,6 @@ class Stream(Intake):
         self._ready = ready
         self._takes_output = True
         self._out: list[bytes | memoryview] = []
-        self._lingering: Lingering | None = None
         self._is_quiet = False  # `Sent` tells nothing new if all that was put off leaves at once
         self._is_direct = ready and self._can_be_direct()
         self._send = port.send
@@ -106,8 +104,9 @@ class Stream(Intake):
             return EVENT_READ | EVENT_WRITE if self.unsent else EVENT_READ
         if self.dialing:
             return 0
-        if self._lingering is not None:
-            return EVENT_READ if not self._lingering.is_over and not self.muted & HELD else 0
+        lingering = self._after.lingering
+        if lingering is not None:
+            return EVENT_READ if not lingering.is_over and not self.muted & HELD else 0
         if not self._ready and not self.closing:
             return EVENT_WRITE
         return EVENT_WRITE if self.unsent else 0
@@ -317,7 +316,7 @@ class Stream(Intake):
     def close(self) -> None:
         """Stop taking anything in and emit `Closing`; what is queued is sent first."""
         self._takes_output = False
-        self._is_let_go = True
+        self._own_after().is_let_go = True
         self._begin_to_close()
 
     def _open_again(self) -> None:
@@ -352,7 +351,7 @@ class Stream(Intake):
     def linger(self) -> bool:
         """Let the peer read the last words; True if that takes time, and `Closed` comes after."""
         port = self.port
-        if isinstance(port, Descriptor) or self._lingering is not None or not self._can_linger():
+        if isinstance(port, Descriptor) or self._after.lingering or not self._can_linger():
             return False
         is_unread, is_unix = has_unread(port), port.family == _UNIX
         if is_unread is None or not (is_unread or (self._is_in_the_middle() and not is_unix)):
@@ -362,7 +361,7 @@ class Stream(Intake):
             return False
         self.closed = None
         self._takes_output = False
-        self._lingering = Lingering(port)
+        self._own_after().lingering = Lingering(port)
         self._outlet.see_off(self, LINGER)
         return True
 
@@ -371,7 +370,7 @@ class Stream(Intake):
 
     def _hear(self) -> None:
         """Drop what comes behind our last words."""
-        lingering = self._lingering
+        lingering = self._after.lingering
         if lingering is not None and not lingering.is_over:
             lingering.hear()
             if lingering.is_over:
@@ -379,8 +378,8 @@ class Stream(Intake):
 
     def give_up(self, within: str) -> None:
         """End what is closing as it is: it has had its time."""
-        if self._lingering is not None:
-            self._lingering.is_over = True
+        if self._after.lingering is not None:
+            self._after.lingering.is_over = True
         super().give_up(within)
 
     def discard(self) -> None:

@@ -127,10 +127,10 @@ def _one_sized(size: int) -> tuple[bytes, int]:
 _Make = Callable[[], Buffer]
 _Stream = Callable[[int], tuple[bytes, int]]  # size to one record, and how many of them
 _DISCIPLINES: dict[str, tuple[_Make, _Stream]] = {
-    "Split, 100 bytes": (lambda: Split(b"\n"), _lines),
-    "Split, one record": (lambda: Split(b"\n"), _one_line),
-    "Size, 100 bytes": (lambda: Size("!I"), _sized),
-    "Size, one record": (lambda: Size("!I"), _one_sized),
+    "Split, 100 bytes": (lambda: Split(b"\n", max_size=None), _lines),
+    "Split, one record": (lambda: Split(b"\n", max_size=None), _one_line),
+    "Size, 100 bytes": (lambda: Size("!I", max_size=None), _sized),
+    "Size, one record": (lambda: Size("!I", max_size=None), _one_sized),
     "FixedSize, 100 bytes": (lambda: FixedSize(100), _lines),
 }
 
