@@ -107,7 +107,11 @@ class EventQueue:
         Returns:
             The events, in order.
         """
-        events, removed = self._events, []
+        events = self._events
+        removed = [event for event in tuple(events) if event.fh == fh]
+        if not removed:  # as most often: nothing has to be moved
+            return removed
+        removed.clear()
         last = deque(self._last.get(fh, ()))
         for _ in range(len(events)):
             event = events.popleft()
