@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import BorrowedSocket, Descriptor, Port, is_still, which_file
@@ -35,6 +35,14 @@ __all__ = [
 
 Emit = Callable[[Event], None]
 
+
+class SeeOff(Protocol):
+    """Sees to it that a channel ends."""
+
+    def __call__(self, channel: Channel, seconds: float | None = None, added: int = 0) -> None:
+        """Do what `Endings.begin()` says."""
+
+
 # Why nothing is read from a channel for now; `Channel.muted` has the sum.
 # (HELD, the lowest bit, is the poller's: it waits for another handle alone.)
 PAUSED = 2  # the program does not want to: want_read(fh, False)
@@ -44,7 +52,7 @@ DEFERRED = 16  # resources have run out: it is tried again in a while
 BEHIND = 32  # what was read before is not cut yet
 
 
-def _see_nobody_off(channel: Channel, seconds: float | None) -> None:
+def _see_nobody_off(channel: Channel, seconds: float | None = None, added: int = 0) -> None:
     """Let a channel take all the time it likes: it has no mux."""
 
 
@@ -68,8 +76,8 @@ class Outlet:
     """Takes an event out again that was not handed out yet."""
     put_off: Callable[[Channel], None]
     """Has the mux flush a channel before it waits."""
-    see_off: Callable[[Channel, float | None], None] = _see_nobody_off
-    """Sees to it that a channel that is closing ends, within so many seconds if given."""
+    see_off: SeeOff = _see_nobody_off
+    """Sees to it that a channel that is closing ends, as `Endings.begin()` says."""
     withdraw: Callable[[Handle], list[Event]] = _withdraw_nothing
     """Takes all events of a handle that were not handed out yet, and returns them."""
     settle: Callable[[Channel], None] = _settle_nothing
@@ -171,6 +179,7 @@ class Channel:
         before = self.unsent
         is_waiting = before and not self.unflushed
         self.queue(data, receiver)
+        added = self.unsent - before
         if later and not self.closing and self._passed(before) is None:
             if is_waiting:
                 return True  # too much may be queued now for it to be read from
@@ -181,11 +190,12 @@ class Channel:
         limit = self._passed(before) if self.unsent else None
         if limit is not None:
             self.fail(OutputOverflow(self.unsent, limit))
-        elif self.closing and self.unsent and self.closed is not None:
+        elif self.closing and self.unsent:
             # The peer has finished. What goes to it only later still comes before that is told.
-            self._outlet.take_back(self.closed)
-            self.closed = None
-            self._outlet.see_off(self, None)
+            if self.closed is not None:
+                self._outlet.take_back(self.closed)
+                self.closed = None
+            self._outlet.see_off(self, added=added)
         return True
 
     def _passed(self, before: int) -> int | None:
@@ -345,11 +355,11 @@ class Channel:
         """Emit `Closed` if nothing is left to be sent; if it is queued already, correct it."""
         if self.closed is not None:
             self.closed.missing, self.closed.reason = self.missing, self.reason
-        elif not self.unsent:
+            return
+        if not self.unsent:
             self.closed = Closed(self.fh, self.missing, self.reason)
             self._emit(self.closed)
-        else:
-            self._outlet.see_off(self, None)
+        self._outlet.see_off(self)
 
 
 def _ignore(event: Event) -> None:

@@ -58,12 +58,22 @@ class Endings:
         self._arm = arm
         self._endings: dict[Channel, _Ending] = {}
 
-    def begin(self, channel: Channel, seconds: float | None = None) -> None:
-        """See to it that a channel closes, within so many seconds if given; less is never more."""
-        now = self._clock()
+    def begin(self, channel: Channel, seconds: float | None = None, added: int = 0) -> None:
+        """See to it that a channel closes.
+
+        Args:
+            channel: what is closing.
+            seconds: how long it may take; a second time can only shorten that.
+            added: how much was added to its output since it was closing.
+        """
         ending = self._endings.get(channel)
+        if ending is None and seconds is None and channel.closed is not None:
+            return  # as most: there was nothing to wait for
+        now = self._clock()
         if ending is None:
             ending = self._endings[channel] = _Ending(now, channel.left_to_send())
+        else:
+            ending.left += added
         if seconds is not None and (ending.due is None or now + seconds < ending.due):
             ending.due, ending.seconds = now + seconds, seconds
         self._look(channel, ending)
@@ -83,6 +93,8 @@ class Endings:
             del self._endings[channel]
             return
         if channel.closed is not None:  # all that is left to do is the program's
+            if ending.due is None:
+                del self._endings[channel]
             return
         now = self._clock()
         if ending.due is not None:

@@ -131,6 +131,39 @@ def test_what_is_sent_behind_closing_is_not_waited_for_for_ever(mux, clock, pair
     assert clock.now - start == pytest.approx(90)
 
 
+@pytest.mark.parametrize("reads", [True, False])
+def test_more_is_sent_all_the_time_behind_the_end_of_the_peer(mux, clock, pair, reads):
+    fh, peer = pair()
+    mux.add(fh)
+    mux.send(fh, HUGE)
+    peer.shutdown(socket.SHUT_WR)
+    until(mux, "closing")
+    start = clock.now
+    for _ in range(20):
+        assert fh not in mux.handles() or mux.send(fh, b"x" * 100_000)
+        if "closed" in kinds([mux.mux(10)]):
+            break
+        if reads:
+            peer.recv(50_000)
+    assert clock.now - start == pytest.approx(200 if reads else 90)
+
+
+def test_a_drained_stream_begins_anew(mux, clock, pair):
+    fh, peer = pair()
+    mux.add(fh)
+    mux.send(fh, HUGE)
+    peer.shutdown(socket.SHUT_WR)
+    until(mux, "closing")
+    mux.mux(80)
+    while mux.buflen(fh):
+        receive(peer)
+        mux._loop._turn(0, None, True)  # without handing out `Closed`
+    mux.send(fh, HUGE)
+    start = clock.now
+    assert ended(mux).missing
+    assert clock.now - start == pytest.approx(90)
+
+
 def test_a_pipe_waits_for_its_reader(mux, clock):
     reader, writer = os.pipe()
     mux.add(writer)
