@@ -116,7 +116,7 @@ class Intake(Channel):
                 self._emit(Read(self.fh, data))
                 return
             if self._buffer is None:
-                self._emit_read(data)
+                self._give(data)
                 return
             backlog = self._after.backlog
             is_cut = (
@@ -162,6 +162,14 @@ class Intake(Channel):
             raise raised
         return bool(records) or failure is not None
 
+    def _give(self, data: bytes) -> None:
+        """Emit one `Read`."""
+        self._is_giving = True
+        try:
+            self._emit_read(data)
+        finally:
+            self._is_giving = False
+
     # The end of the input
 
     def _reject(self, buffer: Buffer, failure: EventMuxError) -> None:
@@ -185,7 +193,7 @@ class Intake(Channel):
             is_record = not buffer.returns_last
             for rest in buffer.read_last():
                 if is_record:
-                    self._emit_read(rest)
+                    self._give(rest)
                 else:
                     self._emit(ReadLast(self.fh, rest))
         self._begin_to_close()
@@ -291,7 +299,7 @@ class Intake(Channel):
         try:
             while backlog and not self.closing and not self.muted & WAITING:
                 if self._buffer is None:
-                    self._emit_read(backlog.take_all())
+                    self._give(backlog.take_all())
                 elif self._cut(self._buffer, backlog.take()):
                     return True
             return False

@@ -398,7 +398,8 @@ def test_events_that_the_program_has_put_back(mux, up):
         drain(mux)
 
 
-def test_a_handler_is_no_place_for_it(mux, pair):
+@pytest.mark.parametrize("buffered", [Split(), None])
+def test_a_handler_is_no_place_for_it(mux, pair, buffered):
     fh, peer = pair()
     seen = []
 
@@ -408,9 +409,11 @@ def test_a_handler_is_no_place_for_it(mux, pair):
         seen.append(data)
         return len(seen)
 
-    mux.add(fh, buffered=Split(), meta_handler=handler)
-    peer.send(b"a\nb\n")
-    assert [event.id for event in drain(mux) if event.type == "read"] == [1, 2]
+    mux.add(fh, buffered=buffered, meta_handler=handler)
+    peer.send(b"a\nb")
+    peer.close()
+    ids = [event.id for event in drain(mux) if event.type == "read"]
+    assert ids == [1, 2] if buffered else [1]
 
 
 def test_ids_of_what_is_cut_again(mux, up):
