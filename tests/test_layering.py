@@ -53,7 +53,12 @@ INSIDE = {
         ["table"],
     ],
     "eventmux.buffers": [["_records"], ["_rewinding", "_size", "_split"], ["_http"]],
-    "rpcasync.storable": [["_opcodes", "_values"], ["_decoder"], ["_freeze", "_thaw"]],
+    "rpcasync.storable": [
+        ["_opcodes", "_values"],
+        ["_scalars", "_tags"],
+        ["_decoder"],
+        ["_freeze", "_thaw"],
+    ],
     "rpcasync.cli": [
         ["lines", "output"],
         ["listen", "session", "terminal"],

@@ -13,6 +13,8 @@ worst. This file does not know about tags, classes or error codes of items.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
+from itertools import islice, repeat
 from typing import Literal
 
 from rpcasync.errors import DecodeError
@@ -34,10 +36,14 @@ from rpcasync.storable._opcodes import (
     UTF8STR,
 )
 
-__all__ = ["thaw"]
+__all__ = ["DEFAULT_MAX_ITEMS", "thaw"]
+
+DEFAULT_MAX_ITEMS = 1_000_000
 
 _u32 = struct.Struct(">I").unpack_from
 _i32 = struct.Struct(">i").unpack_from
+
+_ENDLESS = repeat(None)
 
 _BYTE_STRINGS = ("latin-1", "bytes", "utf-8")
 
@@ -51,6 +57,7 @@ def thaw(
     *,
     max_depth: int = 256,
     max_size: int = 16 * 1024 * 1024,
+    max_items: int = DEFAULT_MAX_ITEMS,
     max_expanded: int | None = None,
     byte_strings: Literal["latin-1", "bytes", "utf-8"] = "latin-1",
 ) -> object:
@@ -67,9 +74,13 @@ def thaw(
         max_depth: how many lists, dicts, ScalarRefs and Blesseds may stand in each other.
             A shared container counts in every place where it stands.
         max_size: largest image, in bytes.
+        max_items: how many values it may hold: what stands in lists and dicts, and what ScalarRefs
+            and Blesseds hold. One that takes a byte can be fifty in Python: this bounds the memory,
+            and the time.
         max_expanded: largest image, in bytes, if everything that is shared stood in full in each
-            of its places; None for no limit. Whoever walks, prints or copies the value as a tree
-            pays for that size, which a few hundred bytes can make astronomic.
+            of its places, which then counts for `max_items`, too; None for no limit. Whoever walks,
+            prints or copies the value as a tree pays for that size, which a few hundred bytes can
+            make astronomic.
         byte_strings: what becomes of strings that Perl does not hold as Unicode. They may be
             Latin-1 text, binary data, or UTF-8 that the program never decoded; nothing in an
             image tells which. "latin-1": str, one character per byte. "bytes": bytes, but
@@ -83,22 +94,24 @@ def thaw(
 
     Source: Storable 3.26 as run by Perl 5.36; the opcodes are listed in `_opcodes`.
     """
-    if max_depth < 1 or max_size < 1:
-        raise ValueError(f"limits start at 1: max_depth={max_depth}, max_size={max_size}")
+    if max_depth < 1 or max_size < 1 or max_items < 1:
+        raise ValueError(
+            f"limits start at 1: max_depth={max_depth}, max_size={max_size}, max_items={max_items}"
+        )
     if type(data) is not bytes:
         data = _as_bytes(data, max_size)
     if len(data) > max_size:
         raise _too_large(len(data), max_size)
     if byte_strings == "latin-1":
         try:
-            return _ordinary(data, max_depth)
-        except (_Unusual, IndexError, struct.error, UnicodeDecodeError, RecursionError):
+            return _ordinary(data, max_depth, max_items)
+        except (_Unusual, IndexError, struct.error, ValueError, RecursionError):
             pass  # the complete decoder tells what is wrong, if anything is
     elif byte_strings not in _BYTE_STRINGS:
         raise ValueError(f"byte_strings={byte_strings!r} is none of {', '.join(_BYTE_STRINGS)}")
     _check_header(data)
     try:
-        return Decoder(data, max_depth, byte_strings, max_expanded).root()
+        return Decoder(data, max_depth, byte_strings, max_items, max_expanded).root()
     except RecursionError:  # the caller stands deep in the stack, or raised max_depth
         raise DecodeError(
             "limit-depth", f"nested deeper than Python's stack allows, limit is {max_depth} levels"
@@ -136,8 +149,11 @@ def _check_header(data: bytes) -> None:
         raise DecodeError("truncated", f"image of {len(data)} bytes, the header alone has 2")
 
 
-def _ordinary(data: bytes, max_depth: int) -> object:
+def _ordinary(data: bytes, max_depth: int, max_items: int) -> object:
     """Decode an ordinary image, or raise one of the exceptions that `thaw` expects.
+
+    All loops take their rounds from one iterator. If there may be too many values, it has one
+    round more than there may be, which has to be left at the end.
 
     Nothing below compares a length with what is left. A slice beyond the end comes back
     short, but the position it leaves behind is beyond the end as well and never returns:
@@ -146,14 +162,15 @@ def _ordinary(data: bytes, max_depth: int) -> object:
     if data[0] != NETWORK_ORDER:
         raise _Unusual
     text = data.decode("latin-1")  # once: then every byte string is a slice of it
+    rounds = _ENDLESS if len(data) <= max_items else repeat(None, max_items + 1)
     value: list[object] | dict[str, object]
     if data[2] == ARRAY:
-        value, end = _array(data, text, 3, max_depth)
+        value, end = _array(data, text, 3, max_depth, rounds)
     elif data[2] == HASH:
-        value, end = _hash(data, text, 3, max_depth)
+        value, end = _hash(data, text, 3, max_depth, rounds)
     else:
         raise _Unusual
-    if end != len(data):
+    if end != len(data) or (rounds is not _ENDLESS and next(rounds, rounds) is rounds):
         raise _Unusual
     return value
 
@@ -164,7 +181,9 @@ def _ordinary(data: bytes, max_depth: int) -> object:
 # takes at least a byte or ends in an IndexError.
 
 
-def _array(data: bytes, text: str, pos: int, levels: int) -> tuple[list[object], int]:
+def _array(
+    data: bytes, text: str, pos: int, levels: int, rounds: Iterator[None]
+) -> tuple[list[object], int]:
     """Read an array from its count on; return it and the position behind it."""
     if not levels:
         raise _Unusual
@@ -172,7 +191,7 @@ def _array(data: bytes, text: str, pos: int, levels: int) -> tuple[list[object],
     value: object
     (count,) = _u32(data, pos)
     pos += 4
-    for _ in range(count):
+    for _ in islice(rounds, count):
         op = data[pos]
         if op == SCALAR:
             start = pos + 2
@@ -187,9 +206,9 @@ def _array(data: bytes, text: str, pos: int, levels: int) -> tuple[list[object],
         elif op == REF:
             op = data[pos + 1]
             if op == HASH:
-                value, pos = _hash(data, text, pos + 2, levels - 1)
+                value, pos = _hash(data, text, pos + 2, levels - 1, rounds)
             elif op == ARRAY:
-                value, pos = _array(data, text, pos + 2, levels - 1)
+                value, pos = _array(data, text, pos + 2, levels - 1, rounds)
             else:
                 raise _Unusual
             items.append(value)
@@ -199,7 +218,9 @@ def _array(data: bytes, text: str, pos: int, levels: int) -> tuple[list[object],
     return items, pos
 
 
-def _hash(data: bytes, text: str, pos: int, levels: int) -> tuple[dict[str, object], int]:
+def _hash(
+    data: bytes, text: str, pos: int, levels: int, rounds: Iterator[None]
+) -> tuple[dict[str, object], int]:
     """Read a hash from its count on; return it and the position behind it."""
     if not levels:
         raise _Unusual
@@ -207,7 +228,7 @@ def _hash(data: bytes, text: str, pos: int, levels: int) -> tuple[dict[str, obje
     value: object
     (count,) = _u32(data, pos)
     pos += 4
-    for _ in range(count):
+    for _ in islice(rounds, count):
         op = data[pos]
         if op == SCALAR:
             start = pos + 2
@@ -222,9 +243,9 @@ def _hash(data: bytes, text: str, pos: int, levels: int) -> tuple[dict[str, obje
         elif op == REF:
             op = data[pos + 1]
             if op == HASH:
-                value, pos = _hash(data, text, pos + 2, levels - 1)
+                value, pos = _hash(data, text, pos + 2, levels - 1, rounds)
             elif op == ARRAY:
-                value, pos = _array(data, text, pos + 2, levels - 1)
+                value, pos = _array(data, text, pos + 2, levels - 1, rounds)
             else:
                 raise _Unusual
         else:

@@ -93,7 +93,9 @@ def test_what_is_not_bytes(data):
         thaw(data)
 
 
-@pytest.mark.parametrize("options", [{"max_depth": 0}, {"max_size": 0}, {"max_depth": -7}])
+@pytest.mark.parametrize(
+    "options", [{"max_depth": 0}, {"max_size": 0}, {"max_items": 0}, {"max_depth": -7}]
+)
 def test_limits_start_at_one(options):
     with pytest.raises(ValueError, match=r"limits start at 1: .*=(0|-7)") as caught:
         thaw(image(), **options)
@@ -111,6 +113,7 @@ def test_the_documented_defaults():
     assert defaults == {
         "max_depth": 256,
         "max_size": 16 * 2**20,
+        "max_items": 1_000_000,
         "max_expanded": None,
         "byte_strings": "latin-1",
     }
@@ -134,7 +137,9 @@ def test_a_laugh_is_short_when_it_counts_in_full():
         image += b"\x04\x00" + u32(2 * tag)
     assert thaw(image) is not None
     with pytest.raises(DecodeError, match="limit-size"):
-        thaw(image, max_expanded=2**24)
+        thaw(image, max_expanded=2**20)
+    with pytest.raises(DecodeError, match="limit-items"):
+        thaw(image, max_expanded=2**40)
 
 
 # ---- strings -----------------------------------------------------------------------------
@@ -261,7 +266,7 @@ def test_overload_needs_an_object_behind_a_back_reference_too():
             HEADER + b"\x19\x00" + u32(2) + bytes(11),
             "truncated: hash of 2 items at offset 4, 11 bytes are left",
         ),
-        (image(b"\x08"), "truncated: the image ends at offset 8, where an integer should be"),
+        (image(b"\x08"), "truncated: the image ends at offset 8, within an item"),
         (image(b"\x05") + b"xyz", "trailing: 3 bytes follow the root, from offset 8"),
         (image(b"\x05", b"\x24"), "bad-opcode: no opcode 0x24, at offset 8"),
         (image(b"\x04\x13"), "unsupported-opcode: SX_HOOK (0x13) at offset 8 is not read"),
@@ -519,9 +524,9 @@ def test_every_cut_of_a_rich_image():
 # ---- the two decoders agree --------------------------------------------------------------
 
 
-def by_fast_path(data: bytes, max_depth: int) -> object:
+def by_fast_path(data: bytes, max_depth: int, max_items: int = 1000) -> object:
     try:
-        return _thaw._ordinary(data, max_depth)
+        return _thaw._ordinary(data, max_depth, max_items)
     except (_thaw._Unusual, IndexError, _thaw.struct.error, UnicodeDecodeError):
         return NotImplemented
 
