@@ -30,6 +30,7 @@ __all__ = ["Conversion", "conversion", "conversion_for", "converted"]
 Conversion = Callable[[object], object]
 
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,4000}\s*", re.ASCII)  # int() refuses more digits
+_KEY_BITS = 64
 _NUMBER = re.compile(  # unambiguous, so that no text takes more than linear time
     r"\s*[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:e[+-]?[0-9]+)?|inf(?:inity)?|nan)\s*",
     re.ASCII | re.IGNORECASE,
@@ -186,11 +187,21 @@ def _dict_of(key: Conversion | None, item: Conversion | None) -> Conversion:
         if not isinstance(value, dict):
             raise _refusal(value, "dict")
         return {
-            (name if key is None else key(name)): (part if item is None else item(part))
+            (name if key is None else _as_key(key(name))): (part if item is None else item(part))
             for name, part in value.items()
         }
 
     return convert
+
+
+def _as_key(name: object) -> object:
+    """Return a key that a name was converted to.
+
+    Of longer numbers a peer could choose as many as it likes that collide in a dict.
+    """
+    if isinstance(name, int) and name.bit_length() > _KEY_BITS:
+        raise ValueError(f"key is an int of {name.bit_length()} bits, limit is {_KEY_BITS}")
+    return name
 
 
 def _union(choices: tuple[object, ...]) -> Conversion | None:

@@ -98,13 +98,12 @@ def any_names(otherwise: Bind) -> Bind:
 
     def bind(values: Sequence[object]) -> Arguments:
         if len(values) % 2 == 0:
-            each: Any = iter(values)
+            names: Any = values[::2]
             try:
-                pairs = dict(zip(each, each, strict=False))
-                "".join(pairs)  # fails if a name is no text
-            except TypeError:  # so does what cannot be a key
+                "".join(names)  # fails if one is no text
+            except TypeError:
                 return otherwise(values)
-            return (), pairs
+            return (), dict(zip(names, values[1::2], strict=False))
         return otherwise(values)
 
     return bind

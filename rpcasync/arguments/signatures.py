@@ -18,7 +18,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from inspect import Parameter
 from types import FunctionType, MethodType
-from typing import Any
+from typing import Any, cast
 
 from rpcasync._log import log, shorten
 from rpcasync.arguments.conversions import conversion_for, converted
@@ -146,12 +146,9 @@ class Signature:
     def _bind_pairs(self, values: Sequence[object]) -> dict[str, Any]:
         if len(values) & 1:
             raise ArgumentError(f"takes names and values, got an odd number of them: {len(values)}")
-        try:
-            pairs: dict[Any, Any] = dict(zip(values[::2], values[1::2], strict=True))
-        except TypeError:  # a list or dict stands for a name
-            pairs = {}
+        pairs = dict(zip(_as_names(values[::2]), values[1::2], strict=True))
         if pairs.keys() != self.names:
-            pairs = self._check_names(values)
+            self._check_names(pairs)
         for name, (kind, convert) in self._conversions.items():
             if name in pairs:
                 value = pairs[name]
@@ -162,20 +159,18 @@ class Signature:
                 pairs[name] = converted(self._convert_any, name, pairs[name])
         return pairs
 
-    def _check_names(self, values: Sequence[object]) -> dict[str, Any]:
-        """Return the pairs of values that do not name each parameter, and no other, as it stands.
+    def _check_names(self, pairs: dict[str, Any]) -> None:
+        """Accept pairs that do not name each parameter, and no other.
 
         Raises:
-            ArgumentError: they do not.
+            ArgumentError: they may not.
         """
-        pairs = dict(zip(_as_names(values[::2]), values[1::2], strict=True))
         if not self.takes_any_name and not pairs.keys() <= self.names:
             raise ArgumentError(f"unknown name {shorten(min(pairs.keys() - self.names))}")
         if not self._required <= pairs.keys():
             raise ArgumentError(f"{_sorted(self._required - pairs.keys())} is missing")
         if not self._blocked.isdisjoint(pairs):
             raise ArgumentError(f"{_sorted(self._blocked & pairs.keys())} cannot be given by name")
-        return pairs
 
     # For reply callbacks, which may have a parameter `error` beside those for the values
 
@@ -284,19 +279,28 @@ def _own_kinds(function: Callable[..., object], parameters: list[Parameter]) -> 
     return None if is_same else {parameter.kind for parameter in own}
 
 
-def _as_names(names: Sequence[object]) -> list[str]:
+def _as_names(names: Sequence[object]) -> Sequence[str]:
     """Perl's keys are text: a number that stands for one becomes text.
+
+    A name comes from a stranger, so nothing is ever keyed by one that is not text. The hash of a
+    number is known: a few thousand that are chosen to collide would take seconds to put in a dict.
 
     Raises:
         ArgumentError: something else stands for a name.
     """
-    converted = []
-    for name in names:
-        text = as_text(name)
-        if not isinstance(text, (str, int)):
-            raise ArgumentError(f"takes names and values, got {type(name).__name__} for a name")
-        converted.append(str(text))
-    return converted
+    texts: Any = names
+    try:
+        "".join(texts)
+    except TypeError:
+        texts = [_as_name(name) for name in names]
+    return cast("Sequence[str]", texts)
+
+
+def _as_name(name: object) -> str:
+    text = as_text(name)
+    if not isinstance(text, (str, int)):
+        raise ArgumentError(f"takes names and values, got {type(name).__name__} for a name")
+    return str(text)
 
 
 def _sorted(names: frozenset[str] | set[str]) -> str:
