@@ -76,7 +76,7 @@ class _Protocol:
     def _check_for_failure(self) -> None:
         """Raise what is wrong with the stream, if anything is: all that came before is taken."""
         if self._failure is not None:
-            raise self._failure.with_traceback(None)  # else it would grow each time
+            raise _copy_of(self._failure)
 
     def _reject(self, error: Exception, codec: Codec) -> ProtocolError:
         """Note that nothing more can be read, and return why."""
@@ -84,7 +84,7 @@ class _Protocol:
             # A codec of the program's own may raise anything, and any may run out of memory.
             log.error("codec %s failed", codec.name, exc_info=error)
             error = ProtocolError(f"cannot be decoded: {type(error).__name__}")
-        self._failure = error
+        self._failure = _copy_of(error)
         self._frames.clear()
         return error
 
@@ -133,8 +133,8 @@ class ServerProtocol(_Protocol):
                     has_callbacks = CALLBACK_HINT in frame and CALLBACK_MARK in frame
                     return make(id, value[1], value[2:], len(frame), has_callbacks)
             return make(*check_request(value), len(frame), CALLBACK_MARK in frame)
-        except Exception as error:
-            raise self._reject(error, codec) from error
+        except Exception as error:  # noqa: BLE001  # it is raised as another
+            raise self._reject(error, codec) from None
 
     def _detect(self, frame: bytes) -> Codec:
         first = (codec for codec in self._codecs if frame[0] == codec.first_byte)
@@ -285,8 +285,8 @@ class ClientProtocol(_Protocol):
                     id, values = check_reply(value)  # noqa: A001
                     if id not in pending:
                         id = _as_number(id)  # noqa: A001
-            except Exception as error:
-                raise self._reject(error, self._codec) from error
+            except Exception as error:  # noqa: BLE001  # it is raised as another
+                raise self._reject(error, self._codec) from None
             if id in pending:
                 token = pending.pop(id)
                 if self._deadlines.due:
@@ -348,6 +348,13 @@ class ClientProtocol(_Protocol):
         self._abandoned.clear()
         self._deadlines.clear()
         return tokens
+
+
+def _copy_of(error: ProtocolError) -> ProtocolError:
+    """Return one that was never raised: the frames of a traceback hold the packet in memory."""
+    copy = type(error).__new__(type(error), *error.args)
+    vars(copy).update(vars(error))
+    return copy
 
 
 def _as_number(id: Id) -> Id:  # noqa: A002
