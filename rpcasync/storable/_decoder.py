@@ -218,12 +218,6 @@ class Decoder(Reader):
     def _over_limit(self, values: int) -> DecodeError:
         return DecodeError("limit-items", f"{values} values or more, limit is {self._max_items}")
 
-    def _add_values(self, count: int) -> None:
-        """Count what a ScalarRef or Blessed holds, or what stands here once more."""
-        self._values += count
-        if self._values > self._max_items:
-            raise self._over_limit(self._values)
-
     # References, objects, and what stands behind them
 
     def _item(self, level: int, *, is_root: bool = False) -> tuple[object, object, int]:
@@ -269,7 +263,9 @@ class Decoder(Reader):
                 target = referent_of(value)
         if not count:
             return value, target, below
-        self._add_values(count)
+        self._values += count
+        if self._values > self._max_items:
+            raise self._over_limit(self._values)
         levels = tags.noted_levels() if op == OBJECT or tag - first > 1 else None
         class_name = None
         for code in reversed(prefixes):
@@ -376,15 +372,18 @@ class Decoder(Reader):
             )
         if self._max_expanded is not None:
             values, size = self._tags.weight(tag)
-            self._add_values(values)
+            self._values += values
             self._virtual += size
             size = self.pos + self._virtual
             if size > self._max_expanded:
-                raise DecodeError(
-                    "limit-size",
-                    f"{size} bytes or more with all that is shared, limit is {self._max_expanded}",
-                )
+                raise _too_large(f"{size} bytes", self._max_expanded)
+            if self._values > self._max_items:
+                raise _too_large(f"{self._values} values", self._max_items)
         return tag, below
+
+
+def _too_large(size: str, limit: int) -> DecodeError:
+    return DecodeError("limit-size", f"{size} or more with all that is shared, limit is {limit}")
 
 
 def _came_before(size: int, start: int) -> DecodeError:

@@ -241,10 +241,7 @@ def _replacement(
         raise _TooDeep
     if not isinstance(replacement, Blessed):
         return _unusual(replacement, pieces, levels - 1, room, default)
-    name = _utf8(replacement.class_name)
-    if len(name) >= ops.LONG_CLASS:
-        raise EncodeError(f"class name of {len(name)} bytes, limit is {ops.LONG_CLASS - 1}")
-    head = bytes([ops.REF, ops.BLESS, len(name)]) + name
+    head = bytes([ops.REF, ops.BLESS]) + _class_name(replacement.class_name, room)
     first = len(pieces)
     room -= len(head) - 1  # one reference is enough for both
     room = _unusual(replacement.value, pieces, levels - 1, room, default)
@@ -252,6 +249,21 @@ def _replacement(
         raise EncodeError(f"{type(replacement.value).__name__} cannot be blessed")
     pieces[first] = head + pieces[first][1:]  # the reference is to the object, not to what it has
     return room
+
+
+def _class_name(text: str, room: int) -> bytes:
+    """Encode a class name as Perl writes it, and reads it: as Latin-1.
+
+    Of one that does not fit, Perl writes the bytes of its UTF-8, which is another class for whoever
+    reads it, Perl included.
+    """
+    if not text:
+        raise EncodeError("class name is empty")
+    if len(text) > room:
+        raise _TooLarge
+    name = str.encode(text, "latin-1") if _is_latin1(text) else _utf8(text)
+    size = len(name)
+    return (bytes([size]) if size < ops.LONG_CLASS else bytes([ops.LONG_CLASS]) + _u32(size)) + name
 
 
 def _scalar(value: object, room: int) -> bytes | None:

@@ -36,9 +36,7 @@ from rpcasync.storable._opcodes import (
     UTF8STR,
 )
 
-__all__ = ["DEFAULT_MAX_ITEMS", "thaw"]
-
-DEFAULT_MAX_ITEMS = 1_000_000
+__all__ = ["thaw"]
 
 _u32 = struct.Struct(">I").unpack_from
 _i32 = struct.Struct(">i").unpack_from
@@ -57,7 +55,7 @@ def thaw(
     *,
     max_depth: int = 256,
     max_size: int = 16 * 1024 * 1024,
-    max_items: int = DEFAULT_MAX_ITEMS,
+    max_items: int = 1_000_000,
     max_expanded: int | None = None,
     byte_strings: Literal["latin-1", "bytes", "utf-8"] = "latin-1",
 ) -> object:

@@ -136,10 +136,10 @@ def test_a_laugh_is_short_when_it_counts_in_full():
     for tag in range(60, 0, -1):  # the second item of each level is the first again
         image += b"\x04\x00" + u32(2 * tag)
     assert thaw(image) is not None
-    with pytest.raises(DecodeError, match="limit-size"):
+    with pytest.raises(DecodeError, match=r"limit-size: \d+ bytes or more with all"):
         thaw(image, max_expanded=2**20)
-    with pytest.raises(DecodeError, match="limit-items"):
-        thaw(image, max_expanded=2**40)
+    with pytest.raises(DecodeError, match=r"limit-size: \d+ values or more with all"):
+        thaw(image, max_expanded=2**24)
 
 
 # ---- strings -----------------------------------------------------------------------------
