@@ -36,7 +36,7 @@ from rpcasync.errors import (
     RPCError,
 )
 from rpcasync.urls import check_stream, connect_stream, is_stream_url, url_disconnect
-from rpcasync.wire.codecs import Codec, get_codec
+from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, get_codec
 from rpcasync.wire.deadlines import check_seconds
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET
 from rpcasync.wire.messages import Failure, Id, Invoke, Result
@@ -70,12 +70,14 @@ class Client:
         max_packet: bytes in one packet, both ways.
         timeout: seconds after which a call that is not answered fails with `CallTimeout`; None
             is never. `Call.set_timeout()` is for a single one.
+        max_items: values in one packet of the server: what stands in its lists and hashes. From a
+            server that sends more the client disconnects. A codec of your own has its own limit.
 
     Raises:
         URLError: the URL is not understood.
         OSError: the program cannot be started.
-        ValueError: there is no such codec, `max_packet` is not between 7 and 2**32 - 1, or
-            `timeout` is negative, infinite or NaN.
+        ValueError: there is no such codec, `max_packet` is not between 7 and 2**32 - 1, `max_items`
+            is less than 1, or `timeout` is negative, infinite or NaN.
     """
 
     def __init__(
@@ -86,8 +88,9 @@ class Client:
         codec: str | Codec = "storable",
         max_packet: int = DEFAULT_MAX_PACKET,
         timeout: float | None = None,
+        max_items: int = DEFAULT_MAX_ITEMS,
     ) -> None:
-        self._protocol = ClientProtocol(get_codec(codec), max_packet)
+        self._protocol = ClientProtocol(get_codec(codec, max_items), max_packet)
         self._mux = mux
         self._timeout = None if timeout is None else check_seconds("timeout", timeout)
         self._thread = get_ident()

@@ -26,7 +26,7 @@ from rpcasync.serving.notes import Notes
 from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import HIGH_WATER, Mux, Peers
 from rpcasync.urls import check_stream, parse_stream_url, url_listen
-from rpcasync.wire.codecs import Codec, JSONCodec, StorableCodec, get_codec
+from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, get_codec
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
 from rpcasync.wire.protocol import ServerProtocol
 
@@ -66,6 +66,8 @@ class Server:
         max_outbuffer: bytes that may be queued for a client that does not read, when one of its
             callbacks is called: beyond that it is disconnected, and the call of the callback
             raises `Disconnected`. Default is four times `max_packet`.
+        max_items: values in one packet of a client: what stands in its lists and hashes. A client
+            that sends more is disconnected. A codec of `codecs` that is no name has its own limit.
 
     Raises:
         ValueError: `max_packet` is not between 7 and 2**32 - 1, `codecs` is empty, or another
@@ -83,6 +85,7 @@ class Server:
         max_callbacks: int = 10_000,
         max_waiting: int = 1_000,
         max_outbuffer: int | None = None,
+        max_items: int = DEFAULT_MAX_ITEMS,
     ) -> None:
         if max_outbuffer is None:
             max_outbuffer = 4 * check_max_packet(max_packet)
@@ -98,9 +101,9 @@ class Server:
             self._peers, self._admission, self._muting, self._namespace, built_in
         )
         self.set_limits(max_packet=max_packet, max_callbacks=max_callbacks, max_waiting=max_waiting)
-        self._codecs: tuple[Codec, ...] = (StorableCodec(), JSONCodec())
-        if codecs is not None:
-            self.set_codecs(*codecs)
+        self._max_items = _check_limit("max_items", max_items)
+        self._codecs: tuple[Codec, ...] = ()
+        self.set_codecs(*(("storable", "json") if codecs is None else codecs))
         self._listeners: set[socket.socket] = set()
 
     def __repr__(self) -> str:
@@ -160,7 +163,7 @@ class Server:
         """
         if not codecs:
             raise ValueError("codecs is empty: clients could speak nothing")
-        self._codecs = tuple(map(get_codec, codecs))
+        self._codecs = tuple(get_codec(codec, self._max_items) for codec in codecs)
 
     # Clients and listeners
 

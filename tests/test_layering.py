@@ -65,7 +65,7 @@ INSIDE = {
         ["shell"],
     ],
     "rpcasync.wire": [
-        ["deadlines", "leaves", "messages"],
+        ["counting", "deadlines", "leaves", "messages"],
         ["codecs", "framing"],
         ["protocol"],
     ],

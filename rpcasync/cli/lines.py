@@ -20,8 +20,9 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from rpcasync.wire.codecs import refuse_constant
+from rpcasync.wire.codecs import refuse_constant, refuse_infinity
 
 __all__ = ["BUILT_IN", "Line", "completions", "parse_line", "parse_word"]
 
@@ -63,7 +64,9 @@ def parse_word(word: str) -> list[object]:
 def _value(text: str) -> object:
     """Return what the text is as JSON; the text itself if it is none."""
     try:
-        value: object = json.loads(text, parse_constant=refuse_constant)
+        value: object = json.loads(
+            text, parse_constant=refuse_constant, parse_float=refuse_infinity
+        )
     except (ValueError, RecursionError):
         return text
     return value
@@ -91,7 +94,8 @@ _BLANKS = re.compile(r"\s*")
 _KEY = re.compile(r"""([^\s="'\\\[{]+)=""")
 # raw_decode() would count the lines in front of each word that is no JSON.
 _scan: Callable[[str, int], tuple[object, int]]
-_scan = json.JSONDecoder(parse_constant=refuse_constant).scan_once  # type: ignore[attr-defined]
+_decoder: Any = json.JSONDecoder(parse_constant=refuse_constant, parse_float=refuse_infinity)
+_scan = _decoder.scan_once
 
 
 class _Reader:

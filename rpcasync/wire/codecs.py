@@ -14,21 +14,32 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from json import encoder as json_encoder
+from math import inf
 from typing import Any, Literal, Protocol
 
 from rpcasync.errors import DecodeError, EncodeError
 from rpcasync.storable import Blessed, freeze, thaw
+from rpcasync.wire.counting import count_values
 from rpcasync.wire.leaves import map_leaves
 from rpcasync.wire.messages import (
     CALLBACK_CLASS,
     CALLBACK_HINT,
     CALLBACK_MARK,
     CallbackRef,
-    as_text,
-    is_id,
+    as_id,
 )
 
-__all__ = ["Codec", "JSONCodec", "StorableCodec", "get_codec", "refuse_constant"]
+__all__ = [
+    "DEFAULT_MAX_ITEMS",
+    "Codec",
+    "JSONCodec",
+    "StorableCodec",
+    "get_codec",
+    "refuse_constant",
+    "refuse_infinity",
+]
+
+DEFAULT_MAX_ITEMS = 1_000_000
 
 
 class Codec(Protocol):
@@ -65,9 +76,11 @@ class StorableCodec:
             each byte, equal in Python exactly when equal in Perl; "bytes" is bytes; "utf-8" is
             a str, for Perl programs that never decode what they read.
         max_depth: how deep lists and dicts may be nested, in both directions.
+        max_items: how many values a packet that comes may hold, as for `thaw`; what is shared
+            counts in each of its places.
 
     Raises:
-        ValueError: `byte_strings` is none of the three, or `max_depth` is less than 1.
+        ValueError: `byte_strings` is none of the three, or a limit is less than 1.
     """
 
     name = "storable"
@@ -78,10 +91,14 @@ class StorableCodec:
         *,
         byte_strings: Literal["latin-1", "bytes", "utf-8"] = "latin-1",
         max_depth: int = 256,
+        max_items: int = DEFAULT_MAX_ITEMS,
     ) -> None:
-        thaw(b"\x05\x0b\x05", byte_strings=byte_strings, max_depth=max_depth)  # checks them
+        thaw(  # checks them
+            b"\x05\x0b\x05", byte_strings=byte_strings, max_depth=max_depth, max_items=max_items
+        )
         self._byte_strings = byte_strings
         self._max_depth = max_depth
+        self._max_items = max_items
 
     def encode(self, values: list[object]) -> bytes:
         """Return the image of the list.
@@ -101,6 +118,7 @@ class StorableCodec:
             payload,
             max_depth=self._max_depth,
             max_size=_MAX_SIZE,
+            max_items=self._max_items,
             max_expanded=_MAX_EXPANDED if len(payload) < _MAX_EXPANDED else len(payload),
             byte_strings=self._byte_strings,
         )
@@ -127,8 +145,8 @@ def _from_object(value: object) -> object:
 
 
 def _callback_ref(fields: object, otherwise: object) -> object:
-    callback_id = as_text(fields.get("id")) if isinstance(fields, dict) else None
-    return CallbackRef(callback_id) if is_id(callback_id) else otherwise
+    callback_id = as_id(fields.get("id")) if isinstance(fields, dict) else None
+    return otherwise if callback_id is None else CallbackRef(callback_id)
 
 
 _MAX_SIZE = 2**32 - 1  # no limit of the codec's own: the framing has one
@@ -140,6 +158,14 @@ _MAX_EXPANDED = 16 * 1024 * 1024
 def refuse_constant(text: str) -> object:
     """Raise ValueError for NaN and the infinities, which `json` would read."""
     raise ValueError(f"{text} is not JSON")
+
+
+def refuse_infinity(text: str) -> float:
+    """Read a number; raise ValueError for one like 1e999, which has no form to be sent back in."""
+    number = float(text)
+    if number in (inf, -inf):
+        raise ValueError(f"{text:.40} is beyond what a float can hold")
+    return number
 
 
 def _to_json(value: object) -> object:
@@ -173,6 +199,17 @@ def _prepared_encoder(ensure_ascii: bool) -> Callable[[object, int], Iterable[st
     return parts
 
 
+def _prepared_decoder(
+    object_hook: Callable[[dict[str, object]], object] | None,
+) -> Callable[[str, int], tuple[object, int]]:
+    """Return what decodes JSON from an offset on, and tells where the value ends."""
+    decoder: Any = json.JSONDecoder(
+        parse_constant=refuse_constant, parse_float=refuse_infinity, object_hook=object_hook
+    )
+    scan: Callable[[str, int], tuple[object, int]] = decoder.scan_once
+    return scan
+
+
 _TO_ESCAPE = [chr(code) for code in range(32)] + ['"', "\\"]
 _LONG = 4096  # characters: from here on it pays to look whether there is anything to escape
 
@@ -181,7 +218,14 @@ class JSONCodec:
     """JSON, in UTF-8: for peers in any language.
 
     Keys of dicts become text, tuples become lists, and bytes cannot be sent, as in `json`.
-    NaN and the infinities are not JSON: the words are refused in both directions.
+    NaN and the infinities are not JSON: the words are refused in both directions, and so is a
+    number that is beyond what a float can hold, such as 1e999.
+
+    Args:
+        max_items: how many values a packet that comes may hold: what stands in lists and objects.
+
+    Raises:
+        ValueError: `max_items` is less than 1.
     """
 
     name = "json"
@@ -191,14 +235,14 @@ class JSONCodec:
     # and look for blanks around the value, which costs more than the work itself.
     _parts = staticmethod(_prepared_encoder(ensure_ascii=False))
     _parts_in_ascii = staticmethod(_prepared_encoder(ensure_ascii=True))
-    _scan: Callable[[str, int], tuple[object, int]]
-    _scan_for_callbacks: Callable[[str, int], tuple[object, int]]
+    _scan = staticmethod(_prepared_decoder(None))
+    _scan_for_callbacks = staticmethod(_prepared_decoder(_from_json))
 
-    def __init__(self) -> None:
-        decoder: Any = json.JSONDecoder(parse_constant=refuse_constant)
-        self._scan = decoder.scan_once
-        decoder = json.JSONDecoder(parse_constant=refuse_constant, object_hook=_from_json)
-        self._scan_for_callbacks = decoder.scan_once
+    def __init__(self, *, max_items: int = DEFAULT_MAX_ITEMS) -> None:
+        if max_items < 1:
+            raise ValueError(f"limits start at 1: max_items={max_items}")
+        self._max_items = max_items
+        self._is_short = 2 * max_items  # bytes, in which there cannot be more
         self._was_long = False  # the last list was, so long texts are looked for in the next
 
     def encode(self, values: list[object]) -> bytes:
@@ -235,8 +279,12 @@ class JSONCodec:
         """Return the value of a JSON text; white space may follow it.
 
         Raises:
-            DecodeError: it is not a JSON text.
+            DecodeError: it is not a JSON text, or one with too many values.
         """
+        if len(payload) > self._is_short:
+            count = count_values(payload, self._max_items)
+            if count > self._max_items:
+                raise DecodeError("limit-items", f"{count} values, limit is {self._max_items}")
         try:
             text = payload.decode()
             if CALLBACK_HINT in payload and CALLBACK_MARK in payload:
@@ -269,16 +317,16 @@ def _copied(value: object) -> Iterable[str] | None:
     return '"', value, '"'
 
 
-def get_codec(codec: str | Codec) -> Codec:
-    """Return the codec of a name, or the codec itself.
+def get_codec(codec: str | Codec, max_items: int = DEFAULT_MAX_ITEMS) -> Codec:
+    """Return the codec of a name, with that limit, or the codec itself.
 
     Raises:
-        ValueError: there is no codec of that name.
+        ValueError: there is no codec of that name, or the limit is less than 1.
     """
     if not isinstance(codec, str):
         return codec
     if codec == StorableCodec.name:
-        return StorableCodec()
+        return StorableCodec(max_items=max_items)
     if codec == JSONCodec.name:
-        return JSONCodec()
+        return JSONCodec(max_items=max_items)
     raise ValueError(f"codec is {codec!r}, must be 'storable', 'json' or a codec of your own")

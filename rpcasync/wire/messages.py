@@ -19,7 +19,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import TypeGuard
 
 from rpcasync.errors import ProtocolError
 
@@ -34,13 +33,13 @@ __all__ = [
     "Release",
     "Request",
     "Result",
+    "as_id",
     "as_text",
     "check_reply",
     "check_request",
     "failure_text",
     "failure_values",
     "invoke_values",
-    "is_id",
     "parse_invoke",
     "release_values",
 ]
@@ -161,17 +160,24 @@ def as_text(value: object) -> object:
     return value.decode("latin-1") if type(value) is bytes else value
 
 
-def is_id(value: object) -> TypeGuard[Id]:
-    """True for what can be an id: a Storable boolean or float cannot."""
+def as_id(value: object) -> Id | None:
+    """Return what can be an id as one, None for what cannot: a boolean, a fraction, too long."""
+    value = _as_whole(as_text(value))
     if type(value) is int:
-        return value.bit_length() <= _ID_BITS
-    return type(value) is str and len(value) <= _ID_LENGTH
+        return value if value.bit_length() <= _ID_BITS else None
+    return value if type(value) is str and len(value) <= _ID_LENGTH else None
+
+
+def _as_whole(value: object) -> object:
+    """Return a number of JSON as an int if that is what it says, if with a point or an exponent."""
+    return int(value) if type(value) is float and value.is_integer() else value
 
 
 def _check_id(value: object) -> Id:
-    value = as_text(value)
-    if is_id(value):
-        return value
+    found = as_id(value)
+    if found is not None:
+        return found
+    value = _as_whole(as_text(value))
     if type(value) is int:
         raise ProtocolError(f"not a packet: id of {value.bit_length()} bits, limit is {_ID_BITS}")
     raise ProtocolError(f"not a packet: the id is {_describe(value)}, expected an integer")
