@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import struct
 import sys
+from array import array
 from typing import Any, Literal
 
 from rpcasync.errors import DecodeError
@@ -45,6 +46,7 @@ _i32 = struct.Struct(">i").unpack_from
 _LEAST = {ARRAY: 1, HASH: 5, FLAG_HASH: 6}
 _NAMES = {ARRAY: "array", HASH: "hash", FLAG_HASH: "hash"}
 
+_REF = bytes([REF])
 _PLAIN = -1  # references among prefixes, where a class is its number
 _OVERLOADED = -2
 
@@ -230,6 +232,14 @@ class Decoder(Reader):
         and the levels that it adds.
         """
         tags, things, first = self._tags, self._things, len(self._things)
+        if (
+            self.data[self.pos] == REF and not is_root
+        ):  # quick ways for what may come by the million
+            inner = self.data[self.pos + 1]
+            if inner == OBJECT and level < self._max_depth:
+                return self._reference_again(level)
+            if inner == REF and (chain := self._chain(self._max_depth - level)):
+                return chain
         prefixes, op = self._prefixes(self._max_depth - level)
         tag, count = len(things), len(prefixes)
         target: object = None
@@ -245,7 +255,7 @@ class Decoder(Reader):
             self._values -= 1  # it is itself what the reference is
             if count and prefixes[-1] >= 0:  # for its reference, the class belongs to it
                 weight: Any = things[tag]
-                things[tag] = below + 1, weight[1] + 1, weight[2]
+                things[tag] = below + 1, weight[1] + 2, weight[2]
         elif op == OBJECT:
             again, below = self._met_before(level + count)
             value = things[again]
@@ -288,6 +298,39 @@ class Decoder(Reader):
         if class_name is not None and is_root:
             target = object_of(class_name, value, target)
         return value, target, below
+
+    def _chain(self, most: int) -> tuple[object, object, int] | None:
+        """Read references and a scalar behind them, as `_item()` does; None for anything else."""
+        run = self.data[self.pos : self.pos + most + 1]
+        length = len(run) - len(run.lstrip(_REF))
+        if length == len(run) or run[length] not in SCALARS:
+            return None
+        things, first = self._things, len(self._things)
+        self._values += length
+        if self._values > self._max_items:
+            raise self._over_limit(self._values)
+        things.extend([UNFINISHED] * length)
+        self.pos += length + 1
+        value = self.scalar(run[length])
+        things.append(value)
+        for tag in range(first + length - 1, first - 1, -1):
+            things[tag] = value = scalar_ref(value)
+        self._tags.noted_levels()[first : first + length] = array("I", range(length, 0, -1))
+        return value, None, length
+
+    def _reference_again(self, level: int) -> tuple[object, object, int]:
+        """Read a reference to what was there before, as `_item()` does."""
+        tags, things = self._tags, self._things
+        things.append(UNFINISHED)
+        self.pos += 2
+        again, below = self._met_before(level + 1)
+        tags.note_again(again)
+        value = things[-1] = tags.target(again)
+        tags.noted_levels()[-1] = below + 1
+        self._values += 1
+        if self._values > self._max_items:
+            raise self._over_limit(self._values)
+        return value, None, below + 1
 
     def _prefixes(self, most: int) -> tuple[list[int], int]:
         """Read references and classes up to the first opcode of another kind, and that.
@@ -335,6 +378,7 @@ class Decoder(Reader):
     def _class_number(self, op: int) -> int:
         """Read a class name, or the number of one met before; return its number."""
         at, classes = self.pos, self._tags.classes
+        self._values += 1  # `_item()` counts the object and compares
         number = self.data[at]
         self.pos += 1
         if number & ops.LONG_CLASS:

@@ -133,6 +133,8 @@ class Tags:
         return _find(self._again_tags, self._again_of, tag)
 
     def _class_of(self, tag: int) -> str | None:
+        if not self._class_tags:
+            return None
         number = _find(self._class_tags, self._class_numbers, tag)
         return None if number is None else self.classes[number]
 

@@ -5,47 +5,64 @@ This file knows nothing of what is in the leaves.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from rpcasync.storable import ScalarRef
 
 __all__ = ["map_leaves"]
 
+_UNFINISHED = object()
+
 
 def map_leaves(values: list[object], function: Callable[[object], object]) -> list[object]:
-    """Return a copy of lists, dicts and ScalarRefs in each other, with what is in them mapped.
+    """Return lists, dicts and ScalarRefs in each other, with what is in them mapped.
 
-    What stands in two places is copied once.
+    What has a leaf in it that the function returns another for is copied, once for all places where
+    it stands, and all else stays the same object: of a million values from a peer, few may matter.
 
     Raises:
         ValueError: something stands inside itself, or is nested too deeply for Python.
     """
-    done: dict[int, tuple[object, object]] = {id(values): (values, None)}
     try:
-        return [_map(value, function, done) for value in values]
+        mapped: Any = _map(values, function, {})
     except RecursionError:
         raise ValueError("nested too deeply") from None
+    return [*mapped] if mapped is values else mapped
 
 
-def _map(
-    value: object,
-    function: Callable[[object], object],
-    done: dict[int, tuple[object, object]],
-) -> object:
-    """Map one value. `done` has what was met, by id, and keeps it alive so that ids stay unique."""
-    if not isinstance(value, (list, tuple, dict, ScalarRef)):
-        return function(value)
-    if id(value) in done:
-        mapped = done[id(value)][1]
-        if mapped is None:
+def _map(value: Any, function: Callable[[object], object], done: dict[int, object]) -> object:
+    """Map what is in a container. `done` has what became of others, by id: all live as long."""
+    found = done.get(id(value))
+    if found is not None:
+        if found is _UNFINISHED:
             raise ValueError(f"{type(value).__name__} stands inside itself")
-        return mapped
-    done[id(value)] = value, None
+        return found
+    done[id(value)] = _UNFINISHED
+    pairs: Iterable[tuple[Any, object]] = ()
     if isinstance(value, dict):
-        mapped = {key: _map(item, function, done) for key, item in value.items()}
-    elif isinstance(value, ScalarRef):
-        mapped = ScalarRef(_map(value.value, function, done))
+        pairs = value.items()
     else:
-        mapped = [_map(item, function, done) for item in value]
-    done[id(value)] = value, mapped
+        pairs = enumerate((value.value,) if isinstance(value, ScalarRef) else value)
+    changed = {}
+    for key, item in pairs:
+        if not isinstance(item, (list, tuple, dict, ScalarRef)):
+            mapped = function(item)
+        elif item or type(item) is tuple:
+            mapped = _map(item, function, done)
+        else:
+            mapped = item
+        if mapped is not item:
+            changed[key] = mapped
+    done[id(value)] = mapped = _with(value, changed) if changed or type(value) is tuple else value
     return mapped
+
+
+def _with(value: Any, changed: dict[Any, object]) -> object:
+    """Return a copy in which some values are others."""
+    if isinstance(value, ScalarRef):
+        return ScalarRef(changed[0])
+    copy: Any = dict(value) if isinstance(value, dict) else list(value)
+    for key, item in changed.items():
+        copy[key] = item
+    return copy

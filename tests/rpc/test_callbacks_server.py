@@ -245,14 +245,14 @@ def nested(depth):
     return value
 
 
-# Before 3.12 each level takes two frames, and the decoder in C counts them, too.
-DEPTH = 900 if sys.version_info < (3, 12) else 1100
-
-
-def test_callbacks_that_are_nested_too_deeply_for_python(bench):
+def test_callbacks_that_are_deep_down(bench):
+    """Before 3.12 the decoder of JSON ends where we do; in later ones it gets further."""
     peer = bench.peer("json")
-    (answer, *_) = bench.ask(peer, 1, "ignore", nested(DEPTH))
-    assert answer[:3] == [1, "error", "ignore: nested too deeply"]
+    (answer, *_) = bench.ask(peer, 1, "ignore", nested(800))
+    assert answer == [1]
+    if sys.version_info >= (3, 12):
+        (answer, *_) = bench.ask(peer, 2, "ignore", nested(1100))
+        assert answer[:3] == [2, "error", "ignore: nested too deeply"]
     assert not peer.ended
 
 
