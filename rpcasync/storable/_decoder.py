@@ -262,6 +262,7 @@ class Decoder(Reader):
             if count:
                 target = tags.target(again)
                 tags.note_again(again)
+                self._values -= type(value) is tuple
             elif type(value) is tuple:
                 raise DecodeError(
                     "bare-container", f"back reference to a container at offset {self.pos - 5}"
@@ -282,6 +283,8 @@ class Decoder(Reader):
             below += 1
             if code >= 0:
                 class_name = tags.classes[code]
+                if levels is not None:
+                    levels[tag] = below
                 continue
             if class_name is not None:
                 target, class_name = object_of(class_name, value, target), None
@@ -327,7 +330,7 @@ class Decoder(Reader):
         tags.note_again(again)
         value = things[-1] = tags.target(again)
         tags.noted_levels()[-1] = below + 1
-        self._values += 1
+        self._values += type(things[again]) is not tuple  # a ScalarRef holds one
         if self._values > self._max_items:
             raise self._over_limit(self._values)
         return value, None, below + 1

@@ -368,6 +368,10 @@ AGAIN = b"\x04\x00"
         ([b"\x04\x11\x01A" + EMPTY[1:], AGAIN + u32(2)], 3),
         ([b"\x04\x11\x01A" + EMPTY[1:], b"\x04" + AGAIN + u32(2)], 4),
         ([b"\x04\x11\x01A\x05", b"\x04" + AGAIN + u32(2)], 4),
+        ([b"\x04\x11\x01A" + EMPTY, b"\x04\x04\x02" + u32(1) + AGAIN + u32(2)], 6),
+        ([b"\x11\x01A" + EMPTY, b"\x04\x04\x02" + u32(1) + AGAIN + u32(1)], 6),
+        ([b"\x04\x04\x04\x05", b"\x04\x02" + u32(1) + b"\x00" + u32(1)], 5),
+        ([b"\x04\x05", AGAIN + u32(1), b"\x04" + AGAIN + u32(3)], 5),
     ],
 )
 def test_depth_behind_back_references(items, depth):
