@@ -181,3 +181,22 @@ def test_we_read_sharing(perl):
     assert first is second
     value = thaw(perl.eval("do { my $a = [1]; { one => $a, deep => [[$a]] } }"))
     assert value["one"] is value["deep"][0][0]
+
+
+@pytest.mark.parametrize("name", ["A", "Caf\xe9::A", "\xe9" * 127, "A" * 128, "\xff" * 300])
+def test_names_of_classes_both_ways(perl, name):
+    """The same bytes for the same name, and the same name for the same bytes."""
+    ours = freeze([0j], default=lambda _: Blessed(name, {"k": 1}))
+    assert perl.freeze(["array", [["bless", name, ["hash", [[codes("k"), ["int", "1"]]]]]]]) == ours
+    tree, again = perl.thaw(ours)
+    assert again == ours
+    assert tree_of(thaw(again)) == tree
+    assert thaw(ours) == [Blessed(name, {"k": 1})]
+
+
+def test_a_name_of_a_class_beyond_latin1(perl):
+    """Perl writes the bytes of its UTF-8, too, and reads them as another name."""
+    ours = freeze([0j], default=lambda _: Blessed("\u4e2d", []))
+    assert perl.eval(r'[bless [], "\x{4e2d}"]') == ours
+    assert thaw(ours) == [Blessed("\xe4\xb8\xad", [])]
+    assert thaw(perl.thaw(ours)[1]) == thaw(ours)

@@ -1,14 +1,29 @@
+import copy
+import pickle
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rpcasync import errors
+from rpcasync.calls import Reply
 from rpcasync.errors import DecodeError, EncodeError
-from rpcasync.storable import Blessed, ScalarRef, freeze, thaw
+from rpcasync.storable import Blessed, Regexp, ScalarRef, freeze, thaw
 from rpcasync.wire import codecs
 from rpcasync.wire.codecs import JSONCodec, StorableCodec, get_codec
 from rpcasync.wire.messages import CallbackRef
 
 JSON = JSONCodec()
+
+
+def pickled(protocol):
+    def again(value):
+        return pickle.loads(pickle.dumps(value, protocol))
+
+    return again
+
+
+PICKLES = [pickled(protocol) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)]
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -36,6 +51,15 @@ def test_json_decodes_or_says_why(data):
             assert error.code in {"bad-utf8", "bad-json", "trailing", "limit-depth"}
 
 
+@given(st.binary() | st.text('[]{}:,"\\eE+-.0123456789 ', max_size=30).map(str.encode))
+def test_what_json_takes_it_can_send_back(data):
+    try:
+        value = JSON.decode(b"[" + data)
+    except DecodeError:
+        return
+    assert JSON.decode(JSON.encode(value)) == value
+
+
 @pytest.mark.parametrize(
     ("payload", "code"),
     [
@@ -45,6 +69,10 @@ def test_json_decodes_or_says_why(data):
         (b"[NaN]", "bad-json"),
         (b"[-Infinity]", "bad-json"),
         (b"[" + b"9" * 5000 + b"]", "bad-json"),
+        (b"[1e999]", "bad-json"),
+        (b'[{"a":[-1E400]}]', "bad-json"),
+        (b"[" + b"9" * 400 + b".0]", "bad-json"),
+        (b'[{"RPC::Async::Coderef":{"id":1e309}}]', "bad-json"),
         (b"[1] [2]", "trailing"),
         (b'["\xff"]', "bad-utf8"),
         (b"[" * 100_000, "limit-depth"),
@@ -75,6 +103,14 @@ def test_a_circle_cannot_be_json():
         JSON.encode(circle)
 
 
+def test_the_largest_float_is_no_infinity():
+    assert JSON.decode(b"[1.7976931348623157e308,-1e308,1e-999]") == [
+        1.7976931348623157e308,
+        -1e308,
+        0,
+    ]
+
+
 def test_lone_surrogates_are_escaped():
     assert JSON.decode(JSON.encode(["\ud800"])) == ["\ud800"]
 
@@ -90,6 +126,52 @@ def test_storable_options():
         StorableCodec(max_depth=2).decode(StorableCodec().encode([[[[1]]]]))
     with pytest.raises(EncodeError):
         StorableCodec(max_depth=2).encode([[[[1]]]])
+
+
+@pytest.mark.parametrize("codec", [JSONCodec, StorableCodec])
+def test_a_packet_holds_so_many_values(codec):
+    payload = codec().encode([[None] * 3, {"k": 1}])
+    assert codec(max_items=6).decode(payload) == [[None] * 3, {"k": 1}]
+    with pytest.raises(DecodeError, match="limit-items: 6 values.*limit is 5"):
+        codec(max_items=5).decode(payload)
+    with pytest.raises(ValueError, match="max_items=0"):
+        codec(max_items=0)
+
+
+@pytest.mark.parametrize(
+    ("codec", "payload"),
+    [
+        (JSON, b"[" + b"1," * 1_000_000 + b"1]"),
+        (StorableCodec(), b"\x05\x0b\x02\0\x0f\x42\x41" + b"\5" * 1_000_001),
+    ],
+    ids=["json", "storable"],
+)
+def test_a_million_values_unless_told_otherwise(codec, payload):
+    with pytest.raises(DecodeError, match="limit-items: 1000001 values.*limit is 1000000"):
+        codec.decode(payload)
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, *PICKLES], ids=str)
+def test_codecs_can_be_copied(again):
+    used = JSONCodec(max_items=9)
+    used.encode(["x" * 5000])
+    for codec in (JSON, used, StorableCodec(), StorableCodec(byte_strings="bytes", max_depth=9)):
+        other = again(codec)
+        assert vars(other) == vars(codec)
+        assert other.decode(codec.encode([1, [CallbackRef(2)]])) == [1, [CallbackRef(2)]]
+        assert other.encode([1, [CallbackRef(2)]]) == codec.encode([1, [CallbackRef(2)]])
+
+
+@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, *PICKLES], ids=str)
+def test_values_and_errors_can_be_copied(again):
+    kept = [ScalarRef([1]), Blessed("A", {}), Regexp("a", "i"), Reply((1, 2)), CallbackRef(3)]
+    assert again(kept) == kept
+    assert again(kept[3]).__class__ is Reply
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        error = kind("limit-x", "7: 8") if kind is DecodeError else kind("text: 1")
+        other = again(error)
+        assert (type(other), str(other), vars(other)) == (kind, str(error), vars(error))
 
 
 def test_lookup_by_name():

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from support.peers import set_next_id
 
+from rpcasync.errors import ProtocolError
 from rpcasync.wire.codecs import get_codec
+from rpcasync.wire.framing import LengthPrefix
 from rpcasync.wire.messages import CallbackRef, Failure, Invoke, Release, Result
 from rpcasync.wire.protocol import ClientProtocol, ServerProtocol
 
@@ -95,3 +99,37 @@ def test_a_server_that_never_answers_does_not_fill_the_memory(protocol, server):
     assert protocol.call("y", [], "y")[0] == 70_000
     set_next_id(protocol, 0)
     assert protocol.call("y", [], "y")[0] == 0
+
+
+WHOLE = [(b"1.0", 1), (b"1e3", 1000), (b"-0.0", 0), (b"-7.0", -7), (b"1.8e19", 18 * 10**18)]
+
+
+@pytest.mark.parametrize(("text", "id"), [*WHOLE, (b"-1", -1), (b'"1"', "1"), (b'""', "")])
+def test_ids_of_json(text, id):
+    """A whole number is the integer, and goes back as one; text is text."""
+    server = ServerProtocol()
+    server.feed(LengthPrefix().frame(b"[" + text + b',"x"]'))
+    request = server.next_message()
+    assert (request.id, type(request.id)) == (id, type(id))
+    assert server.result(request.id, [5])[4:] == b"[%s,5]" % json.dumps(id).encode()
+    callback = b'[1,"x",{"RPC::Async::Coderef":{"id":' + text + b"}}]"
+    server.feed(LengthPrefix().frame(callback))
+    (ref,) = server.next_message().args
+    assert (ref, type(ref.id)) == (CallbackRef(id), type(id))
+
+
+@pytest.mark.parametrize("text", [b"true", b"null", b"1.5", b"[1]", b"{}", b"1e300", b"2e19"])
+def test_what_is_no_id_in_json(text):
+    server = ServerProtocol()
+    server.feed(LengthPrefix().frame(b"[" + text + b',"x"]'))
+    with pytest.raises(ProtocolError, match="not a packet: "):
+        server.next_message()
+
+
+def test_an_answer_to_a_whole_number():
+    client = ClientProtocol(get_codec("json"))
+    client.call("x", [], "zero")
+    client.call("x", [], "one")
+    client.feed(LengthPrefix().frame(b"[1.0,5]") + LengthPrefix().frame(b"[0e0]"))
+    assert client.next_message() == Result("one", [5])
+    assert client.next_message() == Result("zero", [])
