@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
+from functools import lru_cache
 from typing import Any, Literal
 
 from rpcasync.errors import DecodeError
@@ -272,11 +273,12 @@ class Decoder(Reader):
             things.append(value)
             if type(value) is Regexp:
                 target = referent_of(value)
-        if not count:
-            return value, target, below
+                self._values += 2  # it holds two texts
         self._values += count
         if self._values > self._max_items:
             raise self._over_limit(self._values)
+        if not count:
+            return value, target, below
         levels = tags.noted_levels() if op == OBJECT or tag - first > 1 else None
         class_name = None
         for code in reversed(prefixes):
@@ -318,7 +320,7 @@ class Decoder(Reader):
         things.append(value)
         for tag in range(first + length - 1, first - 1, -1):
             things[tag] = value = scalar_ref(value)
-        self._tags.noted_levels()[first : first + length] = array("I", range(length, 0, -1))
+        self._tags.noted_levels()[first : first + length] = _levels_of(length)
         return value, None, length
 
     def _reference_again(self, level: int) -> tuple[object, object, int]:
@@ -431,6 +433,12 @@ class Decoder(Reader):
 
 def _too_large(size: str, limit: int) -> DecodeError:
     return DecodeError("limit-size", f"{size} or more with all that is shared, limit is {limit}")
+
+
+@lru_cache(maxsize=256)
+def _levels_of(length: int) -> array[int]:
+    """Return the levels of the references of a chain."""
+    return array("I", range(length, 0, -1))
 
 
 def _came_before(size: int, start: int) -> DecodeError:

@@ -72,9 +72,9 @@ def thaw(
         max_depth: how many lists, dicts, ScalarRefs and Blesseds may stand in each other.
             A shared container counts in every place where it stands.
         max_size: largest image, in bytes.
-        max_items: how many values it may hold: what stands in lists and dicts, and what ScalarRefs
-            and Blesseds hold. One that takes a byte can be fifty in Python: this bounds the memory,
-            and the time.
+        max_items: how many values it may hold. Each element of a list or dict is one, and so is
+            what a ScalarRef or Blessed holds, and the name of a class; a Regexp has two. A value
+            that is one byte here can take fifty in Python: this bounds the memory, and the time.
         max_expanded: largest image, in bytes, if everything that is shared stood in full in each
             of its places, which then counts for `max_items`, too; None for no limit. Whoever walks,
             prints or copies the value as a tree pays for that size, which a few hundred bytes can

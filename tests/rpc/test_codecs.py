@@ -23,7 +23,9 @@ def pickled(protocol):
     return again
 
 
-PICKLES = [pickled(protocol) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)]
+COPIES = {"copy": copy.copy, "deepcopy": copy.deepcopy} | {
+    f"pickle {protocol}": pickled(protocol) for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1)
+}
 VALUES = st.recursive(
     st.none()
     | st.booleans()
@@ -151,7 +153,7 @@ def test_a_million_values_unless_told_otherwise(codec, payload):
         codec.decode(payload)
 
 
-@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, *PICKLES], ids=str)
+@pytest.mark.parametrize("again", COPIES.values(), ids=COPIES)
 def test_codecs_can_be_copied(again):
     used = JSONCodec(max_items=9)
     used.encode(["x" * 5000])
@@ -162,7 +164,7 @@ def test_codecs_can_be_copied(again):
         assert other.encode([1, [CallbackRef(2)]]) == codec.encode([1, [CallbackRef(2)]])
 
 
-@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, *PICKLES], ids=str)
+@pytest.mark.parametrize("again", COPIES.values(), ids=COPIES)
 def test_values_and_errors_can_be_copied(again):
     kept = [ScalarRef([1]), Blessed("A", {}), Regexp("a", "i"), Reply((1, 2)), CallbackRef(3)]
     assert again(kept) == kept

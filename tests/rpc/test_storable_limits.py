@@ -60,7 +60,8 @@ KINDS = {
     "object": (b"\x04\x11\x01A\x02" + u32(0), 3),
     "object of a scalar": (b"\x04\x11\x01A\x05", 4),
     "overloaded object": (b"\x14\x11\x01A\x03" + u32(0), 3),
-    "regexp": (b"\x04\x20\0\x01x\0", 2),
+    "regexp": (b"\x20\0\x01x\0", 3),
+    "reference to a regexp": (b"\x04\x20\0\x01x\0", 4),
     "again": (b"\x00" + u32(0), 1),
 }
 
