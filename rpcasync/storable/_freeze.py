@@ -37,6 +37,8 @@ _BYTES = {n: bytes([ops.BYTE, n + 128]) for n in range(-128, 128)}
 _ARRAY = bytes([ops.REF, ops.ARRAY])
 _HASH = bytes([ops.REF, ops.HASH])
 _FLAG_HASH = bytes([ops.REF, ops.FLAG_HASH, 0])
+_ARRAYS = [_ARRAY + _u32(size) for size in range(256)]
+_MANY = 10_000
 _SHORT = 32  # longest str, in characters, whose encoding is kept for the next time
 
 _LARGEST = 2**31 - 1  # bytes; Perl reads no longer string, and a frame ends at twice that
@@ -106,7 +108,11 @@ def freeze(
     except ValueError as error:  # a released memoryview, an int that Python refuses to print
         raise EncodeError(str(error)) from error
     pieces[0] = _HEADER + pieces[0][1:]  # the root stands there without a reference to it
-    return b"".join(pieces)
+    if len(pieces) <= _MANY:
+        return b"".join(pieces)
+    # While bytes are joined each piece takes 80 more: let it not be all of a million at a time.
+    starts = range(0, len(pieces), _MANY)
+    return b"".join(b"".join(pieces[start : start + _MANY]) for start in starts)
 
 
 def _container(
@@ -131,7 +137,8 @@ def _container(
         # deep tree would be encoded 256 times before the limit is looked at.
         room -= sum(map(len, names))
     else:
-        head = _ARRAY + _u32(len(value))
+        size = len(value)
+        head = _ARRAYS[size] if size < 256 else _ARRAY + _u32(size)
         keys = None
     append = pieces.append
     append(head)

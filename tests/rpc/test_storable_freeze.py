@@ -570,3 +570,13 @@ def test_text_comes_back_in_mode_utf8(values):
 def test_floats_arrive_exactly(number):
     [text] = thaw(freeze([number]))
     assert float(text) == number
+
+
+def test_an_image_of_many_pieces_is_joined_in_little_memory():
+    value = [[[]] * 100 for _ in range(300)]
+    tracemalloc.start()
+    image = freeze(value)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert thaw(image) == value
+    assert peak < 10 * len(image)
