@@ -22,6 +22,7 @@ __all__ = ["Namespace", "Procedure"]
 _PREFIX = "rpc_"
 _DEFINITION_PREFIX = "def_"
 _MAX_KNOWN = 1024
+_LONGEST_KNOWN = 256  # characters
 
 
 class Procedure:
@@ -95,9 +96,12 @@ class Namespace:
         if not callable(function):
             return None
         if known is None or known.function != function:
-            if len(self._known) >= _MAX_KNOWN:  # an object may have any name that a peer invents
+            # An object may have any name that a peer invents: many, and long ones.
+            if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
-            known = self._known[name] = Procedure(name, function)
+            known = Procedure(name, function)
+            if len(name) <= _LONGEST_KNOWN:
+                self._known[name] = known
         return known
 
     def names(self) -> list[str]:

@@ -220,3 +220,16 @@ def test_names_that_cannot_be_sent():
     functions = {"rpc_\ud800": rpc_plain, "rpc_caf\xe9": rpc_plain}
     assert Namespace(functions).methods() == {"caf\xe9": {}}
     assert Namespace(functions).methods(True) == {"caf\xe9": PLAIN}
+
+
+def test_no_long_name_is_kept():
+    """An object that has any name would keep a thousand of 16 MB."""
+
+    class Anything:
+        def __getattr__(self, name):
+            return lambda caller: name
+
+    namespace = Namespace(Anything())
+    for name in ("x" * 257, "x" * 256, "y" * 100_000):
+        assert namespace.find(name).function(None) == f"rpc_{name}"
+    assert list(namespace._known) == ["x" * 256]
