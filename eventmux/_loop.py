@@ -176,6 +176,7 @@ class Loop:
             table.report_nested()
         if was_idle and limit == _IDLE and not looked_after:
             table.look_after_all()
+            watches.wakeup.see_to()
             looked_after = True
         return looked_after
 
@@ -214,6 +215,12 @@ class Loop:
             channel.shut()
         self.watches.close()
         self.queue.clear()
+        self.poller.close(refusal)
+
+    def drop(self, refusal: Any) -> None:
+        """Give back what is the process's or the program's: nobody has the mux any more."""
+        self.watches.close()
+        self.table.give_back()
         self.poller.close(refusal)
 
     def abandon(self, refusal: Any) -> None:

@@ -42,7 +42,7 @@ FLOORS = {
 # The same within a folder.
 INSIDE = {
     "eventmux._waiting": [["spinning", "pollable"], ["poller"]],
-    "eventmux._watching": [["timers", "signals", "mailbox"], ["children"], ["watches"]],
+    "eventmux._watching": [["timers", "signals", "mailbox"], ["children", "wakeup"], ["watches"]],
     "eventmux._channels": [
         ["options", "ports", "lingering", "backlog"],
         ["channel"],

@@ -21,7 +21,7 @@ from selectors import EVENT_READ, EVENT_WRITE
 from typing import cast
 
 from eventmux._waiting.pollable import HELD, Pollable
-from eventmux._waiting.spinning import Spinner
+from eventmux._waiting.spinning import Waiter
 from eventmux.events import Handle
 
 __all__ = ["Poller"]
@@ -32,11 +32,11 @@ _LONGEST_WAIT = 86400.0  # seconds; epoll and poll refuse more than some weeks a
 class Poller:
     """Waits for pollables to become ready, and has them read and write."""
 
-    __slots__ = ("_always", "_has_ghosts", "_held", "_is_shown", "_kind", "_selector", "_spinner")
+    __slots__ = ("_always", "_has_ghosts", "_held", "_is_shown", "_kind", "_selector", "waiter")
 
-    def __init__(self, selector: selectors.BaseSelector, spinner: Spinner) -> None:
+    def __init__(self, selector: selectors.BaseSelector, waiter: Waiter) -> None:
         self._selector = selector
-        self._spinner = spinner
+        self.waiter = waiter  # how to wait with it
         self._kind = type(selector)
         self._held: list[Pollable] = []
         self._always: dict[int, Pollable] = {}  # by descriptor, what the selector refuses
@@ -72,7 +72,7 @@ class Poller:
         if self._has_ghosts:
             self._drive_out_ghosts()
         try:
-            ready = self._spinner.wait(self._selector, timeout)
+            ready = self.waiter.wait(self._selector, timeout)
         except (OSError, ValueError):
             if not self._fail_broken():
                 raise

@@ -14,12 +14,21 @@ from __future__ import annotations
 import math
 from selectors import BaseSelector, SelectorKey
 from time import perf_counter
+from typing import Protocol
 
-__all__ = ["Spinner"]
+__all__ = ["Ready", "Spinner", "Waiter"]
 
 _MOST_SKIPPED = 63  # waits, until it is tried again
 
 Ready = list[tuple[SelectorKey, int]]
+
+
+class Waiter(Protocol):
+    """A way to wait for what a selector knows."""
+
+    def wait(self, selector: BaseSelector, timeout: float | None) -> Ready:
+        """Return what is ready, as `select()` does."""
+        ...
 
 
 class Spinner:

@@ -19,6 +19,7 @@ from eventmux._watching.children import ChildProcess
 from eventmux._watching.mailbox import Mailbox
 from eventmux._watching.signals import Signals
 from eventmux._watching.timers import Entry, Timers
+from eventmux._watching.wakeup import Wakeup
 from eventmux.events import Child, Event, Signal, Timer
 
 __all__ = ["Watch", "Watches"]
@@ -147,7 +148,7 @@ class Watches:
 
     __slots__ = (
         *("_has_ended", "_reported", "alive", "asked", "clock", "mailbox", "poller", "queue"),
-        *("signals", "timers"),
+        *("signals", "timers", "wakeup"),
     )
 
     def __init__(
@@ -163,9 +164,12 @@ class Watches:
         self.asked: list[_ChildWatch] = []  # children without a pidfd
         self._has_ended = False
         self._reported: dict[int, Signal] = {}  # by number, the last event; perhaps still queued
+        self.wakeup = Wakeup(poller, mailbox)
         try:
             poller.arm(mailbox)
+            self.wakeup.watch()
         except BaseException:
+            self.wakeup.close()
             mailbox.close()
             raise
 
@@ -177,11 +181,13 @@ class Watches:
     def signal(self, signums: tuple[int, ...]) -> Watch:
         """Watch signals."""
         self._check_alive()
+        self.wakeup.watch()
         return _SignalWatch(self, signums)
 
     def child(self, process: object) -> Watch:
         """Watch a child process."""
         self._check_alive()
+        self.wakeup.watch()
         return _ChildWatch(self, process)
 
     def _check_alive(self) -> None:
@@ -245,8 +251,9 @@ class Watches:
             watch.cancel()
         self._has_ended = True
         self.signals.clear()
-        self.poller.disarm(self.mailbox)
-        self.mailbox.close()
+        for internal in (self.wakeup, self.mailbox):
+            self.poller.disarm(internal)
+            internal.close()
 
     def abandon(self) -> None:
         """Let go of what a forked child shares with its parent; cancelling does nothing then."""
@@ -257,4 +264,5 @@ class Watches:
         self.alive.clear()
         self.asked.clear()
         self.signals.clear()
+        self.wakeup.abandon()
         self.mailbox.abandon()
