@@ -12,6 +12,7 @@ import logging
 import os
 import selectors
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, cast
@@ -650,6 +651,15 @@ class EventMux(Nestable):
         elif not self._is_closed:
             self._loop.close(Refusal("this mux is closed"))
             self._is_closed = True
+
+    def __del__(self) -> None:
+        """Give back what is the process's, should the mux be dropped without its end.
+
+        Handles stay open, as after `remove()`; signals do again what they did before.
+        """
+        has_begun = "_loop" in vars(self)  # else it has refused to
+        if has_begun and not (self._is_closed or self._is_inherited or sys.is_finalizing()):
+            self._loop.drop(Refusal("this mux is closed"))
 
 
 def _lowest(timeouts: tuple[float | None, ...]) -> float | None:

@@ -359,6 +359,15 @@ class ChannelTable:
             ):
                 self._lose(channel)
 
+    # The end without an end
+
+    def give_back(self) -> None:
+        """Leave all handles open, as they were before: nobody has the mux any more."""
+        for channel in self.channels.values():
+            self._stop_dialing(channel)
+            channel.silence()
+            channel.release()
+
     # A forked process
 
     def abandon(self, refusal: Any) -> list[Channel]:

@@ -75,8 +75,13 @@ class ChildProcess(Internal):
     def close(self) -> None:
         """Close the pidfd."""
         if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
+            fd, self.fd = self.fd, -1
+            os.close(fd)
+
+    def __del__(self) -> None:
+        """Close the pidfd of a child that is not watched any more, with its mux."""
+        if hasattr(self, "fd"):  # else it is no child
+            self.close()
 
 
 def _check_child(pid: int) -> None:

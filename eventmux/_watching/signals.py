@@ -20,7 +20,7 @@ class _Hook:
 
     Python's own answer to SIGINT, and the system's to any signal, are replaced while the signal
     is watched: to be told instead is the point. A hook that another handler was put over cannot
-    be taken out; it stays, and only passes on.
+    be taken out, nor can one by another thread; it stays, and only passes on.
     """
 
     def __init__(self, note: Callable[[int], None]) -> None:
@@ -33,6 +33,10 @@ class _Hook:
             self.note(signum)
             if previous is signal.default_int_handler:
                 return
+        elif self._is_on_top(signum):  # nobody is over it that would go on
+            self.take_out(signum)
+            if previous == signal.SIG_DFL:
+                signal.raise_signal(signum)
         if callable(previous):
             previous(signum, frame)
 
@@ -42,6 +46,19 @@ class _Hook:
         while isinstance(previous, _Hook) and previous.note is None:
             previous = previous.previous
         return previous
+
+    def _is_on_top(self, signum: int) -> bool:
+        current: object = signal.getsignal(signum)
+        return current is self
+
+    def take_out(self, signum: int) -> None:
+        """Put the handler of before back, unless another one is over this."""
+        if self._is_on_top(signum):
+            previous = self.handler_before()
+            # None is a handler that was not installed by Python, which cannot put it back. In a
+            # thread that may not put anything back, the hook stays, and passes on.
+            with contextlib.suppress(ValueError):
+                signal.signal(signum, signal.SIG_DFL if previous is None else previous)
 
 
 class Signals:
@@ -73,6 +90,8 @@ class Signals:
 
     def remove(self, signum: int) -> None:
         """Watch a signal once less; with the last, the handler of before comes back."""
+        if signum not in self._hooks:
+            return
         self._users[signum] -= 1
         if self._users[signum]:
             return
@@ -82,12 +101,7 @@ class Signals:
             arrived = self._arrived.popleft()
             if arrived != signum:
                 self._arrived.append(arrived)
-        previous = hook.handler_before()
-        if signal.getsignal(signum) is hook:
-            # None is a handler that was not installed by Python, which cannot put it back. In a
-            # thread that may not put anything back, the hook stays, and passes on.
-            with contextlib.suppress(ValueError):
-                signal.signal(signum, signal.SIG_DFL if previous is None else previous)
+        hook.take_out(signum)
 
     def take(self) -> Counter[int]:
         """Return how often each signal has arrived since the last time."""
