@@ -31,6 +31,7 @@ __all__ = [
     "connect_error",
     "credentials",
     "has_hung_up",
+    "is_connected",
     "is_listening",
     "is_of_one_connection",
     "known_targets",
@@ -332,6 +333,15 @@ def is_listening(sock: socket.socket) -> bool:
         if error.errno != errno.ENOPROTOOPT:  # as macOS says
             raise
         return False
+
+
+def is_connected(sock: socket.socket) -> bool:
+    """True if the socket has a peer; False while it is still connecting."""
+    try:
+        sock.getpeername()
+    except OSError:
+        return False
+    return True
 
 
 def accept(listener: socket.socket) -> tuple[socket.socket, Address] | None:

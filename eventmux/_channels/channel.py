@@ -157,8 +157,8 @@ class Channel:
         """Read, and emit what came of it."""
         raise NotImplementedError
 
-    def writable(self) -> None:
-        """Write what is queued, and emit what came of it."""
+    def writable(self) -> bool | None:
+        """Write what is queued, and emit what came of it; see `Pollable`."""
         raise NotImplementedError
 
     # Output. The mux calls send() and flush(); what a kind of channel makes of them is in the rest.

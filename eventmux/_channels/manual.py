@@ -30,14 +30,11 @@ class _Manual(Channel):
             return wanted
         if self.options.manual_read:
             wanted &= ~EVENT_READ
-            wanted |= 0 if self.muted or self._is_connecting() else EVENT_READ
+            wanted |= 0 if self.muted or getattr(self, "connecting", False) else EVENT_READ
         if self.options.manual_write:
             wanted &= ~EVENT_WRITE
             wanted |= 0 if self.write_off else EVENT_WRITE
         return wanted
-
-    def _is_connecting(self) -> bool:
-        return getattr(self, "connecting", False) and not self.options.manual_write
 
     def readable(self) -> None:
         """Tell the program, or read."""
@@ -46,12 +43,13 @@ class _Manual(Channel):
         else:
             self._emit(CanRead(self.fh))
 
-    def writable(self) -> None:
+    def writable(self) -> bool | None:
         """Tell the program, or write."""
         if not self.options.manual_write:
-            super().writable()
-        elif not self.closing:
+            return super().writable()
+        if not self.closing:
             self._emit(CanWrite(self.fh))
+        return False
 
     def queue(self, data: tuple[bytes, ...], receiver: Address | None = None) -> None:
         """Refuse if it is the program that writes."""

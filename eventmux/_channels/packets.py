@@ -261,7 +261,7 @@ class Datagram(Channel):
             raise
         return None
 
-    def writable(self) -> None:
+    def writable(self) -> bool | None:
         """Send what is queued."""
         before = self.unsent
         self.flush()
@@ -269,6 +269,7 @@ class Datagram(Channel):
             # A UNIX socket without a connection says it is writable while its receiver is full.
             self._stalled = True
             self._defer(self, _STALL)
+        return False
 
     def resume(self) -> None:
         """Go on after the pause that was asked for."""

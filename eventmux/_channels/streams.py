@@ -60,6 +60,7 @@ class Stream(Intake):
         "_ready",
         "_send",
         "_takes_output",
+        "connecting",
     )
 
     def __init__(
@@ -74,7 +75,9 @@ class Stream(Intake):
     ) -> None:
         super().__init__(fh, port, outlet, options, meta)
         self._nodelay = None if isinstance(port, Descriptor) else sockets.set_nodelay(port)
-        self._ready = ready
+        self._ready = ready  # it could be written to, and `Ready` was told
+        self.connecting = not ready and not isinstance(port, Descriptor)
+        """True while it may have no peer yet: then it is not read from."""
         self._takes_output = True
         self._out: list[bytes | memoryview] = []
         self._is_quiet = False  # `Sent` tells nothing new if all that was put off leaves at once
@@ -99,7 +102,10 @@ class Stream(Intake):
 
     @property
     def wanted(self) -> int:
-        """The readiness to wait for; until the stream is up, that it can be written to."""
+        """The readiness to wait for; until `Ready`, that it can be written to as well.
+
+        What can be read is read before, but for a socket that is still connecting.
+        """
         if self._ready and not self.closing and not self.muted:  # first: it is asked most often
             return EVENT_READ | EVENT_WRITE if self.unsent else EVENT_READ
         if self.dialing:
@@ -107,14 +113,8 @@ class Stream(Intake):
         lingering = self._after.lingering
         if lingering is not None:
             return EVENT_READ if not lingering.is_over and not self.muted & HELD else 0
-        if not self._ready and not self.closing:
-            return EVENT_WRITE
-        return EVENT_WRITE if self.unsent else 0
-
-    @property
-    def connecting(self) -> bool:
-        """True until the stream is up."""
-        return not self._ready
+        write = EVENT_WRITE if self.unsent or not (self._ready or self.closing) else 0
+        return write if self.closing or self.muted or self.connecting else write | EVENT_READ
 
     def connected(self) -> None:
         """Note that the connection is up, by another descriptor."""
@@ -273,7 +273,7 @@ class Stream(Intake):
 
     def _fail_to_send(self, error: OSError) -> None:
         """Nothing can be sent any more. What the peer sent before it left is still to be read."""
-        if not self._ready and error.errno != errno.EPIPE:  # that one says it was up before
+        if self.connecting and error.errno != errno.EPIPE:  # that one says it was up before
             self.fail(error)
             return
         if not self._ready:
@@ -291,15 +291,21 @@ class Stream(Intake):
         self._out.clear()
         self._lost, self.unsent = self._lost + self.unsent, 0
 
-    def writable(self) -> None:
-        """The stream is up, if it was not before; send what is queued."""
-        if not self._ready:
+    def writable(self) -> bool | None:
+        """The stream is up, if it was not before; send what is queued.
+
+        Returns:
+            True if it was not: nothing is read before the program has heard of it, if it can be.
+        """
+        is_new = not self._ready
+        if is_new:
             error = self._connect_error()
             if error is not None:
                 self.fail(error)
-                return
+                return True
             self._get_ready()
         self.flush()
+        return is_new
 
     def _connect_error(self) -> OSError | None:
         port = self.port
@@ -307,6 +313,7 @@ class Stream(Intake):
 
     def _get_ready(self) -> None:
         self._ready = True
+        self.connecting = False
         self._is_direct = self._takes_output and not self.closing and self._can_be_direct()
         if not self.closing:
             self._emit(Ready(self.fh))

@@ -132,7 +132,10 @@ class ChannelTable:
             return Listener(
                 *(fh, port, self._outlet, options, meta), adopt=self.adopt, defer=self.defer
             )
-        return self._build(cls, fh, port, options, meta, ready=False)
+        channel = self._build(cls, fh, port, options, meta, ready=False)
+        if isinstance(channel, Stream) and isinstance(port, socket.socket):
+            channel.connecting = channel.connecting and not sockets.is_connected(port)
+        return channel
 
     def _build(
         self,

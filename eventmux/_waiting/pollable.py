@@ -45,8 +45,8 @@ class Pollable(Protocol):
         """It is ready to be read from."""
         ...
 
-    def writable(self) -> None:
-        """It is ready to be written to."""
+    def writable(self) -> bool | None:
+        """It is ready to be written to; True if it is not to be read from in this turn."""
         ...
 
     def fail(self, error: OSError) -> None:

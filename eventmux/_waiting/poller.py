@@ -77,14 +77,18 @@ class Poller:
             if not self._fail_broken():
                 raise
             return True
+        new: dict[Pollable, bool] = {}
         for key, mask in ready:
             if mask & EVENT_WRITE:
                 pollable: Pollable = key.data
-                pollable.writable()
+                if pollable.writable():
+                    new[pollable] = True
                 self.arm(pollable)
         for key, mask in ready:
             if mask & EVENT_READ:
                 pollable = key.data
+                if new and pollable in new:
+                    continue
                 if only is None or pollable.fh is None or pollable.fh == only:
                     self._read(pollable)
                 else:
