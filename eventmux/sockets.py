@@ -31,6 +31,7 @@ __all__ = [
     "connect_error",
     "credentials",
     "has_hung_up",
+    "is_broken_listener",
     "is_connected",
     "is_listening",
     "is_of_one_connection",
@@ -46,10 +47,8 @@ __all__ = [
 ]
 
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN)
-_ONE_CONNECTION = (
-    *(errno.ECONNABORTED, errno.EPROTO, errno.ENETDOWN, errno.ENOPROTOOPT, errno.EHOSTDOWN),
-    *(errno.EHOSTUNREACH, errno.EOPNOTSUPP, errno.ENETUNREACH),
-)
+_BROKEN = (errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK)
+_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC)
 _TYPES = {
     "tcp": socket.SOCK_STREAM,
     "udp": socket.SOCK_DGRAM,
@@ -348,8 +347,8 @@ def accept(listener: socket.socket) -> tuple[socket.socket, Address] | None:
     """Accept one connection; None when there is none to accept.
 
     Raises:
-        OSError: see `is_of_one_connection()`; else the process or the system is out of
-            descriptors or memory, or the listener is broken.
+        OSError: see `is_of_one_connection()` and `is_broken_listener()`; else the process or the
+            system is out of descriptors or memory.
     """
     try:
         return listener.accept()
@@ -358,11 +357,18 @@ def accept(listener: socket.socket) -> tuple[socket.socket, Address] | None:
 
 
 def is_of_one_connection(error: OSError) -> bool:
-    """True for an error of `accept()` that concerns a connection which failed while it waited.
+    """True for an error of `accept()` that may concern a single connection: the next may be there.
 
-    The listener is fine, and the next connection may be there. Source: accept(2) of Linux.
+    What a network can say of one is without end: Linux passes on whatever is pending on the new
+    socket, and firewalls, security modules and protocols have errors of their own. So it is the
+    other errors that are listed.
     """
-    return error.errno in _ONE_CONNECTION
+    return not is_broken_listener(error) and error.errno not in _OUT_OF_RESOURCES
+
+
+def is_broken_listener(error: OSError) -> bool:
+    """True for an error of `accept()` after which nothing can be accepted any more."""
+    return error.errno in _BROKEN
 
 
 def credentials(sock: socket.socket) -> tuple[int, int, int] | tuple[None, None, None]:

@@ -1,12 +1,16 @@
 """Listening sockets: each connection that waits is handed to the mux, which watches it.
 
 A process that is out of descriptors cannot accept, and the connection goes on waiting: trying
-again at once would spin. So the listener asks for a pause, and reports the error once.
+again at once would spin. So the listener asks for a pause, and reports the error once. It does the
+same when one attempt after the other fails, for whatever reason: nothing tells then that the reason
+will go away.
+
+Other processes may accept from the same socket. What one takes, the others cannot serve while it is
+busy; so it takes few at a time, and looks for more when those are handed out.
 """
 
 from __future__ import annotations
 
-import errno
 import socket
 from collections.abc import Callable
 from selectors import EVENT_READ
@@ -20,9 +24,9 @@ from eventmux.events import Accepting, Connect, Error, Handle
 
 __all__ = ["Listener"]
 
-_ACCEPTS_PER_TURN = 64
+_ACCEPTS_PER_TURN = 4
+_FAILURES_PER_TURN = 64
 _RETRY = 1.0  # seconds until it is tried again, should no descriptor be given back before
-_OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC)
 
 
 class Listener(Channel):
@@ -58,28 +62,39 @@ class Listener(Channel):
         if self.options.manual_accept:
             self._emit(Accepting(self.fh))
             return
-        for _ in range(_ACCEPTS_PER_TURN):
+        accepted = failed = 0
+        while accepted < _ACCEPTS_PER_TURN:
             try:
-                accepted = sockets.accept(cast("socket.socket", self.port))
+                if not self._accept():
+                    return
+                accepted += 1
             except OSError as error:
-                if sockets.is_of_one_connection(error):
-                    continue
-                self._fail_to_accept(error)
-                return
-            if accepted is None:
-                return
-            sock, address = accepted
-            try:
-                ids = sockets.credentials(sock)
-                self._adopt(self, sock)
-            except OSError as error:  # the selector takes no more, for example
-                sock.close()
-                self._fail_to_accept(error)
-                return
-            self._emit(Connect(sock, self.fh, address, *ids))
+                failed += 1
+                if failed == _FAILURES_PER_TURN or not sockets.is_of_one_connection(error):
+                    self._fail_to_accept(error)
+                    return
+
+    def _accept(self) -> bool:
+        """Accept one connection and have it watched; False if there is none.
+
+        Raises:
+            OSError: it failed, or the selector takes no more, or there are no descriptors...
+        """
+        found = sockets.accept(cast("socket.socket", self.port))
+        if found is None:
+            return False
+        sock, address = found
+        try:
+            ids = sockets.credentials(sock)
+            self._adopt(self, sock)
+        except BaseException:
+            sock.close()
+            raise
+        self._emit(Connect(sock, self.fh, address, *ids))
+        return True
 
     def _fail_to_accept(self, error: OSError) -> None:
-        if error.errno not in _OUT_OF_RESOURCES:
+        if sockets.is_broken_listener(error):
             self.fail(error)
             return
         self._emit(Error(self.fh, reason_of(error), error.errno, error))

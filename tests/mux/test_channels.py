@@ -644,7 +644,11 @@ def test_a_connection_that_was_given_up_is_passed_over():
 
 @pytest.mark.parametrize(
     "name",
-    ["EPROTO", "ENETDOWN", "ENOPROTOOPT", "EHOSTDOWN", "EHOSTUNREACH", "EOPNOTSUPP", "ENETUNREACH"],
+    [
+        *("EPROTO", "ENETDOWN", "ENOPROTOOPT", "EHOSTDOWN", "EHOSTUNREACH", "EOPNOTSUPP"),
+        *("ENETUNREACH", "EPERM", "ECONNRESET", "ETIMEDOUT", "ENOSR", "EPROTONOSUPPORT"),
+        *("ESOCKTNOSUPPORT", "ENONET", "ECONNABORTED", "EACCES", "ENOTCONN", "EPIPE", "EIO"),
+    ],
 )
 def test_the_network_error_of_one_connection_does_not_stop_the_others(name):
     # accept(2): Linux hands out errors that are pending on the new socket, to be treated as EAGAIN.
@@ -657,12 +661,64 @@ def test_the_network_error_of_one_connection_does_not_stop_the_others(name):
     assert sock in [event.fh for event in events]
 
 
-@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EOPNOTSUPP])
+@pytest.mark.parametrize("number", [errno.ECONNABORTED, errno.EOPNOTSUPP, errno.EPERM, None])
 def test_a_network_error_that_stays_does_not_hang(number):
-    sock = ScriptedSocket()
-    listener, _, _, _ = listening(*[OSError(number, "no")] * 5000, (sock, ""))
+    failure = OSError(number, "no") if number else OSError("no")
+    listener, events, _, pauses = listening(*[failure] * 5000, (ScriptedSocket(), ""))
     listener.readable()
     assert len(listener.fh.calls) < 1000
+    assert kinds(events) == ["error"]
+    assert events[0].exception is failure
+    assert [which for which, _ in pauses] == [listener]
+    assert listener.wanted == 0
+
+
+def test_few_failures_among_connections_are_no_reason_for_a_pause():
+    steps = [
+        step for _ in range(40) for step in (OSError(errno.EPERM, "no"), (ScriptedSocket(), ""))
+    ]
+    listener, events, _, pauses = listening(*steps)
+    while listener.fh.waiting:
+        listener.readable()
+    assert kinds(events) == ["connect"] * 40
+    assert pauses == []
+
+
+@pytest.mark.parametrize("number", [errno.EBADF, errno.EINVAL, errno.ENOTSOCK, errno.EFAULT])
+def test_a_listener_that_is_broken_ends(number):
+    listener, events, _, pauses = listening(OSError(number, os.strerror(number)))
+    listener.readable()
+    assert kinds(events) == ["error", "closing", "closed"]
+    assert pauses == []
+
+
+def test_a_connection_that_cannot_be_watched_is_closed():
+    sock = ScriptedSocket()
+    listener, _, _, _ = listening((sock, ""))
+
+    def refuse(which, sock):
+        raise ZeroDivisionError
+
+    listener._adopt = refuse
+    with pytest.raises(ZeroDivisionError):
+        listener.readable()
+    assert sock.closed
+
+
+def test_what_is_wrong_with_one_connection_does_not_concern_the_listener():
+    one, other = ScriptedSocket(), ScriptedSocket()
+    listener, events, _, pauses = listening((one, ""), (other, ""))
+    refused = [one]
+
+    def adopt(which, sock):
+        if sock in refused:
+            raise OSError(errno.ENOTCONN, "it has gone")
+
+    listener._adopt = adopt
+    listener.readable()
+    assert one.closed
+    assert [event.fh for event in events] == [other]
+    assert pauses == []
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM])

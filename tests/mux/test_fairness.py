@@ -188,8 +188,8 @@ def test_connections_that_keep_coming(mux, pings, stack):
             counts[event.fh] += 1
             pings[event.fh].send(b"p")
             between.append(0)
-    assert sum(between) > 128
-    assert max(between) <= 128
+    assert sum(between) > 4 * 3
+    assert max(between) <= 2 * 4  # few in each turn, and the end of one turn meets the next
     assert max(counts.values()) <= 6
 
 
