@@ -10,7 +10,8 @@ This file knows channels, but nothing of bytes. `mux.py` says what a program may
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from selectors import BaseSelector
 from typing import Any
 
@@ -67,8 +68,41 @@ class Loop:
 
     def trace_sent(self, channel: Channel, data: tuple[bytes, ...]) -> None:
         """Log what was sent, if that is traced."""
-        if self._trace is not None:
-            self._trace.sent(channel.fd, data)
+        trace = self._trace
+        if trace is None:
+            return
+        if trace.is_busy:
+            last = self.queue.newest(1)
+            trace.note_sent(channel.fh, channel.unsent, last[0] if last else None)
+        else:
+            with self._tracing(trace):
+                trace.sent(channel.fd, data)
+
+    def _trace_event(self, event: Event, fd: int | None) -> None:
+        trace = self._trace
+        if trace is None or trace.has_caused(event):
+            return
+        try:
+            with self._tracing(trace):
+                trace.event(event, fd)
+        except BaseException:
+            self.queue.put_back(event)
+            raise
+
+    @contextmanager
+    def _tracing(self, trace: Trace) -> Iterator[None]:
+        """Note what is queued meanwhile. A logger that fails is given up: it would fail again."""
+        queued, posted = len(self.queue), len(self.mailbox)
+        if not queued and not posted:
+            trace.forget()
+        try:
+            with trace:
+                yield
+        except Exception:
+            self.trace = None
+            raise
+        trace.note(self.queue.newest(len(self.queue) - queued))
+        trace.note(self.mailbox.newest(len(self.mailbox) - posted))
 
     # Turns
 
@@ -124,7 +158,7 @@ class Loop:
             event = self.queue.take() if only is None else self.queue.take_of(only)
             fd = None if self._trace is None else self._fd_of(event)
         if self._trace is not None and event is not None:
-            self._trace.event(event, fd)
+            self._trace_event(event, fd)
         return event
 
     def _fd_of(self, event: Event | None) -> int | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from itertools import islice
 
 from eventmux.events import Event, Handle
 
@@ -40,6 +41,14 @@ class EventQueue:
     def __iter__(self) -> Iterator[Event]:
         """Iterate over what is in the queue now, without what is urgent."""
         return iter(tuple(self._events))
+
+    def newest(self, count: int) -> list[Event]:
+        """Return the last so many that are not urgent, from the last on."""
+        return list(islice(reversed(self._events), max(0, count)))
+
+    def put_back(self, event: Event) -> None:
+        """Put an event that was taken in front of the others."""
+        self._events.appendleft(event)
 
     def take(self) -> Event | None:
         """Take the next event; None if there is none."""

@@ -21,6 +21,7 @@ from eventmux import datagrams, sockets
 from eventmux._channels.channel import PAUSED, Channel
 from eventmux._channels.nested import Nestable
 from eventmux._channels.options import USUAL, ChannelOptions, Usual, check_buffer
+from eventmux._channels.ports import is_closed
 from eventmux._channels.streams import Stream
 from eventmux._forking import Refusal, tell_of_forks
 from eventmux._loop import Loop
@@ -447,7 +448,8 @@ class EventMux(Nestable):
 
         Nothing is read any more. If the peer of a connection is still sending, so that the last
         words could be lost, `Closed` comes only when it has ended, or after 2 seconds. Closing
-        twice is once, but for the timeout, which can only become shorter.
+        twice is once, but for the timeout, which can only become shorter; also when `Closed` was
+        handed out in between: who ends a connection need not know whether the peer has.
 
         Args:
             fh: the handle.
@@ -456,9 +458,11 @@ class EventMux(Nestable):
                 in that way, and a pipe or a terminal waits for its reader.
 
         Raises:
-            KeyError: the handle is not watched.
+            KeyError: the handle is not watched, and it is open.
             ValueError: the timeout is negative, infinite or NaN, or no number.
         """
+        if fh not in self._channels and is_closed(fh):
+            return
         channel = self._channel(fh)
         if timeout is not None:
             _check_seconds(timeout)
@@ -601,7 +605,12 @@ class EventMux(Nestable):
     # Looking on
 
     def trace(self, logger: logging.Logger | None) -> None:
-        """Log each event that is handed out and all that is sent, at level DEBUG; None stops it."""
+        """Log each event that is handed out and all that is sent, at level DEBUG; None stops it.
+
+        What a handler of the logger does with a mux itself is not logged, and nor are the events
+        that come of it. What such a handler raises comes out of `mux()` or `send()`, and tracing
+        stops; nothing is lost by that.
+        """
         self._loop.trace = None if logger is None else Trace(logger)
 
     # A forked process

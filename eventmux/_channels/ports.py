@@ -18,7 +18,15 @@ from typing import Any
 
 from eventmux.events import Address, Handle
 
-__all__ = ["BorrowedSocket", "Descriptor", "Port", "is_still", "open_port", "which_file"]
+__all__ = [
+    "BorrowedSocket",
+    "Descriptor",
+    "Port",
+    "is_closed",
+    "is_still",
+    "open_port",
+    "which_file",
+]
 
 _log = logging.getLogger("eventmux")
 _log.addHandler(logging.NullHandler())
@@ -34,7 +42,9 @@ def _fileno_of(fh: Handle) -> int:
         return fh
     fileno = getattr(fh, "fileno", None)
     if not callable(fileno):
-        raise TypeError(f"cannot watch {fh!r}: it has no file descriptor")
+        inner = getattr(fh, "fh", None)
+        advice = "; its `fh` has one: give that" if hasattr(inner, "fileno") else ""
+        raise TypeError(f"cannot watch {fh!r}: it has no file descriptor{advice}")
     try:
         fd = fileno()
     except (ValueError, OSError, RuntimeError):  # closed, all in memory, a mux that has ended
@@ -60,6 +70,14 @@ def is_still(fh: Handle, fd: int, file: tuple[int, int] | None) -> bool:
     except Exception:  # noqa: BLE001  # a closed object of the program's may raise anything
         return False
     return found == fd and which_file(fd) == file
+
+
+def is_closed(fh: Handle) -> bool:
+    """True if a handle of the program's is closed; False for what is none."""
+    try:
+        return which_file(_fileno_of(fh)) is None
+    except (TypeError, OverflowError):
+        return False
 
 
 def _check(fh: Handle, fd: int, file: tuple[int, int] | None) -> None:

@@ -44,6 +44,11 @@ class Mailbox(Internal):
         """Return how many events were posted and not taken."""
         return sum(isinstance(posted, Event) for posted in tuple(self._posted))
 
+    def newest(self, count: int) -> list[Event]:
+        """Return the last so many that were posted, as far as they are events."""
+        last = tuple(self._posted)[-count:] if count > 0 else ()
+        return [posted for posted in last if isinstance(posted, Event)]
+
     def post(self, *posted: Event | Callable[[], None]) -> None:
         """Leave events, or what the mux is to do, and wake the mux; from any thread."""
         with self._lock:

@@ -529,6 +529,13 @@ def test_what_is_no_handle(mux, wrong):
     assert_refused(mux, TypeError, wrong, "has no file descriptor|unhashable")
 
 
+def test_what_has_a_handle_but_is_none_says_where_it_is(mux, pair):
+    class Client:
+        fh = pair()[0]
+
+    assert_refused(mux, TypeError, Client(), "has no file descriptor; its `fh` has one: give that")
+
+
 @pytest.mark.parametrize("wrong", ["7", None, True, 7.0])
 def test_a_fileno_that_is_no_int(mux, wrong):
     assert_refused(mux, TypeError, Holder(wrong), r"its fileno\(\) is")

@@ -373,3 +373,22 @@ def test_a_descriptor_that_the_program_closed_is_used_again(mux, watched, pair):
     assert kinds([event for event in events if event.fh is fh]) == ["error", "closing", "closed"]
     assert Read(second, b"hello") in events
     assert set(mux.handles()) == {second, remote}
+
+
+@pytest.mark.parametrize("as_number", [False, True])
+def test_closing_what_is_closed_is_once(mux, pair, as_number):
+    fh, peer = pair()
+    handle = fh.detach() if as_number else fh
+    mux.add(handle)
+    peer.close()
+    until(mux, "closed")
+    mux.close(handle)
+    mux.close(handle)
+    assert drain(mux) == []
+
+
+def test_closing_what_is_open_and_not_watched_is_refused(mux, pair):
+    fh, _ = pair()
+    for handle in (fh, fh.fileno(), "no handle", 2**40):
+        with pytest.raises(KeyError, match="is not watched"):
+            mux.close(handle)
