@@ -133,7 +133,9 @@ class Loop:
                 event = self._take(only)
                 if event is not None:
                     return event
-            if only is not None:
+            if self.queue.waiting and not self.queue.ration:
+                pass  # they wait for a look at the handles
+            elif only is not None:
                 if only not in self.table.channels:
                     return None
             elif timeout is None and not self._has_anything():
@@ -154,7 +156,7 @@ class Loop:
         """Take the next event off the queue; with `Closed`, the handle is closed."""
         event = self.queue.take() if only is None else self.queue.take_of(only)
         fd = None if self._trace is None else self._fd_of(event)
-        while type(event) is Closed and not self.dispose(event):
+        while event.__class__ is Closed and not self.dispose(event):
             event = self.queue.take() if only is None else self.queue.take_of(only)
             fd = None if self._trace is None else self._fd_of(event)
         if self._trace is not None and event is not None:
@@ -184,19 +186,21 @@ class Loop:
 
     def _turn(self, timeout: float | None, only: Handle | None, looked_after: bool) -> bool:
         """Wait once. Return whether all handles were looked after since mux() was called."""
-        table, watches = self.table, self.watches
+        table, watches, queue = self.table, self.watches, self.queue
         if not looked_after:
             lost = table.lost
             looked_after = table.look_after_some()
             if table.lost > lost:  # one was closed behind our back
                 return looked_after
         limit = watches.until_due(timeout) if watches.timers.heap else timeout
+        if not queue.ration and queue.waiting:
+            limit = 0.0
         if not looked_after:
             limit = _IDLE if limit is None else min(limit, _IDLE)
         if table.nested and only is None:
             limit = _sooner(limit, table.until_nested())
         held_for = None
-        if only is not None and len(self.queue) >= _MOST_KEPT:
+        if only is not None and len(queue) >= _MOST_KEPT:
             held_for = self._holding_for = only  # else a peer could fill the memory meanwhile
             self._see_if_plain()
         try:
@@ -204,10 +208,11 @@ class Loop:
         finally:  # the program's meta_handler may raise, and the bell does not ring twice
             if self.mailbox.is_rung:
                 watches.answer_bell()
-        if watches.timers.heap:
-            watches.run_due()
         if table.nested and only is None:
             table.report_nested()
+        queue.renew()
+        if watches.timers.heap:
+            watches.run_due(only, True)
         if was_idle and limit == _IDLE and not looked_after:
             table.look_after_all()
             watches.wakeup.see_to()

@@ -5,7 +5,13 @@ can be taken alone, and those of a handle that was killed are dropped, up to its
 queue is not searched for them when the handle is killed, so that killing thousands at once stays
 cheap: the last event is noted, and what comes before it is skipped when its turn comes.
 
-An event may be pushed at any moment, by a finalizer that runs in the middle of a method here.
+What the program does with an event may queue the next: an event of its own, or `Sent`. So that the
+queue becomes empty in the end, so many are given out as are in the ration, which each look at the
+handles renews.
+
+An event may be pushed at any moment, by a finalizer that runs in the middle of a method here. And
+a signal handler may raise wherever a function has been called: so nothing is called between an
+event's leaving the queue and its being returned.
 
 This file knows nothing of channels, and closes nothing.
 """
@@ -20,59 +26,81 @@ from eventmux.events import Event, Handle
 
 __all__ = ["EventQueue"]
 
+_FOLLOWING = 2  # events for each one that a look has brought: itself, and what comes of it
+_MORE = 16  # and for none
+
 
 class EventQueue:
     """A queue of events."""
 
-    __slots__ = ("_events", "_last", "_urgent", "push", "push_urgent")
+    __slots__ = ("_last", "push", "push_urgent", "ration", "urgent", "waiting")
 
     def __init__(self) -> None:
-        self._events: deque[Event] = deque()
+        self.waiting: deque[Event] = deque()
         # By handle that was killed; more than one if a number was killed, used again, and killed.
         self._last: dict[Handle, deque[Event]] = {}
-        self._urgent: deque[Event] = deque()  # due timers: traffic must not put them off
-        self.push = self._events.append
-        self.push_urgent = self._urgent.append
+        self.urgent: deque[Event] = deque()  # due timers: traffic must not put them off
+        self.ration = _MORE  # how many are taken before the next look at the handles
+        self.push = self.waiting.append
+        self.push_urgent = self.urgent.append
 
     def __len__(self) -> int:
         """Return how many events are in the queue, those that will be dropped included."""
-        return len(self._urgent) + len(self._events)
+        return len(self.urgent) + len(self.waiting)
 
     def __iter__(self) -> Iterator[Event]:
         """Iterate over what is in the queue now, without what is urgent."""
-        return iter(tuple(self._events))
+        return iter(tuple(self.waiting))
 
     def newest(self, count: int) -> list[Event]:
         """Return the last so many that are not urgent, from the last on."""
-        return list(islice(reversed(self._events), max(0, count)))
+        return list(islice(reversed(self.waiting), max(0, count)))
 
     def put_back(self, event: Event) -> None:
         """Put an event that was taken in front of the others."""
-        self._events.appendleft(event)
+        self.waiting.appendleft(event)
+
+    def renew(self) -> None:
+        """Begin a new ration: the handles have been looked at."""
+        self.ration = _FOLLOWING * len(self.waiting) + _MORE
+
+    def push_own(self, events: tuple[Event, ...]) -> None:
+        """Put events of the program's own at the end, and a look at the handles behind them."""
+        self.waiting.extend(events)
+        self.ration = min(self.ration, len(self.waiting))
 
     def take(self) -> Event | None:
-        """Take the next event; None if there is none."""
-        if self._urgent:
-            return self._urgent.popleft()
-        events = self._events
-        while events:
-            event = events.popleft()
-            if not self._last or not self._is_dropped(event):
-                return event
+        """Take the next event; None if there is none, or the ration is used up."""
+        if self.urgent:
+            event = self.urgent[0]
+            del self.urgent[0]
+            return event
+        waiting = self.waiting
+        while waiting and self.ration:
+            event = waiting[0]
+            if self._last and self._is_dropped(event):
+                del waiting[0]
+                continue
+            del waiting[0]
+            self.ration -= 1
+            return event
         return None
 
     def take_of(self, fh: Handle) -> Event | None:
-        """Take the next event of one handle; None if there is none."""
-        events = self._events
+        """Take the next event of one handle; None if there is none, or the ration is used up."""
+        waiting = self.waiting
         index = 0
-        while index < len(events):
-            event = events[index]
+        while index < len(waiting) and self.ration:
+            event = waiting[index]
             if event.fh != fh:
                 index += 1
                 continue
-            del events[index]
-            if not self._is_dropped(event):
-                return event
+            if self._last and self._is_dropped(event):
+                del waiting[index]
+                continue
+            del waiting[index]
+            self.ration -= 1
+            return event
         return None
 
     def _is_dropped(self, event: Event) -> bool:
@@ -92,11 +120,11 @@ class EventQueue:
         """Put the last event of a handle at the end; all that is there of it before is dropped."""
         if event.fh is not None:
             self._last.setdefault(event.fh, deque()).append(event)
-        self._events.append(event)
+        self.waiting.append(event)
 
     def has_urgent(self, event: Event) -> bool:
         """True if an urgent event was not taken yet."""
-        return any(queued is event for queued in self._urgent)
+        return any(queued is event for queued in self.urgent)
 
     def holds(self, event: Event) -> bool:
         """True if an event that is not urgent was not taken yet."""
@@ -104,7 +132,7 @@ class EventQueue:
 
     def remove(self, event: Event) -> None:
         """Take one event out again."""
-        for events in (self._urgent, self._events):
+        for events in (self.urgent, self.waiting):
             for index, queued in enumerate(tuple(events)):
                 if queued is event:  # not an equal one
                     del events[index]
@@ -116,7 +144,7 @@ class EventQueue:
         Returns:
             The events, in order.
         """
-        events = self._events
+        events = self.waiting
         removed = [event for event in tuple(events) if event.fh == fh]
         if not removed:  # as most often: nothing has to be moved
             return removed
@@ -134,8 +162,8 @@ class EventQueue:
 
     def clear(self) -> None:
         """Take everything out."""
-        self._urgent.clear()
-        self._events.clear()
+        self.urgent.clear()
+        self.waiting.clear()
         self._last.clear()
 
     def count(self) -> int:
@@ -143,7 +171,7 @@ class EventQueue:
         if not self._last:
             return len(self)
         lasts = {fh: deque(last) for fh, last in self._last.items()}
-        count = len(self._urgent)
+        count = len(self.urgent)
         for event in self:
             last = None if event.fh is None else lasts.get(event.fh)
             if last and event is last[0]:

@@ -120,11 +120,11 @@ class EventMux(Nestable):
         timeout = _lowest(timeouts) if timeouts else None
         loop = self._loop
         if self._timers.heap:  # at each call, so that traffic cannot put a deadline off
-            loop.watches.run_due()
+            loop.watches.run_due(only, False)
         if only is None and loop.is_plain:
             event = self._queue.take()  # this is what nearly every call comes to
             if event is not None:
-                if type(event) is Closed and not loop.dispose(event):
+                if event.__class__ is Closed and not loop.dispose(event):
                     return loop.next_event(timeout, None)
                 return event
             return loop.wait(timeout, None)
@@ -161,12 +161,13 @@ class EventMux(Nestable):
     def push_event(self, *events: Event) -> None:
         """Put events at the end of the queue; they may be of classes of your own.
 
+        When they have been handed out, the handles have a look before what is pushed meanwhile.
+
         Raises:
             TypeError: one of them is no `Event`.
         """
         _check_events(events)
-        for event in events:
-            self._queue.push(event)
+        self._queue.push_own(events)
 
     def post(self, *events: Event) -> None:
         """Do what `push_event()` does, from any thread, and wake a waiting `mux()`.

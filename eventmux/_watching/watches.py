@@ -20,9 +20,11 @@ from eventmux._watching.mailbox import Mailbox
 from eventmux._watching.signals import Signals
 from eventmux._watching.timers import Entry, Timers
 from eventmux._watching.wakeup import Wakeup
-from eventmux.events import Child, Event, Signal, Timer
+from eventmux.events import Child, Event, Handle, Signal, Timer
 
 __all__ = ["Watch", "Watches"]
+
+_MOST_BETWEEN = 64  # events that late timers wait for
 
 
 class Watch:
@@ -147,7 +149,20 @@ class Watches:
     """All that is watched, and the deadlines of the mux itself."""
 
     __slots__ = (
-        *("_has_ended", "_reported", "alive", "asked", "clock", "mailbox", "poller", "queue"),
+        *(
+            "_has_ended",
+            "_is_owed",
+            "_is_round",
+            "_owed",
+            "_reported",
+            "_round_end",
+            "alive",
+            "asked",
+            "clock",
+            "mailbox",
+            "poller",
+            "queue",
+        ),
         *("signals", "timers", "wakeup"),
     )
 
@@ -163,6 +178,11 @@ class Watches:
         self.alive: set[Watch] = set()
         self.asked: list[_ChildWatch] = []  # children without a pidfd
         self._has_ended = False
+        # See _is_turn_of_others().
+        self._is_round = False  # a round of timers is in the queue
+        self._round_end = -math.inf
+        self._is_owed = False  # the others have a look at the handles before the next one
+        self._owed = 0  # and so many events
         self._reported: dict[int, Signal] = {}  # by number, the last event; perhaps still queued
         self.wakeup = Wakeup(poller, mailbox)
         try:
@@ -176,6 +196,8 @@ class Watches:
     def timer(self, seconds: float, data: object, repeat: bool) -> Watch:
         """Watch the time."""
         self._check_alive()
+        if self._is_round and not self.queue.urgent:
+            self._end_round(self.clock())
         return _TimerWatch(self, seconds, data, repeat)
 
     def signal(self, signums: tuple[int, ...]) -> Watch:
@@ -198,9 +220,49 @@ class Watches:
         """Do something for the mux itself after so many seconds."""
         return self.timers.add(self.clock() + seconds, action)
 
-    def run_due(self) -> None:
-        """Do what is due."""
-        self.timers.run(self.clock())
+    def run_due(self, only: Handle | None, has_looked: bool) -> None:
+        """Do what is due, unless it is the others' turn.
+
+        Args:
+            only: the handle that is waited for alone: no `Timer` is handed out meanwhile.
+            has_looked: the handles have been looked at just now.
+        """
+        now = self.clock()
+        if self._is_round and not self.queue.urgent:
+            self._end_round(now)
+        due = self.timers.heap[0].due
+        if due > now or (only is None and self._is_turn_of_others(due, has_looked)):
+            return
+        self.timers.run(now)
+        self._is_round = bool(self.queue.urgent)
+
+    def _end_round(self, now: float) -> None:
+        self._is_round = False
+        self._round_end = now
+        self._is_owed = not self.queue.waiting
+        self._owed = min(_MOST_BETWEEN, len(self.queue.waiting))
+
+    def _is_turn_of_others(self, due: float, has_looked: bool) -> bool:
+        """True if something else is to be handed out before the next round of timers.
+
+        Between two rounds that is what waits, or what one look at the handles brings, but no more
+        than so many: if a round takes longer than until its timers are due again, nothing else
+        would get its turn. What was not due yet when the round ended is not put off.
+        """
+        queue = self.queue
+        if queue.urgent:
+            return True
+        if due > self._round_end:
+            return False
+        if self._is_owed:
+            if not has_looked:
+                return True
+            self._is_owed = False
+            self._owed = min(_MOST_BETWEEN, len(queue.waiting))
+        if not self._owed or not queue.waiting:
+            return False
+        self._owed -= 1
+        return True
 
     def until_due(self, timeout: float | None) -> float | None:
         """Return how long to wait at most: until the timeout is over, or something is due."""
