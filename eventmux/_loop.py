@@ -17,7 +17,7 @@ from typing import Any
 
 from eventmux._channels.channel import Channel
 from eventmux._channels.table import ChannelTable
-from eventmux._queue import EventQueue
+from eventmux._queue import FOLLOWING, MORE, EventQueue
 from eventmux._trace import Trace
 from eventmux._waiting.poller import Poller
 from eventmux._waiting.spinning import Spinner
@@ -133,10 +133,8 @@ class Loop:
                 event = self._take(only)
                 if event is not None:
                     return event
-            if self.queue.waiting and not self.queue.ration:
-                pass  # they wait for a look at the handles
-            elif only is not None:
-                if only not in self.table.channels:
+            if only is not None:
+                if only not in self.table.channels and not self.queue.waits_for_look:
                     return None
             elif timeout is None and not self._has_anything():
                 return None
@@ -150,7 +148,9 @@ class Loop:
                     return Timeout()
 
     def _has_anything(self) -> bool:
-        return bool(self.table.channels or self.watches.alive or self.mailbox)
+        return bool(
+            self.table.channels or self.watches.alive or self.mailbox or self.queue.waits_for_look
+        )
 
     def _take(self, only: Handle | None) -> Event | None:
         """Take the next event off the queue; with `Closed`, the handle is closed."""
@@ -193,7 +193,7 @@ class Loop:
             if table.lost > lost:  # one was closed behind our back
                 return looked_after
         limit = watches.until_due(timeout) if watches.timers.heap else timeout
-        if not queue.ration and queue.waiting:
+        if not queue.ration and queue.waits_for_look:
             limit = 0.0
         if not looked_after:
             limit = _IDLE if limit is None else min(limit, _IDLE)
@@ -210,7 +210,7 @@ class Loop:
                 watches.answer_bell()
         if table.nested and only is None:
             table.report_nested()
-        queue.renew()
+        queue.ration = FOLLOWING * len(queue.waiting) + MORE
         if watches.timers.heap:
             watches.run_due(only, True)
         if was_idle and limit == _IDLE and not looked_after:

@@ -24,10 +24,11 @@ from itertools import islice
 
 from eventmux.events import Event, Handle
 
-__all__ = ["EventQueue"]
+__all__ = ["FOLLOWING", "MORE", "EventQueue"]
 
-_FOLLOWING = 2  # events for each one that a look has brought: itself, and what comes of it
-_MORE = 16  # and for none
+# The ration: events for each one that a look has brought (itself, and what comes of it), and more.
+FOLLOWING = 2
+MORE = 16
 
 
 class EventQueue:
@@ -40,7 +41,7 @@ class EventQueue:
         # By handle that was killed; more than one if a number was killed, used again, and killed.
         self._last: dict[Handle, deque[Event]] = {}
         self.urgent: deque[Event] = deque()  # due timers: traffic must not put them off
-        self.ration = _MORE  # how many are taken before the next look at the handles
+        self.ration = MORE  # how many are taken before the next look, which renews it
         self.push = self.waiting.append
         self.push_urgent = self.urgent.append
 
@@ -60,9 +61,10 @@ class EventQueue:
         """Put an event that was taken in front of the others."""
         self.waiting.appendleft(event)
 
-    def renew(self) -> None:
-        """Begin a new ration: the handles have been looked at."""
-        self.ration = _FOLLOWING * len(self.waiting) + _MORE
+    @property
+    def waits_for_look(self) -> bool:
+        """True if there is something, but the ration is used up."""
+        return bool(self.waiting) and not self.ration
 
     def push_own(self, events: tuple[Event, ...]) -> None:
         """Put events of the program's own at the end, and a look at the handles behind them."""

@@ -77,32 +77,31 @@ class Poller:
             if not self._fail_broken():
                 raise
             return True
-        new: dict[Pollable, bool] = {}
+        new: dict[Pollable, bool] | None = None
         for key, mask in ready:
             if mask & EVENT_WRITE:
                 pollable: Pollable = key.data
                 if pollable.writable():
+                    new = new or {}
                     new[pollable] = True
                 self.arm(pollable)
         for key, mask in ready:
             if mask & EVENT_READ:
                 pollable = key.data
-                if new and pollable in new:
+                if new is not None and pollable in new:
                     continue
                 if only is None or pollable.fh is None or pollable.fh == only:
-                    self._read(pollable)
+                    try:
+                        pollable.readable()
+                    finally:  # the program's meta_handler may raise
+                        if pollable.wanted != pollable.armed:  # as arm() asks, without the call
+                            self.arm(pollable)
                 else:
                     self._hold(pollable)
         if self._always:
             self._serve_always(only)
-        return bool(ready or self._always)
-
-    def _read(self, pollable: Pollable) -> None:
-        try:
-            pollable.readable()
-        finally:  # the program's meta_handler may raise
-            if pollable.wanted != pollable.armed:  # as arm() asks, without the call
-                self.arm(pollable)
+            return True
+        return True if ready else False  # noqa: SIM210  # bool() is a call
 
     def _hold(self, pollable: Pollable) -> None:
         pollable.muted |= HELD
@@ -118,7 +117,10 @@ class Poller:
         for pollable in ready:
             if pollable.armed & EVENT_READ:
                 if only is None or pollable.fh == only:
-                    self._read(pollable)
+                    try:
+                        pollable.readable()
+                    finally:
+                        self.arm(pollable)
                 else:
                     self._hold(pollable)
 
