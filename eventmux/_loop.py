@@ -109,14 +109,21 @@ class Loop:
     def next_event(self, timeout: float | None, only: Handle | None) -> Event | None:
         """Return the next event, of one handle alone if `only` is given: see `EventMux.mux()`."""
         if self._holding_for is not None and self._holding_for is not only:
+            self.poller.release()
             self._holding_for = None
             self._see_if_plain()
-            self.poller.release()
         event = self._take(only)
         return self.wait(timeout, only) if event is None else event
 
     def wait(self, timeout: float | None, only: Handle | None) -> Event | None:
         """Return the next event, when there is none in the queue."""
+        try:
+            return self._wait(timeout, only)
+        except BaseException:  # Ctrl-C, for example: what was under way is done in the next turn
+            self.table.mend()
+            raise
+
+    def _wait(self, timeout: float | None, only: Handle | None) -> Event | None:
         deadline = None if timeout is None else self._clock() + timeout
         looked_after = False
         table = self.table
@@ -177,11 +184,14 @@ class Loop:
         channel = None if event.fh is None else self.table.channels.get(event.fh)
         if channel is None or channel.closed is not event:
             return True
-        if channel.linger():
-            self.poller.arm(channel)
-            return False
-        self.table.forget(channel)
-        channel.shut()
+        try:
+            if channel.linger():
+                self.poller.arm(channel)
+                return False
+            self.table.forget(channel, channel.shut)
+        except BaseException:
+            self.queue.put_back(event)
+            raise
         return True
 
     def _turn(self, timeout: float | None, only: Handle | None, looked_after: bool) -> bool:
@@ -193,7 +203,7 @@ class Loop:
             if table.lost > lost:  # one was closed behind our back
                 return looked_after
         limit = watches.until_due(timeout) if watches.timers.heap else timeout
-        if not queue.ration and queue.waits_for_look:
+        if self.mailbox.is_rung or (not queue.ration and queue.waits_for_look):
             limit = 0.0
         if not looked_after:
             limit = _IDLE if limit is None else min(limit, _IDLE)
@@ -232,15 +242,15 @@ class Loop:
 
     def kill(self, channel: Channel, reason: str | None) -> None:
         """Close a handle now; `Closed` is all that comes of it."""
-        self.table.forget(channel)
-        channel.shut()
         reason = channel.reason if reason is None else reason
-        self.queue.push_last(Closed(channel.fh, channel.missing, reason))
+        # First: should the rest be interrupted, the handle is closed with this.
+        channel.closed = Closed(channel.fh, channel.missing, reason)
+        self.queue.push_last(channel.closed)
+        self.table.forget(channel, channel.shut)
 
     def remove(self, channel: Channel) -> None:
         """Stop watching a handle; nothing comes of it."""
-        self.table.forget(channel)
-        channel.release()
+        self.table.forget(channel, channel.release)
         self.queue.remove_of(channel.fh)
 
     # The end
@@ -250,8 +260,7 @@ class Loop:
         for channel in list(self.table.channels.values()):
             channel.flush()
             channel.discard()
-            self.table.forget(channel)
-            channel.shut()
+            self.table.forget(channel, channel.shut)
         self.watches.close()
         self.queue.clear()
         self.poller.close(refusal)

@@ -120,9 +120,9 @@ class EventQueue:
 
     def push_last(self, event: Event) -> None:
         """Put the last event of a handle at the end; all that is there of it before is dropped."""
+        self.waiting.append(event)
         if event.fh is not None:
             self._last.setdefault(event.fh, deque()).append(event)
-        self.waiting.append(event)
 
     def has_urgent(self, event: Event) -> bool:
         """True if an urgent event was not taken yet."""

@@ -347,6 +347,7 @@ class EventMux(Nestable):
         Once the handle is closing, nothing happens.
         """
         stream = self._stream(fh)
+        self._loop.table.mend(stream)
         try:
             stream.expect(size)
         finally:  # the program's meta_handler may raise
@@ -359,6 +360,7 @@ class EventMux(Nestable):
             KeyError: the handle is not watched.
         """
         channel = self._channel(fh)
+        self._loop.table.mend(channel)
         channel.muted = channel.muted & ~PAUSED if wanted else channel.muted | PAUSED
         self._poller.arm(channel)
 
@@ -372,6 +374,7 @@ class EventMux(Nestable):
         channel = self._channel(fh)
         if not channel.options.manual_write:
             raise ValueError(f"{fh!r} has no manual_write")
+        self._loop.table.mend(channel)
         channel.write_off = not wanted
         self._poller.arm(channel)
 
@@ -400,8 +403,12 @@ class EventMux(Nestable):
             ValueError: an empty packet for a connection of packets.
         """
         channel = self._channels.get(fh) or self._channel(fh)
-        if channel.send(data, later):
-            self._poller.arm(channel)
+        try:
+            if channel.send(data, later):
+                self._poller.arm(channel)
+        except BaseException:  # Ctrl-C, for example: what is queued leaves even so
+            self._loop.table.mend(channel)
+            raise
         if not self._loop.is_plain:
             self._loop.trace_sent(channel, data)
         return channel.unsent
@@ -428,6 +435,7 @@ class EventMux(Nestable):
         if channel.kind != "dgram" or not isinstance(channel.port, socket.socket):
             raise TypeError(f"cannot send on {fh!r} to an address: it is no datagram socket")
         datagrams.check_address(channel.port, address)
+        self._loop.table.mend(channel)
         if channel.send(data, False, address):
             self._poller.arm(channel)
         if not self._loop.is_plain:
@@ -467,6 +475,7 @@ class EventMux(Nestable):
         channel = self._channel(fh)
         if timeout is not None:
             _check_seconds(timeout)
+        self._loop.table.mend(channel)
         channel.close()
         if timeout is not None:
             self._loop.table.endings.begin(channel, timeout)

@@ -347,8 +347,14 @@ class Channel:
 
     def _begin_to_close(self) -> None:
         if not self.closing:
-            self.closing = True
-            self._emit(Closing(self.fh, self.reason))
+            event = Closing(self.fh, self.reason)
+            self.closing = True  # from here on nothing comes in between
+            self._emit(event)
+            self._end_if_drained()
+
+    def tell_end(self) -> None:
+        """Emit `Closed` if that is what is missing: something was interrupted."""
+        if self.closing and self.closed is None:
             self._end_if_drained()
 
     def _end_if_drained(self) -> None:

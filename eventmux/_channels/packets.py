@@ -176,11 +176,14 @@ class Datagram(Channel):
 
     def flush(self) -> None:
         """Send what the kernel takes, and emit `Sent` if that was all."""
-        self.unflushed = False
         if not self._out or self.dialing:
+            self.unflushed = False
             return
-        self._send_some()
-        self.unsent = len(self._out)
+        try:
+            self._send_some()
+        finally:
+            self.unsent = len(self._out)
+        self.unflushed = False
         if not self._out:
             self.muted &= ~THROTTLED
             if not self.closing:
@@ -197,17 +200,19 @@ class Datagram(Channel):
         full: set[Address] = set()
         kept: deque[tuple[bytes, Address | None]] = deque()
         attempts = 0
-        while self._out and attempts < _WRITES_PER_TURN:
-            receiver = self._out[0][1]
-            if receiver is None or receiver not in full:
-                attempts += 1
-                if self._send_first():
-                    continue
-                if not isinstance(receiver, (str, bytes)):  # no path: it is the network that waits
-                    break
-                full.add(receiver)
-            kept.append(self._out.popleft())
-        self._out.extendleft(reversed(kept))
+        try:
+            while self._out and attempts < _WRITES_PER_TURN:
+                receiver = self._out[0][1]
+                if receiver is None or receiver not in full:
+                    attempts += 1
+                    if self._send_first():
+                        continue
+                    if not isinstance(receiver, (str, bytes)):  # it is the network that waits
+                        break
+                    full.add(receiver)
+                kept.append(self._out.popleft())
+        finally:
+            self._out.extendleft(reversed(kept))
 
     def _send_first(self) -> bool:
         """Send the first packet, or give it up; False if it has to wait."""
@@ -332,8 +337,9 @@ class PacketStream(Stream):
 
     def _send_once(self) -> bool:
         """Send one packet; False if the kernel did not take it."""
+        out = self._out
         try:
-            self._send(self._out[0])
+            [_] = map(self._send, (out[0],))
         except BlockingIOError:
             return False
         except OSError as error:
@@ -347,8 +353,8 @@ class PacketStream(Stream):
             if self._ready or error.errno != errno.ENOTCONN:  # else it is still connecting
                 self._fail_to_send(error)
             return False
+        del out[0]
+        self.unsent -= 1
         if not self._ready:
             self._get_ready()
-        del self._out[0]
-        self.unsent -= 1
         return True

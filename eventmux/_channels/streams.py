@@ -142,8 +142,8 @@ class Stream(Intake):
                     out = self._out
                     if not out:
                         self._is_quiet = True
-                    out.append(piece)
                     self.unsent = unsent = self.unsent + len(piece)
+                    out.append(piece)
                     if len(out) >= _ENOUGH_PIECES or unsent >= _ENOUGH_BYTES:
                         self._flush_early()
                         return True
@@ -156,18 +156,21 @@ class Stream(Intake):
 
     def _send_past(self, piece: bytes) -> bool:
         """Send bytes past the empty queue, and queue what is left."""
+        event, size = Sent(self.fh), len(piece)
+        # Nothing is called from when the kernel has taken it until that is noted: see `_send_once`.
         try:
-            sent = self._send(piece)
+            [sent] = map(self._send, (piece,))
         except BlockingIOError:
             sent = 0
         except OSError:
             self._is_quiet = False
             return super().send((piece,), False)  # which meets it again, and deals with it
-        if sent == len(piece):
-            self._emit(Sent(self.fh))
+        if sent == size:
+            self._emit(event)
             return False
         self._is_quiet = self.unflushed = False  # from here on it waits for the kernel
-        self._append([piece[sent:]])
+        self.unsent = size - sent
+        self._out += [piece[sent:]]
         self._throttle()
         return True
 
@@ -191,12 +194,12 @@ class Stream(Intake):
         for chunk in chunks:
             if not chunk:
                 continue
-            last = out[-1] if self.unsent > _ENOUGH_BYTES else None
+            self.unsent += len(chunk)
+            last = out[-1] if self.unsent > _ENOUGH_BYTES and out else None
             if type(last) is bytes and len(chunk) < _SMALL and len(last) < _SMALL:
                 out[-1] = last + chunk
             else:
                 out.append(chunk)
-            self.unsent += len(chunk)
 
     def _longest_piece(self) -> int:
         """Return the length of the piece that is being sent, which may have a head in front."""
@@ -213,47 +216,53 @@ class Stream(Intake):
 
     def flush(self) -> None:
         """Send what the kernel takes, and emit `Sent` if that was all."""
-        self.unflushed = False
         if not self.unsent or self.dialing:
+            self.unflushed = False
             return
+        event = None if self._is_quiet else Sent(self.fh)
         for _ in range(_WRITES_PER_TURN):
             if not self._send_once():
                 break
             if not self._out:
-                self._note_sent()
+                self.muted &= ~THROTTLED
+                # Also behind `Closing`, if it was the peer that closed; never behind `Closed`.
+                if event is not None and self._takes_output and self.closed is None:
+                    self._emit(event)
+                if self.closing:
+                    self._end_if_drained()
+                self.unflushed = False
                 return
         self._is_quiet = False  # the program may wait for `Sent`, now that we wait
         self._throttle()
-
-    def _note_sent(self) -> None:
-        """Tell that the output queue has become empty."""
-        self.muted &= ~THROTTLED
-        # Also behind `Closing`, if it was the peer that closed; never behind `Closed`.
-        if self._takes_output and self.closed is None and not self._is_quiet:
-            self._emit(Sent(self.fh))
-        if self.closing:
-            self._end_if_drained()
+        self.unflushed = False  # last: should this be interrupted, it is done again
 
     def _send_once(self) -> bool:
-        """Send one piece; False if the kernel did not take all of it."""
+        """Send one piece; False if the kernel did not take all of it.
+
+        A signal handler may raise as soon as a call returns: then it would not be known how much
+        was sent, and it would be sent twice. By `map()` it is C code that calls.
+        """
         out = self._out
         data = out[0] if len(out) == 1 else self._join()
+        size = len(data)
+        if size > _WRITE_SIZE:  # a slice of it is no copy
+            data = out[0] = memoryview(data)
         try:
-            sent = self._send(data)
+            [sent] = map(self._send, (data,))
         except BlockingIOError:
             return False
         except OSError as error:
             if self._ready or error.errno != errno.ENOTCONN:  # else it is still connecting
                 self._fail_to_send(error)
             return False
+        self.unsent -= sent
+        if sent == size:
+            del out[0]
+        else:
+            out[0] = data[sent:]
         if not self._ready:
             self._get_ready()
-        self.unsent -= sent
-        if sent < len(data):
-            out[0] = memoryview(data)[sent:]
-            return False
-        del out[0]
-        return True
+        return sent == size
 
     def _join(self) -> bytes | memoryview:
         """Join the chunks at the front of the queue, so that one send takes them."""

@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from functools import partial
 from typing import Any, cast
 
@@ -213,7 +213,7 @@ class ChannelTable:
     def _dial(self, channel: Stream | Datagram, endpoint: Endpoint) -> None:
         watches = self._watches
         dialer = Dialer(
-            channel, self._poller, watches.later, watches.timers.cancel, watches.mailbox.post
+            channel, self._poller, watches.later, watches.timers.cancel, watches.mailbox.ask
         )
         self._dialers[channel] = dialer
         dialer.start(endpoint)
@@ -243,29 +243,42 @@ class ChannelTable:
 
     def watch(self, channel: Channel) -> None:
         """Watch a channel, or leave no trace of it."""
+        self.channels[channel.fh] = channel
         try:
+            if isinstance(channel, Nested):
+                self.nested.append(channel)
             self._poller.watch(channel)
         except BaseException:
-            channel.release()
+            self.forget(channel, channel.release)
             raise
-        self.channels[channel.fh] = channel
-        if isinstance(channel, Nested):
-            self.nested.append(channel)
 
-    def forget(self, channel: Channel) -> None:
-        """Do not watch a channel any more. Its descriptor may be what a listener lacks."""
-        channel.unflushed = False
-        del self.channels[channel.fh]
+    def forget(self, channel: Channel, finish: Callable[[], None]) -> None:
+        """Do not watch a channel any more. Its descriptor may be what a listener lacks.
+
+        It is known until all is done: should that be interrupted, it can be done again.
+
+        Args:
+            channel: which.
+            finish: closes its handle, or gives it back.
+        """
+        channel.silence()
+        self._stop_dialing(channel)
+        self._poller.disarm(channel)
         if self._added.get(channel.fd) is channel:
             del self._added[channel.fd]
-        if isinstance(channel, Nested):
+        if isinstance(channel, Nested) and channel in self.nested:
             self.nested.remove(channel)
-        self._stop_dialing(channel)
-        if channel in self._deadlines:
-            self._watches.timers.cancel(self._deadlines.pop(channel))
+        entry = self._deadlines.pop(channel, None)
+        if entry is not None:
+            self._watches.timers.cancel(entry)
         self.endings.forget(channel)
-        channel.silence()
-        self._poller.disarm(channel)
+        channel.unflushed = False
+        try:
+            finish()
+        except Exception:  # the program's own close(), which would fail again
+            self.channels.pop(channel.fh, None)
+            raise
+        self.channels.pop(channel.fh, None)
         if self._starved:
             for listener in tuple(self._starved):
                 self._resume(listener)
@@ -287,13 +300,23 @@ class ChannelTable:
     # What is done at each turn
 
     def flush(self) -> None:
-        """Send what was put off; what a finalizer puts off meanwhile has its turn later."""
+        """Send what was put off, and see to all that may have been interrupted.
+
+        What a finalizer puts off meanwhile has its turn later. A channel leaves the list when all
+        of this is done: should a signal handler raise, all of it is done again.
+        """
         listed = self.unflushed[:]
-        del self.unflushed[: len(listed)]
         for channel in listed:
-            if channel.unflushed:
-                channel.flush()
+            if self.channels.get(channel.fh) is channel:
+                if channel.unflushed:
+                    channel.flush()
+                channel.tell_end()
                 self._poller.arm(channel)
+        del self.unflushed[: len(listed)]
+
+    def mend(self, channel: Channel | None = None) -> None:
+        """Have a channel, or all, seen to in the next turn: something was interrupted."""
+        self.unflushed.extend(self.channels.values() if channel is None else (channel,))
 
     def has_put_off(self) -> bool:
         """True if something is queued that nothing but `flush()` will send."""

@@ -26,6 +26,7 @@ from eventmux.events import Handle
 
 __all__ = ["Poller"]
 
+_UNKNOWN = -1  # what the selector was asked for: it was interrupted meanwhile
 _LONGEST_WAIT = 86400.0  # seconds; epoll and poll refuse more than some weeks at once
 
 
@@ -104,8 +105,8 @@ class Poller:
         return True if ready else False  # noqa: SIM210  # bool() is a call
 
     def _hold(self, pollable: Pollable) -> None:
-        pollable.muted |= HELD
         self._held.append(pollable)
+        pollable.muted |= HELD
         self.arm(pollable)
 
     def _serve_always(self, only: Handle | None) -> None:
@@ -157,13 +158,19 @@ class Poller:
             OSError: the selector does not take it.
         """
         wanted, fd = pollable.wanted, pollable.fd
-        if pollable.armed and (not wanted or fd != pollable.armed_fd):
-            self._unregister(pollable)
-        if wanted and pollable.armed:
-            if fd not in self._always:
-                self._selector.modify(fd, wanted, pollable)
-        elif wanted:
-            self._register(pollable, fd, wanted)
+        try:
+            if pollable.armed and (not wanted or fd != pollable.armed_fd):
+                self._unregister(pollable)
+            if wanted and pollable.armed:
+                self._modify(pollable, fd, wanted)
+            elif wanted:
+                self._register(pollable, fd, wanted)
+        except OSError:
+            raise
+        except BaseException:  # Ctrl-C, for example
+            pollable.armed, pollable.armed_fd = _UNKNOWN, fd
+            self._has_ghosts = True
+            raise
         pollable.armed, pollable.armed_fd = wanted, fd
 
     def _register(self, pollable: Pollable, fd: int, wanted: int) -> None:
@@ -178,13 +185,39 @@ class Poller:
             self._selector.register(fd, wanted, pollable)
         except PermissionError:  # epoll says so of files, and of /dev/null
             self._always[fd] = pollable
+        except FileExistsError:  # it was interrupted when it let go of this one
+            self._expel(fd)
+            self._selector.register(fd, wanted, pollable)
+
+    def _modify(self, pollable: Pollable, fd: int, wanted: int) -> None:
+        if fd in self._always:
+            return
+        try:
+            self._selector.modify(fd, wanted, pollable)
+        except (FileNotFoundError, KeyError):  # it was interrupted; or it is closed, which it says
+            self._selector.register(fd, wanted, pollable)
+
+    def _expel(self, fd: int) -> None:
+        """Take a descriptor out of an epoll whose selector has forgotten it."""
+        with contextlib.suppress(OSError):
+            epoll = select.epoll.fromfd(
+                os.dup(cast("selectors.EpollSelector", self._selector).fileno())
+            )
+            with epoll:
+                epoll.unregister(fd)
 
     def _unregister(self, pollable: Pollable) -> None:
+        fd = pollable.armed_fd
+        is_known = pollable.armed != _UNKNOWN
         pollable.armed = 0
-        if self._always.get(pollable.armed_fd) is pollable:
-            del self._always[pollable.armed_fd]
+        if self._always.get(fd) is pollable:
+            del self._always[fd]
         else:
-            self._selector.unregister(pollable.armed_fd)
+            try:
+                self._selector.unregister(fd)
+            except KeyError:
+                if is_known:
+                    raise
             if pollable.is_lost():
                 self._has_ghosts = True
 
@@ -240,7 +273,8 @@ class Poller:
 
     def release(self) -> None:
         """Read again from the handles that were held."""
-        held, self._held = self._held, []
+        held = self._held[:]
         for pollable in held:
             pollable.muted &= ~HELD
             self.arm(pollable)
+        del self._held[: len(held)]

@@ -103,9 +103,16 @@ class Signals:
                 self._arrived.append(arrived)
         hook.take_out(signum)
 
-    def take(self) -> Counter[int]:
-        """Return how often each signal has arrived since the last time."""
-        return Counter(self._arrived.popleft() for _ in range(len(self._arrived)))
+    def tell(self, report: Callable[[int, int], None]) -> None:
+        """Report how often each signal has arrived since the last time.
+
+        Should that be interrupted, they count again: rather twice than not at all.
+        """
+        for signum, count in Counter(tuple(self._arrived)).items():
+            report(signum, count)
+            with contextlib.suppress(ValueError):  # nobody watches it any more
+                for _ in range(count):
+                    self._arrived.remove(signum)
 
     def clear(self) -> None:
         """Watch nothing any more."""

@@ -62,19 +62,34 @@ class _TimerWatch(Watch):
         self._entry = watches.timers.add(self._due, self._fire)
 
     def _fire(self) -> None:
+        """Report it. It may have been done already, and interrupted before that was noted."""
         watches = self._watches
-        if self._event is None or not watches.queue.has_urgent(self._event):
-            self._event = Timer(data=self._data)
-            watches.queue.push_urgent(self._event)
+        if self not in watches.alive:
+            return
         if not self._repeat:
+            if self._event is None:
+                self._report(math.inf)
             watches.alive.discard(self)
             return
-        # The beat stays as it was; what the program was too busy for is left out.
         now = watches.clock()
-        late = now - self._due
-        self._due += late - late % self._seconds + self._seconds
-        self._due = max(self._due, math.nextafter(now, math.inf))  # else it is due for ever
+        if self._due <= now:
+            # The beat stays as it was; what the program was too busy for is left out.
+            late = now - self._due
+            due = self._due + (late - late % self._seconds + self._seconds)
+            self._report(max(due, math.nextafter(now, math.inf)))  # else it is due for ever
         self._entry = watches.timers.add(self._due, self._fire)
+
+    def _report(self, due: float) -> None:
+        """Queue an event, unless one is there already, and note when the next one is due."""
+        queue = self._watches.queue
+        event = Timer(data=self._data)
+        if self._event is not None and queue.has_urgent(self._event):
+            self._due = due
+            return
+        # From here on nothing comes in between.
+        self._event = event
+        self._due = due
+        queue.push_urgent(event)
 
     def _stop(self) -> None:
         self._watches.timers.cancel(self._entry)
@@ -230,7 +245,7 @@ class Watches:
         now = self.clock()
         if self._is_round and not self.queue.urgent:
             self._end_round(now)
-        due = self.timers.heap[0].due
+        due = self.timers.heap[0][0]
         if due > now or (only is None and self._is_turn_of_others(due, has_looked)):
             return
         self.timers.run(now)
@@ -274,13 +289,9 @@ class Watches:
 
     def answer_bell(self) -> None:
         """Deal with what was posted, and with signals."""
-        for posted in self.mailbox.take():
-            if isinstance(posted, Event):
-                self.queue.push(posted)
-            else:
-                posted()
-        for signum, count in self.signals.take().items():
-            self._report(signum, count)
+        self.mailbox.empty(self.queue.waiting)
+        self.signals.tell(self._report)
+        self.mailbox.is_rung = False  # last: until then it is to be done again
 
     def _report(self, signum: int, count: int) -> None:
         if self.asked and signum == _sigchld():
