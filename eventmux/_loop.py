@@ -161,14 +161,19 @@ class Loop:
 
     def _take(self, only: Handle | None) -> Event | None:
         """Take the next event off the queue; with `Closed`, the handle is closed."""
-        event = self.queue.take() if only is None else self.queue.take_of(only)
-        fd = None if self._trace is None else self._fd_of(event)
-        while event.__class__ is Closed and not self.dispose(event):
+        while True:
             event = self.queue.take() if only is None else self.queue.take_of(only)
             fd = None if self._trace is None else self._fd_of(event)
-        if self._trace is not None and event is not None:
-            self._trace_event(event, fd)
-        return event
+            if event.__class__ is Closed:
+                try:
+                    if not self.dispose(event):
+                        continue
+                except BaseException:  # Ctrl-C, for example: it is closed when this is handed out
+                    self.queue.put_back(event)
+                    raise
+            if self._trace is not None and event is not None:
+                self._trace_event(event, fd)
+            return event
 
     def _fd_of(self, event: Event | None) -> int | None:
         fh = None if event is None else event.fh
@@ -184,14 +189,10 @@ class Loop:
         channel = None if event.fh is None else self.table.channels.get(event.fh)
         if channel is None or channel.closed is not event:
             return True
-        try:
-            if channel.linger():
-                self.poller.arm(channel)
-                return False
-            self.table.forget(channel, channel.shut)
-        except BaseException:
-            self.queue.put_back(event)
-            raise
+        if channel.linger():
+            self.poller.arm(channel)
+            return False
+        self.table.forget(channel, channel.shut)
         return True
 
     def _turn(self, timeout: float | None, only: Handle | None, looked_after: bool) -> bool:

@@ -124,8 +124,14 @@ class EventMux(Nestable):
         if only is None and loop.is_plain:
             event = self._queue.take()  # this is what nearly every call comes to
             if event is not None:
-                if event.__class__ is Closed and not loop.dispose(event):
-                    return loop.next_event(timeout, None)
+                if event.__class__ is Closed:
+                    try:
+                        is_over = loop.dispose(event)
+                    except BaseException:  # as in _take()
+                        self._queue.put_back(event)
+                        raise
+                    if not is_over:
+                        return loop.next_event(timeout, None)
                 return event
             return loop.wait(timeout, None)
         return loop.next_event(timeout, only)

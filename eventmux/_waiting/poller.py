@@ -178,14 +178,14 @@ class Poller:
         if pollable.is_lost():
             raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         other = self.owner(fd)
-        if other is not None:  # so it is that one which is closed
+        if other is not None and other is not pollable:  # so it is that one which is closed
             other.fail(OSError(errno.EBADF, os.strerror(errno.EBADF)))
             self.arm(other)
         try:
             self._selector.register(fd, wanted, pollable)
         except PermissionError:  # epoll says so of files, and of /dev/null
             self._always[fd] = pollable
-        except FileExistsError:  # it was interrupted when it let go of this one
+        except FileExistsError:  # the selector was interrupted, and has forgotten it
             self._expel(fd)
             self._selector.register(fd, wanted, pollable)
 
@@ -195,7 +195,7 @@ class Poller:
         try:
             self._selector.modify(fd, wanted, pollable)
         except (FileNotFoundError, KeyError):  # it was interrupted; or it is closed, which it says
-            self._selector.register(fd, wanted, pollable)
+            self._register(pollable, fd, wanted)
 
     def _expel(self, fd: int) -> None:
         """Take a descriptor out of an epoll whose selector has forgotten it."""
@@ -208,18 +208,22 @@ class Poller:
 
     def _unregister(self, pollable: Pollable) -> None:
         fd = pollable.armed_fd
-        is_known = pollable.armed != _UNKNOWN
-        pollable.armed = 0
-        if self._always.get(fd) is pollable:
-            del self._always[fd]
-        else:
-            try:
+        try:
+            if self._always.get(fd) is pollable:
+                del self._always[fd]
+            else:
                 self._selector.unregister(fd)
-            except KeyError:
-                if is_known:
-                    raise
-            if pollable.is_lost():
-                self._has_ghosts = True
+        except KeyError:
+            if pollable.armed != _UNKNOWN:
+                raise
+            self._expel(fd)
+        except BaseException:  # Ctrl-C, for example
+            pollable.armed = _UNKNOWN
+            self._has_ghosts = True
+            raise
+        pollable.armed = 0
+        if pollable.is_lost():
+            self._has_ghosts = True
 
     def _drive_out_ghosts(self) -> None:
         """Stop epoll from reporting what the program closed: it does while a duplicate is open.

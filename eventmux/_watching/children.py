@@ -26,7 +26,7 @@ class ChildProcess(Internal):
         ChildProcessError: the pid is of no child of this process.
     """
 
-    __slots__ = ("_ended", "_is_lost", "_process", "pid")
+    __slots__ = ("_ended", "_is_lost", "_process", "_status", "pid")
 
     def __init__(self, process: object, ended: Callable[[ChildProcess, int | None], None]) -> None:
         self._process = process if isinstance(process, subprocess.Popen) else None
@@ -36,6 +36,7 @@ class ChildProcess(Internal):
         self.pid = pid
         self._ended = ended
         self._is_lost = False
+        self._status: int | None = None  # what waitpid() has told
         if self._process is None:
             _check_child(pid)
             fd = _open_pidfd(pid)
@@ -55,13 +56,16 @@ class ChildProcess(Internal):
             if self._poll(process):
                 self._ended(self, None if self._is_lost else process.returncode)
             return
-        try:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
-        except ChildProcessError:  # something else has waited for it
-            self._ended(self, None)
-            return
-        if pid:
-            self._ended(self, os.waitstatus_to_exitcode(status))
+        if self._status is None:
+            try:  # by map(), since a signal handler may raise as soon as a call returns
+                [(pid, status)] = map(os.waitpid, (self.pid,), (os.WNOHANG,))
+            except ChildProcessError:  # something else has waited for it
+                self._ended(self, None)
+                return
+            if not pid:
+                return
+            self._status = status
+        self._ended(self, os.waitstatus_to_exitcode(self._status))
 
     def _poll(self, process: subprocess.Popen[Any]) -> bool:
         """Return whether it has ended. Popen takes a status that is lost for a success."""

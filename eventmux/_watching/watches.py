@@ -35,7 +35,6 @@ class Watch:
     def __init__(self, watches: Watches) -> None:
         self._watches = watches
         self._event: Event | None = None  # the last one; perhaps still in the queue
-        watches.alive.add(self)
 
     def cancel(self) -> None:
         """Stop watching. An event that was not handed out yet is dropped; twice is once."""
@@ -60,6 +59,7 @@ class _TimerWatch(Watch):
         self._repeat = repeat
         self._due = watches.clock() + seconds
         self._entry = watches.timers.add(self._due, self._fire)
+        watches.alive.add(self)
 
     def _fire(self) -> None:
         """Report it. It may have been done already, and interrupted before that was noted."""
@@ -99,17 +99,18 @@ class _SignalWatch(Watch):
     __slots__ = ("signums",)
 
     def __init__(self, watches: Watches, signums: tuple[int, ...]) -> None:
+        super().__init__(watches)
+        self.signums = signums
         added: list[int] = []
         try:
             for signum in signums:
                 watches.signals.add(signum)
                 added.append(signum)
+            watches.alive.add(self)
         except BaseException:
             for signum in added:
                 watches.signals.remove(signum)
             raise
-        super().__init__(watches)
-        self.signums = signums
 
     def _stop(self) -> None:
         watches = self._watches
@@ -126,6 +127,7 @@ class _ChildWatch(Watch):
         self.process = ChildProcess(process, self._ended)
         super().__init__(watches)
         try:
+            watches.alive.add(self)
             if self.process.fd >= 0:
                 watches.poller.arm(self.process)
             elif not self.process.has_ended:
@@ -139,8 +141,10 @@ class _ChildWatch(Watch):
             self.process.readable()
 
     def _ended(self, process: ChildProcess, returncode: int | None) -> None:
-        self._event = Child(pid=process.pid, returncode=returncode)
-        self._watches.queue.push(self._event)
+        event = Child(pid=process.pid, returncode=returncode)
+        if self._event is None:  # else this was interrupted
+            self._event = event
+            self._watches.queue.push(event)
         self._watches.alive.discard(self)
         self._stop()
 

@@ -1,0 +1,340 @@
+"""Ctrl-C anywhere in the mux: what is queued leaves, what happens is reported, each thing once.
+
+Each test does the same again and again, and is interrupted at one place after the other, until no
+place is left.
+"""
+
+import os
+import signal
+import socket
+
+import pytest
+from support.fakes import FakeClock
+from support.interrupts import Interrupt, Interrupter
+from support.pump import SELECTORS, SELECTORS_IN_TURN, receive
+
+from eventmux import Child, Event, EventMux, Read, Signal, Timeout, _loop
+from eventmux._watching import children
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="socket pairs and selectors as of POSIX")
+
+# Places that the quick run leaves out between two that it tries; it begins with another of them
+# for each test. All are tried by the slow run.
+STRIDE = 37
+
+
+def places(scenario, stride):
+    """Interrupt a scenario at one place after the other."""
+    number = 0
+    while True:
+        interrupter = Interrupter(number)
+        try:
+            scenario(interrupter)
+        except (AssertionError, Exception) as error:
+            raise AssertionError(f"interrupted at {interrupter.where}") from error
+        if not interrupter.has_raised:
+            assert number > 5, "there is hardly anything to interrupt"
+            return
+        number += stride
+
+
+@pytest.fixture(params=[STRIDE, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
+def everywhere(request, kind):
+    stride = request.param if kind is SELECTORS[0] else STRIDE
+    return lambda scenario: places(scenario, stride)
+
+
+@pytest.fixture(params=SELECTORS_IN_TURN, ids=lambda kind: kind.__name__)
+def kind(request):
+    return request.param
+
+
+class Setting:
+    """A mux with two streams that are up, and their peers."""
+
+    def __init__(self, kind):
+        self.clock = FakeClock()
+        self.mux = EventMux(selector=kind(), clock=self.clock, spin=0)
+        self.pairs = [socket.socketpair() for _ in range(2)]
+        self.handles = [fh for fh, _ in self.pairs]
+        self.peers = [peer for _, peer in self.pairs]
+        self.events = []
+        for fh in self.handles:
+            self.mux.add(fh)
+        self.turn(lambda action: action())
+        assert [event.type for event in self.events] == ["ready"] * 2
+        self.events.clear()
+
+    def turn(self, run, idle=3):
+        """Take all events there are; go on when interrupted."""
+        while idle:
+            try:
+                event = run(lambda: self.mux.mux(0))
+            except Interrupt:
+                continue
+            if event is None or isinstance(event, Timeout):
+                idle -= 1
+            else:
+                self.events.append(event)
+
+    def received(self):
+        return [receive(peer) for peer in self.peers]
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.mux.__exit__()
+        for peer in self.peers:
+            peer.close()
+
+
+def by_type(events, *kinds):
+    return [event for event in events if event.type in kinds]
+
+
+def test_what_was_put_off_and_what_arrives(everywhere, kind):
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            for fh, text in zip(here.handles, (b"one", b"two"), strict=True):
+                here.mux.send(fh, text, later=True)
+            for peer in here.peers:
+                peer.send(b"hello")
+            here.turn(interrupter.run)
+            for fh in here.handles:
+                here.mux.send(fh, b" more", later=True)
+            here.turn(interrupter.run)
+            assert here.received() == [b"one more", b"two more"]
+            reads = by_type(here.events, "read")
+            assert {event.fh for event in reads} == set(here.handles)
+            assert [event.data for event in reads] == [b"hello"] * 2
+            assert len(by_type(here.events, "sent")) == 0
+
+    everywhere(scenario)
+
+
+def test_output_that_waits_for_its_peer(everywhere, kind):
+    text = bytes(range(256)) * 1200
+
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            fh, peer = here.pairs[0]
+            here.mux.send(fh, text, later=True)
+            got = b""
+            for _ in range(20):
+                here.turn(interrupter.run, 1)
+                got += receive(peer)
+            assert got == text
+            assert [event.type for event in here.events] == ["sent"]
+
+    everywhere(scenario)
+
+
+def test_timers_posts_and_events_of_the_programs_own(everywhere, kind):
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            here.mux.timer(0, "one")
+            here.mux.timer(0, "two")
+            here.mux.timer(1, "beat", repeat=True)
+            here.mux.post(Event(1), Event(2))
+            here.mux.push_event(Event(3))
+            for _ in range(3):
+                here.turn(interrupter.run, 1)
+                here.clock.advance(1)
+            here.turn(interrupter.run)
+            data = sorted(event.data for event in by_type(here.events, "timer"))
+            assert data == ["beat"] * 3 + ["one", "two"]
+            own = [event.fh for event in here.events if type(event) is Event]
+            assert sorted(own) == [1, 2, 3]
+
+    everywhere(scenario)
+
+
+def test_handles_that_end(everywhere, kind):
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            here.peers[0].send(b"last words")
+            here.peers[0].close()
+            here.mux.close(here.handles[1])
+            here.turn(interrupter.run)
+            for fh in here.handles:
+                kinds = [event.type for event in here.events if event.fh is fh]
+                assert kinds[-2:] == ["closing", "closed"]
+                assert kinds.count("closed") == kinds.count("closing") == 1
+                assert fh.fileno() == -1
+            assert Read(here.handles[0], b"last words") in here.events
+            assert here.mux.handles() == []
+
+    everywhere(scenario)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_signals_and_children(everywhere, kind, monkeypatch):
+    monkeypatch.setattr(children, "_open_pidfd", lambda pid: -1)
+
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            here.mux.signal(signal.SIGUSR1)
+            pid = os.spawnvp(os.P_NOWAIT, "true", ["true"])
+            here.mux.child(pid)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            here.turn(interrupter.run, 1)
+            while not any(isinstance(event, Child) for event in here.events):
+                here.turn(interrupter.run, 1)
+            found = [event for event in here.events if isinstance(event, Signal)]
+            assert len(found) >= 1
+            assert found[0].signum == signal.SIGUSR1
+            assert [event for event in here.events if isinstance(event, Child)] == [
+                Child(pid=pid, returncode=0)
+            ]
+
+    everywhere(scenario)
+
+
+# What the program asks for: if it is interrupted, it was done or not, and never by half
+
+
+def ask(interrupter, action):
+    """Ask for something; True if it was interrupted."""
+    try:
+        interrupter.run(action)
+    except Interrupt:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_sending(everywhere, kind, later):
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            fh, peer = here.pairs[0]
+            was_interrupted = ask(interrupter, lambda: here.mux.send(fh, b"one", later=later))
+            here.mux.send(fh, b"two", later=later)
+            here.turn(interrupter.run)
+            got = receive(peer)
+            assert got in ([b"onetwo", b"two"] if was_interrupted else [b"onetwo"])
+            assert here.mux.buflen(fh) == 0
+
+    everywhere(scenario)
+
+
+def test_sending_more_than_the_kernel_takes(everywhere, kind):
+    text = bytes(range(256)) * 1200
+
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            fh, peer = here.pairs[0]
+            was_interrupted = ask(interrupter, lambda: here.mux.send(fh, text))
+            got = b""
+            for _ in range(20):
+                here.turn(interrupter.run, 1)
+                got += receive(peer)
+            assert got in ([b"", text] if was_interrupted else [text])
+            assert here.mux.buflen(fh) == 0
+
+    everywhere(scenario)
+
+
+@pytest.mark.parametrize("method", ["close", "kill"])
+def test_closing(everywhere, kind, method):
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            fh, peer = here.pairs[0]
+            here.mux.send(fh, b"last words", later=True)
+            was_interrupted = ask(interrupter, lambda: getattr(here.mux, method)(fh))
+            here.turn(interrupter.run)
+            if was_interrupted and fh in here.mux.handles():  # it was not done
+                assert by_type(here.events, "closing", "closed") == []
+                getattr(here.mux, method)(fh)
+                here.turn(interrupter.run)
+            assert len(by_type(here.events, "closed")) == 1
+            assert fh.fileno() == -1
+            assert receive(peer) in ([b"last words"] if method == "close" else [b"", b"last words"])
+
+    everywhere(scenario)
+
+
+def test_removing(everywhere, kind):
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            fh, peer = here.pairs[0]
+            if ask(interrupter, lambda: here.mux.remove(fh)) and fh in here.mux.handles():
+                here.mux.remove(fh)
+            here.turn(interrupter.run)
+            assert here.mux.handles() == [here.handles[1]]
+            assert fh.getblocking()
+            peer.send(b"x")
+            assert fh.recv(1) == b"x"
+            here.mux.add(fh)
+            peer.send(b"y")
+            here.turn(interrupter.run)
+            assert Read(fh, b"y") in here.events
+
+    everywhere(scenario)
+
+
+def test_adding(everywhere, kind):
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            fh, peer = socket.socketpair()
+            with fh, peer:
+                if ask(interrupter, lambda: here.mux.add(fh)) and fh not in here.mux.handles():
+                    here.mux.add(fh)
+                peer.send(b"x")
+                here.turn(interrupter.run)
+                assert Read(fh, b"x") in here.events
+                here.mux.remove(fh)
+
+    everywhere(scenario)
+
+
+def test_timers_and_events(everywhere, kind):
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            lost = ask(interrupter, lambda: here.mux.timer(0, "timer"))
+            lost += ask(interrupter, lambda: here.mux.push_event(Event()))
+            lost += ask(interrupter, lambda: here.mux.post(Event(1)))
+            here.turn(interrupter.run)
+            assert 3 - lost <= len(here.events) <= 3
+            here.peers[0].send(b"x")
+            here.turn(interrupter.run)
+            assert Read(here.handles[0], b"x") in here.events
+
+    everywhere(scenario)
+
+
+def test_want_read(everywhere, kind):
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            fh, peer = here.pairs[0]
+            here.mux.want_read(fh, False)
+            if ask(interrupter, lambda: here.mux.want_read(fh, True)):
+                here.mux.want_read(fh, True)
+            peer.send(b"x")
+            here.turn(interrupter.run)
+            assert Read(fh, b"x") in here.events
+
+    everywhere(scenario)
+
+
+def test_what_is_waited_for_alone(everywhere, kind, monkeypatch):
+    monkeypatch.setattr(_loop, "_MOST_KEPT", 5)
+
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            fh, other = here.handles
+            here.mux.push_event(*[Event()] * 5)
+            for peer in here.peers:
+                peer.send(b"x")
+            found = []
+            while not found:
+                try:
+                    event = interrupter.run(lambda: here.mux.mux(0, only=fh))
+                except Interrupt:
+                    continue
+                found += [event] * (event == Read(fh, b"x"))
+            here.turn(interrupter.run)
+            assert Read(other, b"x") in here.events
+            assert len(here.events) == 6
+
+    everywhere(scenario)
