@@ -117,42 +117,39 @@ class Loop:
 
     def wait(self, timeout: float | None, only: Handle | None) -> Event | None:
         """Return the next event, when there is none in the queue."""
-        try:
-            return self._wait(timeout, only)
-        except BaseException:  # Ctrl-C, for example: what was under way is done in the next turn
-            self.table.mend()
-            raise
-
-    def _wait(self, timeout: float | None, only: Handle | None) -> Event | None:
         deadline = None if timeout is None else self._clock() + timeout
         looked_after = False
         table = self.table
-        while True:
-            if table.unflushed:
-                table.flush()
-                event = self._take(only)
-                if event is not None:
-                    return event
-            if table.unsettled:
-                table.settle(only)
-                if table.is_behind():  # between two rounds, the others have a look
-                    looked_after = self._turn(0.0, only, looked_after)
-                event = self._take(only)
-                if event is not None:
-                    return event
-            if only is not None:
-                if only not in self.table.channels and not self.queue.waits_for_look:
+        try:
+            while True:
+                if table.unflushed:
+                    table.flush()
+                    event = self._take(only)
+                    if event is not None:
+                        return event
+                if table.unsettled:
+                    table.settle(only)
+                    if table.is_behind():  # between two rounds, the others have a look
+                        looked_after = self._turn(0.0, only, looked_after)
+                    event = self._take(only)
+                    if event is not None:
+                        return event
+                if only is not None:
+                    if only not in table.channels and not self.queue.waits_for_look:
+                        return None
+                elif timeout is None and not self._has_anything():
                     return None
-            elif timeout is None and not self._has_anything():
-                return None
-            looked_after = self._turn(timeout, only, looked_after)
-            event = self._take(only)
-            if event is not None:
-                return event
-            if deadline is not None:
-                timeout = deadline - self._clock()
-                if timeout <= 0:
-                    return Timeout()
+                looked_after = self._turn(timeout, only, looked_after)
+                event = self._take(only)
+                if event is not None:
+                    return event
+                if deadline is not None:
+                    timeout = deadline - self._clock()
+                    if timeout <= 0:
+                        return Timeout()
+        except BaseException:  # Ctrl-C, for example: what was under way is done in the next turn
+            table.mend()
+            raise
 
     def _has_anything(self) -> bool:
         return bool(

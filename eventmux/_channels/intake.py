@@ -101,19 +101,23 @@ class Intake(Channel):
             return
         read_size = self._read_size
         for _ in self._reads:
+            event = Read(self.fh)
+            # Nothing is called from when the kernel has given it until it is kept: a signal handler
+            # may raise as soon as a call returns. By `map()` it is C code that calls.
             try:
-                data = self._recv(read_size)
+                [event.data] = map(self._recv, (read_size,))
             except BlockingIOError:
                 return
             except OSError as error:
                 self._own_after().end = error
                 self.fail(error)
                 return
+            if self._is_plain and event.data:
+                self._emit(event)
+                return
+            data = event.data
             if not data:
                 self._end()
-                return
-            if self._is_plain:
-                self._emit(Read(self.fh, data))
                 return
             if self._buffer is None:
                 self._give(data)

@@ -40,6 +40,7 @@ __all__ = ["Sink", "Source", "Stream"]
 
 _WRITE_SIZE = 128 * 1024  # small chunks are joined up to this size for one send
 _WRITES_PER_TURN = 16  # so that one fast reader does not keep the loop to itself
+_HARDLY_CUT = 4096  # bytes: such a piece is sent whole or not at all, nearly always
 # What is put off piece by piece leaves as soon as so much has come together: more in one write
 # saves nothing, and the peer can get to work while the program here goes on.
 _ENOUGH_PIECES = 32
@@ -157,9 +158,11 @@ class Stream(Intake):
     def _send_past(self, piece: bytes) -> bool:
         """Send bytes past the empty queue, and queue what is left."""
         event, size = Sent(self.fh), len(piece)
-        # Nothing is called from when the kernel has taken it until that is noted: see `_send_once`.
         try:
-            [sent] = map(self._send, (piece,))
+            if size < _HARDLY_CUT:
+                sent = self._send(piece)
+            else:
+                [sent] = map(self._send, (piece,))  # see _send_once()
         except BlockingIOError:
             sent = 0
         except OSError:

@@ -307,11 +307,13 @@ class ChannelTable:
         """
         listed = self.unflushed[:]
         for channel in listed:
-            if self.channels.get(channel.fh) is channel:
-                if channel.unflushed:
-                    channel.flush()
+            if channel.unflushed:
+                channel.flush()
+            elif self.channels.get(channel.fh) is not channel:
+                continue
+            if channel.closing:
                 channel.tell_end()
-                self._poller.arm(channel)
+            self._poller.arm(channel)
         del self.unflushed[: len(listed)]
 
     def mend(self, channel: Channel | None = None) -> None:
@@ -364,7 +366,9 @@ class ChannelTable:
         """Look after a few handles; False if that were not all."""
         channels = self.channels
         if len(channels) <= _FEW:
-            self._look_after(channels.values())
+            for channel in channels.values():
+                if channel.is_lost():
+                    self._look_after((channel,))
             return True
         if not self._round:
             self._round = list(channels.values())
