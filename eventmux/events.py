@@ -95,7 +95,8 @@ class Accepting(Event):
 class Ready(Event):
     """A stream that was added became writable for the first time: a connection is up.
 
-    What can only be read from has none, and nor has a datagram socket.
+    What can only be read from has none, and nor has a datagram socket. What cannot be written to
+    yet may have a `Read` before.
     """
 
     type: ClassVar[str] = "ready"

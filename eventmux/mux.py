@@ -48,7 +48,8 @@ class EventMux(Nestable):
                 mux.send(event.fh, event.data)
 
     It belongs to one thread, and to one process. As a context manager it closes all that it
-    watches at the end.
+    watches at the end. One that is dropped without gives back the handlers of signals, and leaves
+    the program's handles open.
 
     Args:
         selector: what to wait with; default is the best one of the platform.
