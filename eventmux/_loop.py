@@ -78,16 +78,13 @@ class Loop:
             with self._tracing(trace):
                 trace.sent(channel.fd, data)
 
-    def _trace_event(self, event: Event, fd: int | None) -> None:
+    def _trace_event(self, event: Event) -> None:
         trace = self._trace
         if trace is None or trace.has_caused(event):
             return
-        try:
-            with self._tracing(trace):
-                trace.event(event, fd)
-        except BaseException:
-            self.queue.put_back(event)
-            raise
+        channel = None if event.fh is None else self.table.channels.get(event.fh)
+        with self._tracing(trace):
+            trace.event(event, None if channel is None else channel.fd)
 
     @contextmanager
     def _tracing(self, trace: Trace) -> Iterator[None]:
@@ -160,37 +157,47 @@ class Loop:
         """Take the next event off the queue; with `Closed`, the handle is closed."""
         while True:
             event = self.queue.take() if only is None else self.queue.take_of(only)
-            fd = None if self._trace is None else self._fd_of(event)
-            if event.__class__ is Closed:
-                try:
-                    if not self.dispose(event):
-                        continue
-                except BaseException:  # Ctrl-C, for example: it is closed when this is handed out
-                    self.queue.put_back(event)
-                    raise
-            if self._trace is not None and event is not None:
-                self._trace_event(event, fd)
+            if event is None:
+                return None
+            try:
+                if event.__class__ is Closed and self._lingers(event):
+                    continue
+                if self._trace is not None:
+                    self._trace_event(event)
+                if event.__class__ is Closed:
+                    self._close_of(event)
+            except BaseException:  # Ctrl-C, for example: it is handed out the next time
+                self.queue.put_back(event)
+                raise
             return event
 
-    def _fd_of(self, event: Event | None) -> int | None:
-        fh = None if event is None else event.fh
-        channel = None if fh is None else self.table.channels.get(fh)
-        return None if channel is None else channel.fd
-
-    def dispose(self, event: Closed) -> bool:
+    def dispose(self, event: Event) -> bool:
         """Close the handle whose last event is handed out, unless it was killed before.
 
         Returns:
             False if that has to wait until the peer has read the last words.
         """
-        channel = None if event.fh is None else self.table.channels.get(event.fh)
-        if channel is None or channel.closed is not event:
-            return True
-        if channel.linger():
-            self.poller.arm(channel)
+        if self._lingers(event):
             return False
-        self.table.forget(channel, channel.shut)
+        self._close_of(event)
         return True
+
+    def _ending(self, event: Event) -> Channel | None:
+        """Return the channel that ends with an event, unless it was killed before."""
+        channel = None if event.fh is None else self.table.channels.get(event.fh)
+        return channel if channel is not None and channel.closed is event else None
+
+    def _lingers(self, event: Event) -> bool:
+        channel = self._ending(event)
+        if channel is None or not channel.linger():
+            return False
+        self.poller.arm(channel)
+        return True
+
+    def _close_of(self, event: Event) -> None:
+        channel = self._ending(event)
+        if channel is not None:
+            self.table.forget(channel, channel.shut)
 
     def _turn(self, timeout: float | None, only: Handle | None, looked_after: bool) -> bool:
         """Wait once. Return whether all handles were looked after since mux() was called."""

@@ -395,6 +395,12 @@ class Stream(Intake):
             if lingering.is_over:
                 self._end_if_drained()
 
+    def tell_end(self) -> None:
+        """Emit `Closed` if that is what is missing, and not what is waited for."""
+        lingering = self._after.lingering
+        if lingering is None or lingering.is_over:
+            super().tell_end()
+
     def give_up(self, within: str) -> None:
         """End what is closing as it is: it has had its time."""
         if self._after.lingering is not None:
