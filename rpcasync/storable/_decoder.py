@@ -233,9 +233,10 @@ class Decoder(Reader):
         and the levels that it adds.
         """
         tags, things, first = self._tags, self._things, len(self._things)
-        if (
-            self.data[self.pos] == REF and not is_root
-        ):  # quick ways for what may come by the million
+        op = self.data[self.pos]
+        if op == OBJECT:
+            return self._again(level)
+        if op == REF and not is_root:  # quick ways for what may come by the million
             inner = self.data[self.pos + 1]
             if inner == OBJECT and level < self._max_depth:
                 return self._reference_again(level)
@@ -260,14 +261,9 @@ class Decoder(Reader):
         elif op == OBJECT:
             again, below = self._met_before(level + count)
             value = things[again]
-            if count:
-                target = tags.target(again)
-                tags.note_again(again)
-                self._values -= type(value) is tuple
-            elif type(value) is tuple:
-                raise DecodeError(
-                    "bare-container", f"back reference to a container at offset {self.pos - 5}"
-                )
+            target = tags.target(again)
+            tags.note_again(again)
+            self._values -= type(value) is tuple
         else:
             value = self.scalar(op)
             things.append(value)
@@ -322,6 +318,17 @@ class Decoder(Reader):
             things[tag] = value = scalar_ref(value)
         self._tags.noted_levels()[first : first + length] = _levels_of(length)
         return value, None, length
+
+    def _again(self, level: int) -> tuple[object, object, int]:
+        """Read a back reference that is an element, as `_item()` does."""
+        self.pos += 1
+        again, below = self._met_before(level)
+        value = self._things[again]
+        if type(value) is tuple:
+            raise DecodeError(
+                "bare-container", f"back reference to a container at offset {self.pos - 5}"
+            )
+        return value, None, below
 
     def _reference_again(self, level: int) -> tuple[object, object, int]:
         """Read a reference to what was there before, as `_item()` does."""
