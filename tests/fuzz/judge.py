@@ -1,0 +1,211 @@
+"""One input at a time: what escaped, how long it took, and how much memory.
+
+Time is processor time, so that a machine that is busy with other things shows no ghosts. What looks
+like the slowest yet is read three times, without a look at properties, and the least counts. It is
+given for each KB of the input, an
+input below one KB counting as one: what every input costs says nothing about any.
+
+Memory is the peak of tracemalloc for each byte of the input, over the peak of an empty one; below
+one KB as above. That is measured for each fiftieth input, for the slow ones, and for those from
+16 KB on: it takes several times as long.
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import sys
+import time
+import traceback
+import tracemalloc
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from fuzz.targets import Target
+
+__all__ = ["Escape", "Figures", "Hang", "Judge", "shortened"]
+
+_ROOT = Path(__file__).parents[2]
+_OURS = (str(_ROOT / "eventmux"), str(_ROOT / "rpcasync"))
+_KB = 1024
+_EACH = 50
+_LARGE = 16 * _KB
+_MOST_SEEDS = 2000
+
+
+class Hang(BaseException):
+    """An input took too long. Not an Exception: whoever deals with those must not take it."""
+
+
+@dataclass(slots=True)
+class Escape:
+    """Something that must not happen."""
+
+    what: str
+    """The exception, and where it came from: the same for all inputs that show the same fault."""
+    data: bytes
+    text: str
+
+
+@dataclass(slots=True)
+class Worst:
+    """The largest figure, and the input that had it."""
+
+    value: float = 0.0
+    data: bytes = b""
+
+    def take(self, value: float, data: bytes) -> None:
+        """Keep the larger one."""
+        if value > self.value:
+            self.value, self.data = value, data
+
+
+@dataclass(slots=True)
+class Figures:
+    """What was seen of a target."""
+
+    inputs: int = 0
+    size: int = 0
+    seconds: float = 0.0
+    time: Worst = field(default_factory=Worst)  # seconds for each KB
+    memory: Worst = field(default_factory=Worst)  # bytes for each byte
+    outcomes: Counter[str] = field(default_factory=Counter)
+    escapes: Counter[str] = field(default_factory=Counter)
+    shown: list[Escape] = field(default_factory=list)  # the first one of each kind
+
+    def add(self, other: Figures) -> None:
+        """Add what was seen elsewhere of the same target."""
+        self.inputs += other.inputs
+        self.size += other.size
+        self.seconds += other.seconds
+        self.time.take(other.time.value, other.time.data)
+        self.memory.take(other.memory.value, other.memory.data)
+        self.outcomes += other.outcomes
+        self.shown += [each for each in other.shown if each.what not in self.escapes]
+        self.escapes += other.escapes
+
+
+class Judge:
+    """Gives inputs to a target, and keeps the figures.
+
+    Args:
+        target: what to give them to.
+        patience: seconds of processor time that an input may take.
+    """
+
+    def __init__(self, target: Target, patience: float = 10.0) -> None:
+        self.target = target
+        self.figures = Figures()
+        self._patience = patience
+        self._unraisable: list[Any] = []
+        self._least_peak = 0
+        self._least_peak = self._peak(b"")
+
+    def __enter__(self) -> Judge:
+        """Look at what happens in finalizers, too, and at the time."""
+        self._old_hook, sys.unraisablehook = sys.unraisablehook, self._unraisable.append
+        self._old_handler = signal.signal(signal.SIGPROF, _out_of_time)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Put everything back."""
+        signal.signal(signal.SIGPROF, self._old_handler)
+        sys.unraisablehook = self._old_hook
+
+    def look(self, data: bytes) -> Escape | None:
+        """Run an input; return what escaped."""
+        figures = self.figures
+        outcome, seconds, escape = self._timed(data)
+        figures.inputs += 1
+        figures.size += self.target.size(data)
+        figures.seconds += seconds
+        if escape is not None:
+            figures.escapes[escape.what] += 1
+            if figures.escapes[escape.what] == 1:
+                figures.shown.append(escape)
+            return escape
+        if outcome not in figures.outcomes and len(self.target.seeds) < _MOST_SEEDS:
+            self.target.seeds.append(data)
+        figures.outcomes[outcome] += 1
+        self._measure(data, seconds)
+        return None
+
+    def _measure(self, data: bytes, seconds: float) -> None:
+        figures, size = self.figures, max(self.target.size(data), _KB)
+        looks_slow = seconds * _KB / size > figures.time.value
+        if looks_slow:
+            figures.time.take(min(self._read(data) for _ in range(3)) * _KB / size, data)
+        if looks_slow or size >= _LARGE or figures.inputs % _EACH == 0:
+            figures.memory.take((self._peak(data) - self._least_peak) / size, data)
+
+    def _read(self, data: bytes) -> float:
+        """Return how long it takes to read an input."""
+        start = time.process_time()
+        self.target.read(data)
+        return time.process_time() - start
+
+    def _timed(self, data: bytes) -> tuple[str, float, Escape | None]:
+        outcome, escape = "", None
+        start = time.process_time()
+        signal.setitimer(signal.ITIMER_PROF, self._patience)
+        try:
+            outcome = self.target.run(data)
+        except (Exception, Hang) as error:
+            escape = Escape(_where(error), data, "".join(traceback.format_exception(error)))
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+        seconds = time.process_time() - start
+        if self._unraisable:
+            found = self._unraisable[0]
+            lines = traceback.format_exception(found.exc_type, found.exc_value, found.exc_traceback)
+            escape = Escape(f"in a finalizer: {_where(found.exc_value)}", data, "".join(lines))
+            self._unraisable.clear()
+        return outcome, seconds, escape
+
+    def _peak(self, data: bytes) -> int:
+        """Return how much memory an input takes at most."""
+        gc.collect()
+        tracemalloc.start()
+        try:
+            self.target.read(data)
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    def shrink(self, escape: Escape, tries: int = 300) -> None:
+        """Leave parts of the input out as long as it shows the same."""
+        width = max(1, len(escape.data) // 2)
+        while width and tries > 0:
+            at = 0
+            while at < len(escape.data) and tries > 0:
+                tries -= 1
+                shorter = escape.data[:at] + escape.data[at + width :]
+                found = self._timed(shorter)[2]
+                if found is not None and found.what == escape.what:
+                    escape.data, escape.text = shorter, found.text
+                else:
+                    at += width
+            width //= 2
+
+
+def _out_of_time(_number: int, _frame: FrameType | None) -> None:
+    raise Hang("an input took too long")
+
+
+def _where(error: BaseException) -> str:
+    """Name a fault by the exception and the innermost line of the packages."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = [frame for frame in frames if frame.filename.startswith(_OURS)]
+    frame = (ours or frames or [None])[-1]
+    place = f" at {frame.filename.rpartition('/')[2]}:{frame.lineno}" if frame else ""
+    what = str(error).split(":")[0][:60] if isinstance(error, AssertionError) else ""
+    return f"{type(error).__name__}{place}" + (f", {what}" if what else "")
+
+
+def shortened(data: bytes, most: int = 120) -> str:
+    """Return an input as text that fits in a line."""
+    text = repr(data[:most])
+    return text if len(data) <= most else f"{text}... ({len(data):,} bytes)"
