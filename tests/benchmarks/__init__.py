@@ -10,5 +10,6 @@ processes.py  starting them
 rounds.py     interleaved rounds, ratios, spread
 *_table.py    the tables
 report.py, chart.py    how they are shown
+under_attack.py, siege.py, attacks.py    an honest client's wait while others attack; a command
 profile_call.py        what one call costs, step by step; a command of its own
 """

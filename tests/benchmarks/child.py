@@ -5,6 +5,9 @@
     echo SERVER                        an echo server
     load CONNECTIONS SERVER_PID        keeps an echo server busy, see below
     hold KIND COUNT                    connections that have been used once, and are idle
+    stand OUTSTANDING LOG              a server that is attacked: see `siege.py`
+    attack NAME SECONDS PORT           who attacks it
+    ask SECONDS                        an honest client of it
 
 A server gets its port as the last argument. A client reads it from stdin, so that it can be
 started, and import what it needs, together with its server.
@@ -24,6 +27,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 
+from benchmarks import siege
 from benchmarks.echoes import ECHO_SERVERS
 from benchmarks.meter import SHAPES, Meter, fail
 from benchmarks.peers import PEERS
@@ -171,6 +175,12 @@ def main(role: str, *args: str) -> None:
         _load(int(args[0]), int(args[1]))
     elif role == "hold":
         _hold(args[0], int(args[1]))
+    elif role == "stand":
+        siege.stand(int(args[0]), args[1], int(args[2]))
+    elif role == "attack":
+        siege.attack(args[0], float(args[1]), int(args[2]))
+    elif role == "ask":
+        siege.ask(float(args[0]), _port())
 
 
 if __name__ == "__main__":

@@ -31,11 +31,13 @@ class Child:
     Args:
         command: in front of the command, as with strace.
         args: what it is to be.
+        packages: where the packages are that it is to use.
     """
 
-    def __init__(self, *args: object, command: tuple[str, ...] = ()) -> None:
+    def __init__(self, *args: object, command: tuple[str, ...] = (), packages: Path = ROOT) -> None:
         self._name = " ".join(map(str, args))
-        path = os.pathsep.join([str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")])
+        tests = ROOT / "tests"
+        path = os.pathsep.join([str(packages), str(tests), os.environ.get("PYTHONPATH", "")])
         self._process = subprocess.Popen(
             [*command, sys.executable, "-m", "benchmarks.child", *map(str, args)],
             stdin=subprocess.PIPE,
@@ -44,6 +46,7 @@ class Child:
             text=True,
             bufsize=1,
             env={**os.environ, "PYTHONPATH": path.rstrip(os.pathsep)},
+            cwd=tests,  # the first place that `-m` looks in has to be one without packages
         )
 
     @property
@@ -93,9 +96,9 @@ class Child:
 
 
 @contextmanager
-def child(*args: object) -> Iterator[Child]:
+def child(*args: object, packages: Path = ROOT) -> Iterator[Child]:
     """Start a process, and end it."""
-    process = Child(*args)
+    process = Child(*args, packages=packages)
     try:
         yield process
     finally:

@@ -7,7 +7,8 @@ import sys
 import pytest
 from support.quick import quick_first
 
-from benchmarks import goals
+from benchmarks import goals, under_attack
+from benchmarks.attacks import ATTACKS
 from benchmarks.calls_table import calls_section
 from benchmarks.chart import Bar, draw
 from benchmarks.echo_table import measure_echo_server
@@ -37,6 +38,31 @@ def test_each_echo_server_echoes(name):
     rate, processor = measure_echo_server(name, 10, _BRIEF, _BRIEF)
     assert rate > 0
     assert processor > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ATTACKS)
+def test_an_honest_client_is_asked_for_during_each_attack(name):
+    siege = under_attack.besiege(name, 2 * _BRIEF)
+    assert siege.survived
+    assert len(siege.times) == 10
+    assert siege.connections or name == "calm"
+
+
+def test_the_waits_under_attack_are_a_table():
+    siege = under_attack.Siege([0.0005, 0.001, 20.0], 5_000_000, 2000, 7, 3_000_000, survived=True)
+    row = under_attack.table({"small": siege}, 5).rows[0]
+    assert row[1:] == ("1.0", "never", "never", "5", "2", "7", "3")
+    siege.survived = False
+    assert under_attack.table({"small": siege}, 5).rows[0][4] == "**ended**"
+
+
+@pytest.mark.slow
+def test_the_packages_of_another_checkout_can_be_attacked(tmp_path):
+    (tmp_path / "rpcasync").mkdir()
+    (tmp_path / "rpcasync" / "__init__.py").write_text("raise SystemExit('another checkout')")
+    with pytest.raises(BenchmarkFailed, match="another checkout"):
+        under_attack.besiege("calm", _BRIEF, tmp_path)
 
 
 def test_a_peer_that_fails_says_why():

@@ -26,9 +26,11 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from fuzz.endpoints import WITH_SOCKETS
+from fuzz.cutting import CUTTING
+from fuzz.decoding import DECODING
+from fuzz.endpoints import ENDPOINTS
 from fuzz.judge import Escape, Figures, Judge, shortened
-from fuzz.targets import PURE, Target
+from fuzz.targets import Target
 
 __all__ = ["TARGETS", "Part", "campaign", "fuzz", "main", "table"]
 
@@ -39,7 +41,7 @@ _PROGRESS = 5.0  # seconds between two looks at the processes
 _LINES = 25  # of a traceback
 
 
-TARGETS = {**PURE, **WITH_SOCKETS}
+TARGETS = {**DECODING, **CUTTING, **ENDPOINTS}
 """What makes each target, by name."""
 
 
@@ -48,11 +50,17 @@ def fuzz(
     source: Random,
     is_over: Callable[[int], bool],
     note: Callable[[bytes], None] = lambda data: None,
+    longest: int = _LONGEST,
 ) -> Figures:
-    """Give a target inputs until it is over; that is asked with how many there were."""
+    """Give a target inputs until it is over; that is asked with how many there were.
+
+    Inputs that are longer than `longest` are left out.
+    """
     with Judge(target) as judge:
         while not is_over(judge.figures.inputs):
             data = target.generate(source)
+            if len(data) > longest:
+                continue
             note(data)
             judge.look(data)
         for escape in judge.figures.shown:
@@ -209,10 +217,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def table(parts: Sequence[Part]) -> list[str]:
     """Return the figures as a Markdown table."""
-    lines = [
-        "| target | inputs | inputs/s | bytes | escapes | slowest s/KB | worst memory ratio | outcomes |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    head = "inputs | inputs/s | bytes | escapes | slowest s/KB | worst memory ratio | outcomes"
+    lines = [f"| target | {head} |", f"| --- {'| ---: ' * 7}|"]
     total = Figures()
     for part in parts:
         lines.append(_row(part.name, part.figures))
@@ -225,7 +231,7 @@ def _row(name: str, figures: Figures) -> str:
     escapes = figures.escapes.total()
     return (
         f"| {name} | {figures.inputs:,} | {rate:,.0f} | {figures.size:,} | {escapes:,} |"
-        f" {figures.time.value:.4f} | {figures.memory.value:.1f} | {len(figures.outcomes)} |"
+        f" {figures.time.value:.5f} | {figures.memory.value:.1f} | {len(figures.outcomes)} |"
     )
 
 
@@ -233,8 +239,8 @@ def _worst(parts: Sequence[Part]) -> list[str]:
     lines = []
     for part in parts:
         figures = part.figures
-        lines.append(f"- {part.name}: slowest {shortened(figures.time.data, 60)}")
-        lines.append(f"  largest {shortened(figures.memory.data, 60)}")
+        lines.append(f"- {part.name}: slowest {shortened(figures.time.data, 40)}")
+        lines.append(f"  largest {shortened(figures.memory.data, 40)}")
     return lines
 
 

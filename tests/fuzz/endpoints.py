@@ -16,14 +16,16 @@ import time
 from collections.abc import Callable
 from random import Random
 
-from eventmux import Event, EventMux
-from fuzz import grammar
+from eventmux import Event, EventMux, Read
+from fuzz import packets
+from fuzz.cutting import Buffers, framed
 from fuzz.mutators import cut
-from fuzz.targets import Buffers, Target, check, drawn_from, framed
-from rpcasync import Client, Coderef, Fault, Server
+from fuzz.procedures import Procedures
+from fuzz.targets import Target, check, drawn_from
+from rpcasync import Client, Server
 from rpcasync.errors import RPCError
 
-__all__ = ["WITH_SOCKETS"]
+__all__ = ["ENDPOINTS"]
 
 _PATIENCE = 20.0  # seconds until something has not happened; a client that is muted takes one
 _CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
@@ -64,57 +66,6 @@ class Log(logging.Handler):
         check(not fault, "a peer writes to the log", fault)
 
 
-class Procedures:
-    """What a program has: procedures that answer, wait, fail, keep and call."""
-
-    def __init__(self) -> None:
-        self.rpc: Server
-        self.kept: list[object] = []
-        self.callbacks: list[Coderef] = []
-
-    def rpc_add(self, caller, n1: int, n2: int):
-        self.rpc.return_(caller, sum=n1 + n2)
-
-    def rpc_echo(self, caller, *values):
-        self.rpc.return_(caller, *values)
-
-    def rpc_fields(self, caller, /, **fields):
-        self.rpc.return_(caller, **fields)
-
-    def rpc_typed(
-        self,
-        caller,
-        values: list[int],
-        size: float = 1,
-        text: bytes | dict[str, bool] | None = None,
-    ):
-        self.rpc.return_(caller, len(values))
-
-    def rpc_keep(self, caller, *values):
-        self.kept.append(caller)
-
-    def rpc_let_go(self, caller):
-        kept, self.kept = self.kept, []
-        for each in [*kept, caller]:
-            self.rpc.return_(each, "x" * 1000)
-
-    def rpc_follow(self, caller, callback: Coderef, *more):
-        self.callbacks.append(callback)
-        self.rpc.return_(caller)
-        for each in self.callbacks[-20:]:
-            if each.alive:
-                each("news", more)
-
-    def rpc_fails(self, caller, *values):
-        raise ValueError(f"cannot work with {values[0]}" if values else "cannot work")
-
-    def rpc_fault(self, caller, text: str = "a fault"):
-        raise Fault(text)
-
-    def rpc_big(self, caller):
-        self.rpc.return_(caller, "x" * 50_000)
-
-
 class WholeServer(Target):
     """A server: its loop goes on, others are answered, and who has gone leaves nothing."""
 
@@ -138,7 +89,7 @@ class WholeServer(Target):
 
     def make(self, source: Random) -> bytes:
         """Return a stream of calls."""
-        return grammar.packets(source, grammar.request)
+        return packets.packets(source, packets.request)
 
     def run(self, data: bytes) -> str:
         """Send it as a client, and have another one ask."""
@@ -217,7 +168,7 @@ class WholeClient(Target):
 
     def make(self, source: Random) -> bytes:
         """Return a stream of answers."""
-        return grammar.packets(source, grammar.reply)
+        return packets.packets(source, packets.reply)
 
     def run(self, data: bytes) -> str:
         """Send it as a server."""
@@ -269,7 +220,7 @@ class WholeClient(Target):
             client.io(event)
 
 
-def print_nothing(text=None, /, **more):
+def print_nothing(text: object = None, /, **more: object) -> None:
     """Be a function that a server may call."""
 
 
@@ -314,8 +265,8 @@ class Streams(Buffers):
     def _turn(self) -> list[str]:
         kinds = []
         while (event := self._mux.mux(0)) is not None and not _is_timeout(event):
-            if event.type == "read":
-                self._mux.send(event.fh, event.data)  # type: ignore[attr-defined]
+            if isinstance(event, Read) and event.fh is not None:
+                self._mux.send(event.fh, event.data)
                 with contextlib.suppress(TypeError, ValueError):  # it gave no head
                     self._mux.recvdata(event.fh, 3)
             kinds.append(event.type)
@@ -335,7 +286,7 @@ def _receive(sock: socket.socket) -> int:
     return heard
 
 
-WITH_SOCKETS: dict[str, Callable[[], Target]] = {
+ENDPOINTS: dict[str, Callable[[], Target]] = {
     "server": WholeServer,
     "client": WholeClient,
     "streams": Streams,

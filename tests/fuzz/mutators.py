@@ -12,8 +12,8 @@ from random import Random
 
 __all__ = ["LENGTHS", "cut", "mutate", "some_size"]
 
-LENGTHS = (0, 1, 2, 3, 4, 5, 7, 8, 127, 128, 255, 256, 65535, 65536, 2**24, 2**24 + 1, 2**31 - 1)
-LENGTHS += (2**31, 2**32 - 4, 2**32 - 1)
+LENGTHS = [0, 1, 2, 3, 4, 5, 7, 8, 127, 128, 255, 256, 65535, 65536, 2**24, 2**24 + 1, 2**31 - 1]
+LENGTHS += [2**31, 2**32 - 4, 2**32 - 1]
 """What stands in length fields to see whether anybody believes it."""
 
 _LONGEST = 4 * 1024 * 1024  # bytes: what grows beyond is cut
