@@ -16,11 +16,13 @@ $rpc->set_limits(Outstanding => 100)            rpc.set_limits(outstanding=100)
 
 import logging
 import os
+import sys
 
 from eventmux import EventMux
 from rpcasync import Server, init_clients
 
-sleepers = []  # calls that are answered when others have to wait for them
+sleepers = []  # calls that are answered as soon as others have to wait for them
+has_waited = False  # a call had to
 hanging = []  # calls that never are: one that is forgotten is answered with an error
 
 
@@ -43,8 +45,14 @@ def_get_id = {"in": {}, "out": {"uid|gid|euid|egid": "int:pos"}}
 
 
 def rpc_get_id(caller):
-    ids = {"uid": os.getuid(), "gid": os.getgid(), "euid": os.geteuid(), "egid": os.getegid()}
-    rpc.return_(caller, **ids)
+    groups = "".join(f" {group}" for group in os.getgroups())
+    rpc.return_(
+        caller,
+        uid=os.getuid(),
+        gid=f"{os.getgid()}{groups}",  # Perl's $( and $) are text: the group, then all groups
+        euid=os.geteuid(),
+        egid=f"{os.getegid()}{groups}",
+    )
 
 
 def_callback = {"in": {"calls_01": "int", "callback_02": "sub"}, "out": {}}
@@ -82,16 +90,21 @@ def rpc_hang(caller):
 
 
 def rpc_die(caller):
-    raise RuntimeError(f"{caller} dies")  # ends its client, and nothing else
+    # It ends its client, and nothing else. Perl adds the file and the line by itself.
+    raise RuntimeError(f"I DIE at {__file__} line {sys._getframe().f_lineno}.")
 
 
 def rpc_sleep(caller, count: int = 0):
-    sleepers.append((caller, count))
+    """Answer when another call has to wait; from then on at once, and say so."""
+    if has_waited:
+        rpc.return_(caller, count=count, queued=1)
+    else:
+        sleepers.append((caller, count))
 
 
-def wake_sleepers(queued):
+def wake_sleepers():
     for caller, count in sleepers:
-        rpc.return_(caller, count=count, queued=queued)
+        rpc.return_(caller, count=count, queued=0)
     sleepers.clear()
 
 
@@ -102,6 +115,7 @@ rpc.set_limits(outstanding=100)
 init_clients(rpc)
 
 while rpc.has_clients():
-    if queued := rpc.has_queued():
-        wake_sleepers(queued)
+    if rpc.has_queued():
+        has_waited = True
+        wake_sleepers()
     rpc.io(mux.mux())
