@@ -89,13 +89,13 @@ def rpc_hang(caller):
     hanging.append(caller)
 
 
-def rpc_die(caller):
+def rpc_die(_caller):
     # It ends its client, and nothing else. Perl adds the file and the line by itself.
     raise RuntimeError(f"I DIE at {__file__} line {sys._getframe().f_lineno}.")
 
 
 def rpc_sleep(caller, count: int = 0):
-    """Answer when another call has to wait; from then on at once, and say so."""
+    # It sleeps until another call has to wait; from then on nobody does, and is told so.
     if has_waited:
         rpc.return_(caller, count=count, queued=1)
     else:

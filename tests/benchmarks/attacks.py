@@ -49,7 +49,9 @@ class Attacker:
         while not self.is_over:
             try:
                 once(self)
-            except OSError:  # refused, or disconnected
+            except (ConnectionResetError, BrokenPipeError):  # disconnected: so it comes again
+                pass
+            except OSError:
                 time.sleep(_PAUSE)
             for sock in self._held:
                 sock.close()
@@ -204,15 +206,15 @@ def _unread(attacker: Attacker) -> None:
 
 
 def _kept(attacker: Attacker) -> None:
-    """Have 1,000 calls kept, which are then answered with 1 MB each, and do not read."""
-    attacker.send(attacker.connect(), frame(b'[1,"keep"]') * 1000)
+    """Have 1,500 calls kept, which are then answered with 1 MB each, and do not read."""
+    attacker.send(attacker.connect(), frame(b'[1,"keep"]') * 1500)
     attacker.ask(attacker.connect(), frame(b'[1,"let_go"]'), answers=1)
     attacker.wait()
 
 
 def _unfinished(attacker: Attacker) -> None:
     """Begin a packet of 16 MB on each of many connections, and never end it."""
-    for _ in range(60):
+    for _ in range(100):
         attacker.send(attacker.connect(), _LENGTH.pack(16 << 20) + bytes(15 << 20))
     attacker.wait()
 
@@ -276,8 +278,8 @@ ATTACKS = {
     "failing": Attack("procedures that fail, for the log", _failing),
     "gone": Attack("asks for 4,000 MB and goes", _gone),
     "unread": Attack("asks for 20,000 MB and does not read", _unread),
-    "kept": Attack("kept calls, answered with 1,000 MB, not read", _kept),
-    "unfinished": Attack("60 packets of 16 MB that do not end", _unfinished),
+    "kept": Attack("kept calls, answered with 1,500 MB, not read", _kept),
+    "unfinished": Attack("100 packets of 16 MB that do not end", _unfinished),
     "pipelined": Attack("8,000 calls of 1 ms at once", _pipelined),
     "waiting": Attack("the same, 10 outstanding", _pipelined, outstanding=10),
     "unknown": Attack("10,000 unknown procedures at once", _unknown),

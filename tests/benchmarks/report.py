@@ -84,17 +84,17 @@ def _processor() -> str:
     return next(names, "unknown processor")
 
 
-def write_between(path: Path, text: str) -> None:
-    """Put the text between the markers of a file.
+def write_between(path: Path, text: str, begin_mark: str = BEGIN) -> None:
+    """Put the text between the markers of a file: the first of them, and the next `END`.
 
     Raises:
         ValueError: the markers are not there.
     """
-    before, begin, rest = path.read_text().partition(BEGIN)
+    before, begin, rest = path.read_text().partition(begin_mark)
     _, end, after = rest.partition(END)
     if not begin or not end:
-        raise ValueError(f"{path} has no markers: {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+        raise ValueError(f"{path} has no markers: {begin_mark} and {END}")
+    path.write_text(f"{before}{begin_mark}\n\n{text}\n\n{END}{after}")
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """How long an honest client waits while others attack its server, and what that costs the server.
 
     python tests/benchmarks/under_attack.py [--quick] [--seconds S] [--attacks NAME ...]
-                                            [--packages DIR]
+                                            [--packages DIR] [--write-docs]
 
 Each attack runs for five seconds, from a process of its own, against a server in another; a third
 one makes a call every 10 ms. The table has how long a call took in the median, of a hundred the
@@ -9,6 +9,8 @@ longest, and the longest of all; the most memory that the server had; and the le
 It takes two minutes, with `--quick` half of one, and runs the packages of this tree. To compare,
 name another checkout, where the folders `eventmux` and `rpcasync` are: `--packages ../before`.
 Linux.
+
+docs/attacks.md has what `--write-docs` puts there.
 
 Three processes are busy at times. With two cores, some of what is seen is the wait for one: calm
 shows how much.
@@ -29,8 +31,10 @@ if __name__ == "__main__":
 
 from benchmarks.attacks import ATTACKS  # noqa: E402
 from benchmarks.processes import BenchmarkFailed, child, free_port, wait_for  # noqa: E402
-from benchmarks.report import Table, machine  # noqa: E402
+from benchmarks.report import Table, machine, write_between  # noqa: E402
 
+_DOCS = _ROOT / "docs" / "attacks.md"
+_BEGIN = "<!-- tests/benchmarks/under_attack.py writes from here -->"
 _LATE = 20.0  # seconds: what counts for a call that was never answered
 
 
@@ -110,7 +114,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    print(f"{machine()}\n\n{table(sieges, options.seconds).markdown()}")
+    text = f"{machine()}\n\n{table(sieges, options.seconds).markdown()}"
+    print(text)
+    if options.write_docs:
+        write_between(_DOCS, text, _BEGIN)
     return 0
 
 
@@ -129,6 +136,7 @@ def _parse_args(argv: Sequence[str] | None) -> argparse.Namespace:
         help=f"of {', '.join(ATTACKS)}",
     )
     parser.add_argument("--packages", type=Path, default=_ROOT, help="the checkout to measure")
+    parser.add_argument("--write-docs", action="store_true", help="into docs/attacks.md")
     options = parser.parse_args(argv)
     options.seconds = options.seconds or (1.0 if options.quick else 5.0)
     if not 0 < options.seconds <= 60:

@@ -26,6 +26,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from benchmarks.report import machine, write_between
+
 from fuzz.cutting import CUTTING
 from fuzz.decoding import DECODING
 from fuzz.endpoints import ENDPOINTS
@@ -34,6 +36,8 @@ from fuzz.targets import Target
 
 __all__ = ["TARGETS", "Part", "campaign", "fuzz", "main", "table"]
 
+_DOCS = Path(__file__).parents[2] / "docs" / "attacks.md"
+_BEGIN = "<!-- tests/fuzz/run.py writes from here -->"
 _MEMORY = 2 * 1024**3  # bytes that a process may have: what grows beyond ends in a MemoryError
 _LONGEST = 8 * 1024**2  # bytes of an input that are kept for the case that it ends the process
 _SILENT = 120.0  # seconds without a new input: the process waits for something that never comes
@@ -202,9 +206,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         Part(name, TARGETS[name], f"{options.seed} {name}", seconds, options.inputs)
         for name in names
     ]
+    start = time.monotonic()
     with contextlib.suppress(KeyboardInterrupt):
         campaign(parts, options.jobs)
-    print("\n".join(table(parts)))
+    minutes = (time.monotonic() - start) / 60
+    about = f"{machine()} {minutes:.0f} minutes, {options.jobs} at a time, seed {options.seed}."
+    text = "\n".join([about, "", *table(parts)])
+    print("\n".join([text, "", *_worst(parts)]))
+    if options.write_docs:
+        write_between(_DOCS, text, _BEGIN)
     escapes = [(part, escape) for part in parts for escape in part.figures.shown]
     for part, escape in escapes:
         _show(part, escape, options.keep)
@@ -223,7 +233,7 @@ def table(parts: Sequence[Part]) -> list[str]:
     for part in parts:
         lines.append(_row(part.name, part.figures))
         total.add(part.figures)
-    return [*lines, _row("all", total), "", *_worst(parts)]
+    return [*lines, _row("all", total)]
 
 
 def _row(name: str, figures: Figures) -> str:
@@ -280,6 +290,7 @@ def _parse_args(argv: Sequence[str] | None, names: Sequence[str]) -> argparse.Na
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--keep", type=Path, help="a directory for inputs that escaped")
     parser.add_argument("--replay", type=Path, help="run the input of a file, for one target")
+    parser.add_argument("--write-docs", action="store_true", help="into docs/attacks.md")
     options = parser.parse_args(argv)
     if options.replay and len(options.target or ()) != 1:
         parser.error("--replay needs one --target")
