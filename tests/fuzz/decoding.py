@@ -48,6 +48,7 @@ class Thaw(Target):
         source = drawn_from(data)
         depth = source.choice((1, 5, 256, 256, 256, 1000))
         limits: dict[str, Any] = {"max_depth": depth, "max_expanded": _MOST_EXPANDED}
+        _thawed(data, "utf-8", limits)
         texts = _thawed(data, "latin-1", limits)
         raw = _thawed(data, "bytes", limits)
         if isinstance(texts, DecodeError) or isinstance(raw, DecodeError):
@@ -67,7 +68,7 @@ class Thaw(Target):
 
 
 def _thawed(
-    data: bytes, byte_strings: Literal["latin-1", "bytes"], limits: dict[str, Any]
+    data: bytes, byte_strings: Literal["latin-1", "bytes", "utf-8"], limits: dict[str, Any]
 ) -> object:
     try:
         return thaw(data, byte_strings=byte_strings, **limits)

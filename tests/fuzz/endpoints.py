@@ -92,22 +92,22 @@ class WholeServer(Target):
         return packets.packets(source, packets.request)
 
     def run(self, data: bytes) -> str:
-        """Send it as a client, and have another one ask."""
+        """Send it as a client, or as two at once, and have another one ask."""
         source = drawn_from(data)
-        ours, hostile = socket.socketpair()
-        hostile.setblocking(False)
-        self._rpc.add_client(ours)
+        hostile = [self._connect() for _ in range(source.choice((1, 1, 1, 2)))]
         reads = source.random() < 0.7
         heard = 0
         for piece in cut(source, data):
-            heard += self._send(hostile, piece, reads)
+            for sock in hostile:
+                heard += self._send(sock, piece, reads)
         if source.random() < 0.3:
             self._turn()
-        if source.random() < 0.3:
-            with contextlib.suppress(OSError):
-                hostile.shutdown(socket.SHUT_WR)
-            self._turn()
-        hostile.close()
+        for sock in hostile:
+            if source.random() < 0.3:
+                with contextlib.suppress(OSError):
+                    sock.shutdown(socket.SHUT_WR)
+                self._turn()
+            sock.close()
         self._ask()
         self._until(lambda: len(self._rpc.clients) == 1, "a client that has gone is still there")
         self._names.kept.clear()
@@ -116,6 +116,12 @@ class WholeServer(Target):
         check(not self._rpc.has_queued(), "calls of a client that has gone wait")
         self._log.check()
         return f"{min(heard.bit_length(), 8)}"
+
+    def _connect(self) -> socket.socket:
+        ours, hostile = socket.socketpair()
+        hostile.setblocking(False)
+        self._rpc.add_client(ours)
+        return hostile
 
     def _send(self, sock: socket.socket, data: bytes, reads: bool) -> int:
         """Send what is taken, while the loop turns; return how much came back."""
@@ -187,8 +193,14 @@ class WholeClient(Target):
             client.follow({"key": [print_nothing]}),
         ]
         self._turn(client)
+        waits = source.random() < 0.2  # the program does, and has no loop of its own
         for piece in cut(source, data):
             self._send(client, hostile, piece)
+            if waits:
+                with contextlib.suppress(RPCError):
+                    client.wait(0.0, calls[0])
+                with contextlib.suppress(RPCError):
+                    calls[3].result(0.0)
         hostile.close()
         end = time.monotonic() + _PATIENCE
         while ours in self._mux.handles() or self._mux.has_events():

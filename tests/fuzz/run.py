@@ -8,8 +8,8 @@ The exit status is 1 if anything escaped: an exception that is not allowed, a pr
 hold, a hang, a process that ended. Each kind is printed with its input, shortened; with `--keep`
 the inputs are written to a directory, and `--replay` runs one again. The table has, for each
 target, how many inputs there were, the most processor time that one took for each KB, and the
-most memory for each byte; docs/attacks.md has more. It fuzzes the packages of this tree, installed or
-not.
+most memory for each byte; docs/attacks.md has more. The packages are those of this tree, installed
+or not.
 """
 
 import sys
