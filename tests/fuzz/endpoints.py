@@ -28,9 +28,9 @@ from rpcasync.errors import RPCError
 __all__ = ["ENDPOINTS"]
 
 _PATIENCE = 20.0  # seconds until something has not happened; a client that is muted takes one
-_CONTROL = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]")
+# What controls a terminal, and a line that a peer begins.
+_FORBIDDEN = re.compile(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]|\nERROR rpcasync: forged")
 _ROOM = bytearray(1_000_000)  # one for all: what is measured is not ours
-_FORGED = "\nERROR rpcasync: forged"
 
 
 class Log(logging.Handler):
@@ -44,8 +44,8 @@ class Log(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Look at a line."""
         text = self.format(record)
-        if not self.fault and (_CONTROL.search(text) or _FORGED in text):
-            self.fault = ascii(text[-300:])
+        if not self.fault and (found := _FORBIDDEN.search(text)):
+            self.fault = ascii(text[max(0, found.start() - 80) : found.end() + 20])
 
     def start(self) -> Log:
         """Read from now on."""
