@@ -103,7 +103,11 @@ def ask(seconds: float, port: int) -> None:
 
     A call that is not answered counts with the time until we gave up.
     """
-    sock = socket.create_connection(("127.0.0.1", port))
+    try:
+        sock = socket.create_connection(("127.0.0.1", port))
+    except OSError:  # it has ended already
+        print(*[_PATIENCE] * round(seconds / _EVERY), flush=True)
+        return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setblocking(False)
     waiting: collections.deque[float] = collections.deque()  # when each was due
