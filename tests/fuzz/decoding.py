@@ -203,7 +203,8 @@ def _value(source: Random, level: int) -> object:
 
 def _text(source: Random) -> str:
     alphabet = source.choice(("abc", "a\xe9\xff", "a\u263a\U0001f600", '\0\n"\\\x7f/'))
-    return "".join(source.choices(alphabet, k=source.choice((0, 1, 3, 3, 3, 85, 127, 255, 256))))
+    text = "".join(source.choices(alphabet, k=3)) * source.choice((0, 1, 1, 1, 1, 42, 85, 86))
+    return text[source.randrange(3) :]
 
 
 def _arrival(value: object) -> object:

@@ -19,7 +19,7 @@ from fuzz.targets import Target, check
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="fork, SIGPROF, socketpair")
 
-_INPUTS = 120
+_INPUTS = 60
 _LONGEST = 3000  # bytes: longer ones are for the long runs
 
 # Each of these escaped once, or would have.
