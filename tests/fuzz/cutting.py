@@ -34,7 +34,7 @@ class ServerCore(Target):
     def run(self, data: bytes) -> str:
         """Feed it whole and in pieces; answer all that is asked."""
         source = drawn_from(data)
-        max_packet = source.choice((100, 10_000, 2**24, 2**32 - 1))
+        max_packet = source.choice((100, 2**16, 2**24, 2**24, 2**24, 2**32 - 1))
         whole = _pull(ServerProtocol(None, max_packet), [data], answered=True)
         if len(data) < 10_000:
             pieces = _pull(ServerProtocol(None, max_packet), cut(source, data), answered=False)

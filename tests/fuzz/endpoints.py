@@ -210,7 +210,7 @@ class WholeClient(Target):
         check(all(call.done for call in calls), "a call does not end", calls)
         check(not client.has_coderefs(), "a callback is kept")
         self._log.check()
-        return f"{len(ended)} {type(ended[0]).__name__ if ended else ''}"
+        return " ".join(sorted({f"{type(each).__name__} {str(each)[:12]}" for each in ended}))
 
     def _send(self, client: Client, sock: socket.socket, data: bytes) -> None:
         while data:

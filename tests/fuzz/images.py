@@ -30,6 +30,7 @@ class Image:
         self.out = bytearray(b"\x05\x0b")
         self.tags = 0
         self.classes = 0
+        self.done: list[int] = []  # tags of what may be referred to
         self.left = left  # items that may still be written
 
     def item(self, level: int) -> None:
@@ -41,27 +42,43 @@ class Image:
             self._leaf()
         elif dice < 0.8:
             self._reference(level)
-        elif dice < 0.9 and self.tags:
-            self.out += source.choice((b"", b"\x04", b"\x04", b"\x11\x01A\x04"))
-            self.out += b"\0" + _u32(source.randrange(self.tags + source.choice((0, 0, 0, 3))))
-        elif dice < 0.96:
+        elif dice < 0.9 and self.done:
+            self._again()
+        elif dice < 0.97:
             self.tags += 1
-            self.out.append(source.choice((4, 0x14, 0x1B, 0x1C)))
+            self.out.append(source.choice((4, 4, 4, 0x1B, 0x1B, 0x1C)))
             self.item(level + 1)
-        else:
+        elif dice < 0.985:
             self.out += source.choice(_RARE)
             self.tags += 1
+        else:
+            self.out += source.choice(_REFUSED)
+            self.tags += 1
+
+    def _again(self) -> None:
+        """Refer to something that is there already, or, rarely, to what is not."""
+        source = self.source
+        through = source.random() < 0.3  # a reference to it, which has a tag, too
+        self.tags += through
+        self.out += b"\x04\0" if through else b"\0"
+        tag = source.choice(self.done)
+        self.out += _u32(tag if source.random() < 0.9 else source.randrange(self.tags + 3))
 
     def _leaf(self) -> None:
+        self.done.append(self.tags)
         self.tags += 1
         self.out += self.source.choice(LEAVES)(self.source)
 
     def _reference(self, level: int) -> None:
+        tag = self.tags
         self.tags += 1
-        self.out.append(self.source.choice((4, 4, 4, 4, 0x14, 0x1B)))
-        if self.source.random() < 0.15:
+        blessed = self.source.random() < 0.15
+        overloads = self.source.random() < (0.5 if blessed else 0.01)
+        self.out.append(0x14 if overloads else 4)
+        if blessed:
             self._bless()
         self.container(level + 1)
+        self.done.append(tag)
 
     def _bless(self) -> None:
         source = self.source
@@ -83,7 +100,7 @@ class Image:
         self.out.append(op)
         if op == 0x19:
             self.out.append(source.choice((0, 0, 1)))
-        self.out += _u32(count if source.random() < 0.97 else source.choice(LENGTHS))
+        self.out += _u32(count if source.random() < 0.99 else source.choice(LENGTHS))
         for number in range(count):
             self.item(level)
             if op != 2:
@@ -92,18 +109,23 @@ class Image:
     def key(self, number: int, flagged: bool) -> None:
         """Write what follows a value in a hash."""
         source = self.source
-        key = f"k{number}" if source.random() < 0.8 else source.choice(KEYS)
+        key = f"k{number}" if source.random() < 0.98 else source.choice(KEYS)
         raw = key.encode()
         if flagged:
-            self.out.append(source.choice((0, 0, 0, 1, 2, 4, 5, 0x10, 8, 0x40)))
-            raw += source.choice((b"", b"", b"\xc3\xa9", b"\xff"))
+            self.out.append(source.choice((0, 0, 0, 1, 1, 2, 4, 5, 0x10)))
+            raw += source.choice((b"", b"", b"\xc3\xa9"))
+            if source.random() < 0.02:
+                self.out[-1] = 0x48
         self.out += _u32(len(raw)) + raw
 
 
 def _string(source: Random) -> bytes:
     if source.random() < 0.1:
         long = source.randbytes(some_size(source, 300, 2**16))
-        return source.choice((b"\x01", b"\x18")) + _u32(len(long)) + long
+        if source.random() < 0.3:
+            long = source.choice("a\xe9\u263a").encode() * len(long)
+            return b"\x18" + _u32(len(long)) + long
+        return b"\x01" + _u32(len(long)) + long
     raw = source.choice((*WORDS, "0", "1", "-1", "3.5", "1e+300", "12345678901")).encode()[:255]
     return source.choice((b"\x0a", b"\x0a", b"\x17")) + bytes([len(raw)]) + raw
 
@@ -115,22 +137,11 @@ LEAVES: tuple[Callable[[Random], bytes], ...] = (
     _string,
     _string,
 )
-_RARE = (
-    b"\x1d\x02v1\x0a\x01\x01",
-    b"\x1e\0\0\0\x02v1\x17\x03\xe2\x98\xba",
-    b"\x1e\xff\xff\xff\xffv1",
-    b"\x11\x06Regexp\x20\0\x01x\x01u",
-    b"\x20\x01\xff\xff\xff\xff",
-    b"\x17\x01\xff",
-    b"\x18\0\0\0\x03\xed\xa0\x80",
-    b"\x13\x02\x01A\0",
-    b"\x1a\x0a\x01x",
-    b"\x06\0\0\0\0\0\0\0\x01",
-    b"\x0b",
-    b"\x15",
-    b"\x21\x01",
-    b"\x24",
-)
+_RARE = [b"\x1d\x02v1\x0a\x01\x01", b"\x1e\0\0\0\x02v1\x17\x03\xe2\x98\xba"]
+_RARE += [b"\x11\x06Regexp\x20\0\x01x\x01u", b"\x20\0\x01x\x01u"]
+_REFUSED = [b"\x1e\xff\xff\xff\xffv1", b"\x20\x01\xff\xff\xff\xff", b"\x17\x01\xff", b"\x24"]
+_REFUSED += [b"\x18\0\0\0\x03\xed\xa0\x80", b"\x13\x02\x01A\0", b"\x1a\x0a\x01x", b"\x21\x01"]
+_REFUSED += [b"\x06\0\0\0\0\0\0\0\x01", b"\x0b", b"\x15"]
 
 
 def _tree(source: Random) -> bytes:

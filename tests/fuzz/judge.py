@@ -19,6 +19,7 @@ import time
 import traceback
 import tracemalloc
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -118,10 +119,12 @@ class Judge:
     def look(self, data: bytes) -> Escape | None:
         """Run an input; return what escaped."""
         figures = self.figures
-        outcome, seconds, escape = self._timed(data)
+        outcome, seconds, escape = self._timed(self.target.run, data)
         figures.inputs += 1
         figures.size += self.target.size(data)
         figures.seconds += seconds
+        if escape is None:
+            escape = self._measure(data, seconds)
         if escape is not None:
             figures.escapes[escape.what] += 1
             if figures.escapes[escape.what] == 1:
@@ -129,30 +132,33 @@ class Judge:
             return escape
         if outcome not in figures.outcomes and len(self.target.seeds) < _MOST_SEEDS:
             self.target.seeds.append(data)
-        figures.outcomes[outcome] += 1
-        self._measure(data, seconds)
+        figures.outcomes[str(outcome)] += 1
         return None
 
-    def _measure(self, data: bytes, seconds: float) -> None:
+    def _measure(self, data: bytes, seconds: float) -> Escape | None:
         figures, size = self.figures, max(self.target.size(data), _KB)
         looks_slow = seconds * _KB / size > figures.time.value
         if looks_slow:
-            figures.time.take(min(self._read(data) for _ in range(3)) * _KB / size, data)
+            runs = [self._timed(self.target.read, data) for _ in range(3)]
+            for _, _, escape in runs:
+                if escape is not None:
+                    return escape
+            figures.time.take(min(seconds for _, seconds, _ in runs) * _KB / size, data)
         if looks_slow or size >= _LARGE or figures.inputs % _EACH == 0:
             figures.memory.take((self._peak(data) - self._least_peak) / size, data)
+        return None
 
-    def _read(self, data: bytes) -> float:
-        """Return how long it takes to read an input."""
-        start = time.process_time()
-        self.target.read(data)
-        return time.process_time() - start
-
-    def _timed(self, data: bytes) -> tuple[str, float, Escape | None]:
-        outcome, found, escape = "", None, None
+    def _timed(
+        self, run: Callable[[bytes], object], data: bytes
+    ) -> tuple[object, float, Escape | None]:
+        """Return what it returned, the seconds, and what escaped."""
+        outcome: object = ""
+        found: BaseException | None = None
+        escape = None
         start = time.process_time()
         signal.setitimer(signal.ITIMER_PROF, self._patience)
         try:
-            outcome = self.target.run(data)
+            outcome = run(data)
         except (Exception, Hang) as error:  # noqa: BLE001  # that is what we look for
             found = error
         finally:
@@ -185,7 +191,7 @@ class Judge:
             while at < len(escape.data) and tries > 0:
                 tries -= 1
                 shorter = escape.data[:at] + escape.data[at + width :]
-                found = self._timed(shorter)[2]
+                found = self._timed(self.target.run, shorter)[2]
                 if found is not None and found.what == escape.what:
                     escape.data, escape.text = shorter, found.text
                 else:

@@ -31,7 +31,7 @@ def request(source: Random, is_json: bool) -> bytes:
         return (json_text if is_json else image)(source)
     if is_json:
         number = str(source.randrange(10)) if source.random() < 0.9 else source.choice(NUMBERS)
-        return _json_list(source, [number, _json_name(source)], _args(source)).encode()
+        return _json_list(source, [number, _json_name(source)], _args(source))
     number_image = b"\x08" + bytes([128 + source.randrange(100)])
     name = source.choice(WORDS if source.random() < 0.3 else PROCEDURES).encode()[:255]
     return _image_list(source, [number_image, b"\x0a" + bytes([len(name)]) + name], _args(source))
@@ -44,7 +44,7 @@ def reply(source: Random, is_json: bool) -> bytes:
     number = source.randrange(10)
     word = source.choice(("call", "destroy", "error", "errors", "sum", ""))
     if is_json:
-        return _json_list(source, [str(number), f'"{word}"'], _args(source)).encode()
+        return _json_list(source, [str(number), f'"{word}"'], _args(source))
     first = [b"\x08" + bytes([128 + number]), b"\x0a" + bytes([len(word)]) + word.encode()]
     return _image_list(source, first, _args(source))
 
@@ -62,21 +62,22 @@ def _json_name(source: Random) -> str:
     return f'"{source.choice(PROCEDURES)}"' if source.random() < 0.7 else json_string(source)
 
 
-def _json_list(source: Random, parts: list[str], args: Sequence[str]) -> str:
+def _json_list(source: Random, parts: list[str], args: Sequence[str]) -> bytes:
     for arg in args:
         if arg == "&":
             parts.append(json_callback(source))
         elif arg:
-            parts.append(f'"{arg}"' if source.random() < 0.95 else str(source.randrange(10)))
+            parts.append(f'"{arg}"' if source.random() < 0.97 else str(source.randrange(10)))
         else:
             parts.append(json_value(source, 10))
-    return "[" + ",".join(parts) + "]"
+    return f"[{','.join(parts)}]".encode("utf-8", "surrogatepass")
 
 
 def _image_list(source: Random, parts: list[bytes], args: Sequence[str]) -> bytes:
     made = Image(source, some_size(source, 30))
     made.out += b"\x02" + _u32(len(parts) + len(args)) + b"".join(parts)
     made.tags = 1 + len(parts)
+    made.done = [1]
     for arg in args:
         if arg == "&":
             made.out += _callback_image(source)
@@ -97,10 +98,10 @@ def packets(
     parts = []
     for _ in range(source.choice((1, 1, 2, 3, some_size(source, 8, 300)))):
         made = payload(source, is_json)
-        if source.random() < 0.15:
+        if source.random() < 0.07:
             made = mutate(source, made, seeds or (made,))
         packet = frame(made)
-        if source.random() < 0.05:
+        if source.random() < 0.03:
             wrong = source.choice((*LENGTHS, len(made) + 3, len(made) + 5, len(made)))
             packet = _u32(wrong) + made
         parts.append(packet)

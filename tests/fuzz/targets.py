@@ -62,9 +62,9 @@ class Target(ABC):
     def generate(self, source: Random) -> bytes:
         """Return the next input: made, or changed."""
         dice = source.random()
-        if dice < 0.6:
+        if dice < 0.7:
             return self.make(source)
-        if dice < 0.8:
+        if dice < 0.85:
             return mutate(source, self.make(source), self.seeds)
         return mutate(source, source.choice(self.seeds), self.seeds)
 

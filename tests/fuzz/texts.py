@@ -20,45 +20,60 @@ __all__ = [
     "lines",
 ]
 
-NUMBERS = ["0", "-0", "1", "-1", "1.5", "1e5", "1.0", "0.1e1", "1e999", "-1E400", "1e-999"]
-NUMBERS += ["01", "+1", "1.", ".5", "0x1", "1_0", "NaN", "Infinity", "-Infinity", "4294967296"]
+NUMBERS = ["0", "-0", "1", "-1", "1.5", "1e5", "1.0", "0.1e1", "1e-999", "4294967296", "1" * 40]
 NUMBERS += ["2305843009213693951", "-9223372036854775809", "18446744073709551616"]
-NUMBERS += ["1" * 40, "9" * 4301]
-"""Numbers of JSON, and what is none."""
+"""Numbers of JSON, some of which are no integers of any usual size."""
 
-_PIECES = [r"a", r"key", r"\u0000", r"\ud800", r"\udc00", r"\ud83d\ude00", r"\n", r"\x", r"\/"]
-_PIECES += [r"\"", r"\\", r"\u12", r"\u001b[31m", r"\u001b[31m\nERROR rpcasync: forged", CODEREF]
-_PIECES += ["x" * 100, "\xe9", "\x7f", "\U0001f600", "\t", "\x01", "\u2028", "\ufeff"]
+_NO_NUMBERS = ["01", "+1", "1.", ".5", "0x1", "1_0", "NaN", "Infinity", "-Infinity", "1e999"]
+_NO_NUMBERS += ["-1E400", "9" * 4301, "nul", "True", "", "[,]", "{]", "'a'"]
+
+_PIECES = [r"a", r"key", r"\u0000", r"\ud800", r"\udc00", r"\ud83d\ude00", r"\n", r"\/", r"\""]
+_PIECES += [r"\\", r"\u001b[31m", r"\u001b[31m\nERROR rpcasync: forged", CODEREF, "x" * 100]
+_PIECES += ["\xe9", "\x7f", "\U0001f600", "\u2028", "\ufeff"]
+_NO_PIECES = [r"\x", r"\u12", "\t", "\x01", "\ud800"]
+
+_WRONG = 0.02  # of all values: a list of many is right most often
 
 
 def json_string(source: Random) -> str:
+    """Return a text in quotes."""
     if source.random() < 0.5:
         return '"' + source.choice(KEYS + PROCEDURES) + '"'
-    return '"' + "".join(source.choices(_PIECES, k=source.randrange(5))) + '"'
+    pieces = _NO_PIECES if source.random() < _WRONG else _PIECES
+    return '"' + "".join(source.choices(pieces, k=source.randrange(5))) + '"'
 
 
 def json_value(source: Random, level: int) -> str:
+    """Return any value, nested no deeper than some levels."""
     dice = source.random()
+    if dice < _WRONG:
+        return source.choice(_NO_NUMBERS)
     if level > 20 or dice < 0.25:
         return source.choice(NUMBERS)
     if dice < 0.5:
         return json_string(source)
     if dice < 0.6:
-        return source.choice(("true", "false", "null", "nul", "True", "", "{}", "[]", "[,]"))
+        return source.choice(("true", "false", "null", "{}", "[]"))
     if dice < 0.65:
         return json_callback(source)
     count = source.randrange(4)
     if dice < 0.85:
         return "[" + ",".join(json_value(source, level + 1) for _ in range(count)) + "]"
     pairs = (f"{json_string(source)}:{json_value(source, level + 1)}" for _ in range(count))
-    return "{" + ",".join(pairs) + source.choice(("}", "}", "}", ",}"))
+    return "{" + ",".join(pairs) + (",}" if source.random() < _WRONG else "}")
 
 
 def json_callback(source: Random) -> str:
-    number = source.choice(("1", "2", "3", '"4"', "-1", "1.0", "null", "1e999", "9" * 30))
-    return (
-        source.choice(('{"RPC::Async::Coderef":{"id":%s}}', '{"RPC::Async::Coderef":%s}')) % number
-    )
+    """Return what stands for a function, or nearly so."""
+    number = str(source.randrange(20))
+    if source.random() < 0.2:
+        number = source.choice(('"4"', "-1", "1.0", "null", "1e5", "9" * 30, "[]"))
+    form = '{"RPC::Async::Coderef":{"id":%s}}'
+    if source.random() < 0.1:
+        form = source.choice(
+            ('{"RPC::Async::Coderef":%s}', '{"RPC::Async::Coderef":{"id":%s,"a":1}}')
+        )
+    return form % number
 
 
 def _json_deep(source: Random) -> str:
@@ -106,11 +121,8 @@ def json_text(source: Random) -> bytes:
     else:
         style = source.choice((_json_deep, _json_deep, _json_wide, _json_names, _json_digits))
         text = style(source)
-    text = (
-        source.choice(("", "", "", "", " ", "\ufeff"))
-        + text
-        + source.choice(("", "", "", "", "\n", " 1"))
-    )
+    if source.random() < 0.1:
+        text = source.choice(("", " ", "\ufeff")) + text + source.choice(("\n", "\n", " 1"))
     return text.encode("utf-8", "surrogatepass")
 
 
