@@ -71,6 +71,10 @@ class WholeServer(Target):
 
     def __init__(self) -> None:
         super().__init__()
+        self.seeds = framed()
+
+    def begin(self) -> None:
+        """Make a server, and an honest client of it."""
         self._mux = EventMux()
         names = Procedures()
         self._names = names
@@ -80,7 +84,6 @@ class WholeServer(Target):
         self._rpc.add_client(ours)
         self._honest = Client(self._mux, theirs)
         self._log = Log().start()
-        self.seeds = framed()
 
     def close(self) -> None:
         """Close everything."""
@@ -163,9 +166,12 @@ class WholeClient(Target):
 
     def __init__(self) -> None:
         super().__init__()
+        self.seeds = framed()
+
+    def begin(self) -> None:
+        """Make a mux for all clients."""
         self._mux = EventMux()
         self._log = Log().start()
-        self.seeds = framed()
 
     def close(self) -> None:
         """Close everything."""
@@ -239,8 +245,8 @@ def print_nothing(text: object = None, /, **more: object) -> None:
 class Streams(Buffers):
     """A stream of a mux, with a discipline: it ends in Closed, and nothing comes out but events."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def begin(self) -> None:
+        """Make a mux for all streams."""
         self._mux = EventMux()
 
     def close(self) -> None:

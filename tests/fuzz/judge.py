@@ -12,6 +12,7 @@ one KB as above. That is measured for each fiftieth input, for the slow ones, an
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import signal
 import sys
@@ -165,6 +166,9 @@ class Judge:
             signal.setitimer(signal.ITIMER_PROF, 0)
         seconds = time.process_time() - start
         if found is not None:
+            with contextlib.suppress(Exception):
+                self.target.close()
+            self.target.begin()  # what the next inputs meet is not what this one left
             escape = Escape(_where(found), data, "".join(traceback.format_exception(found)))
         if self._unraisable:
             first = self._unraisable[0]

@@ -42,6 +42,7 @@ class Target(ABC):
     def __init__(self) -> None:
         self.seeds: list[bytes] = [b""]
         """Inputs to change: at first those that are known, then those with new outcomes."""
+        self.begin()
 
     @abstractmethod
     def make(self, source: Random) -> bytes:
@@ -68,8 +69,11 @@ class Target(ABC):
             return mutate(source, self.make(source), self.seeds)
         return mutate(source, source.choice(self.seeds), self.seeds)
 
+    def begin(self) -> None:  # noqa: B027
+        """Make what is to be there for all inputs; after an escape, make it anew."""
+
     def close(self) -> None:  # noqa: B027
-        """Give back what it holds."""
+        """Give back what `begin()` has made."""
 
 
 def drawn_from(data: bytes) -> Random:
