@@ -241,7 +241,7 @@ def _row(name: str, figures: Figures) -> str:
     escapes = figures.escapes.total()
     return (
         f"| {name} | {figures.inputs:,} | {rate:,.0f} | {figures.size:,} | {escapes:,} |"
-        f" {figures.time.value:.5f} | {figures.memory.value:.1f} | {len(figures.outcomes)} |"
+        f" {figures.time.value:.6f} | {figures.memory.value:.1f} | {len(figures.outcomes)} |"
     )
 
 
