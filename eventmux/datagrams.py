@@ -25,6 +25,7 @@ _IS_LINUX = sys.platform == "linux"
 _IP_RECVERR = 11  # linux/in.h, linux/in6.h: the socket module has no names for these
 _IPV6_RECVERR = 25
 _MSG_ERRQUEUE = getattr(socket, "MSG_ERRQUEUE", 0)
+_REPORT_FLAGS = _MSG_ERRQUEUE | getattr(socket, "MSG_DONTWAIT", 0)
 
 
 def check_address(sock: socket.socket, address: object) -> None:
@@ -156,7 +157,7 @@ def read_error(sock: socket.socket) -> SendError | None:
         return None
     while True:
         try:
-            data, ancillary, _, receiver = sock.recvmsg(65536, 512, _MSG_ERRQUEUE)
+            data, ancillary, _, receiver = sock.recvmsg(65536, 512, _REPORT_FLAGS)
         except BlockingIOError:
             return None
         report = _send_error(data, ancillary, receiver)

@@ -45,6 +45,7 @@ INSIDE = {
     "eventmux._watching": [["timers", "signals", "mailbox"], ["children", "wakeup"], ["watches"]],
     "eventmux._channels": [
         ["options", "ports", "lingering", "backlog"],
+        ["lending"],
         ["channel"],
         ["intake", "listeners", "nested", "endings"],
         ["streams"],

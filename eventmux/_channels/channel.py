@@ -16,8 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from eventmux._channels.lending import Loan
 from eventmux._channels.options import ChannelOptions
-from eventmux._channels.ports import BorrowedSocket, Descriptor, Port, is_still, which_file
+from eventmux._channels.ports import Descriptor, Port, is_still, prepare, which_file
 from eventmux.errors import EventMuxError, OutputOverflow
 from eventmux.events import Address, Closed, Closing, Error, Event, Handle, Read
 
@@ -98,9 +99,10 @@ class Channel:
     __slots__ = (
         "_emit",
         "_identity",
+        "_is_own",
+        "_loan",
         "_lost",
         "_outlet",
-        "_timeout",
         "armed",
         "armed_fd",
         "closed",
@@ -140,13 +142,25 @@ class Channel:
         self._outlet = outlet
         self._emit = outlet.emit
         self._identity = None if port is fh else which_file(self.fd)
-        self._timeout = port.gettimeout()
+        self._loan: Loan | None = None
+        self._is_own = False  # it was accepted
         self._prepare()
 
     def _prepare(self) -> None:
-        """Make the handle non-blocking, unless all that is done with it is the program's."""
-        if not (self.options.manual_read and self.options.manual_write):
-            self.port.setblocking(False)
+        """See to it that nothing waits, unless all that is done with it is the program's."""
+        options = self.options
+        if options.manual_read and options.manual_write:
+            return
+        is_ready = prepare(self.port)
+        if (options.manual_read or options.manual_write) and self.is_socket:
+            is_ready = self.port.gettimeout() == 0.0  # the program may read until it would wait
+        if not is_ready:
+            self._loan = Loan(self.port)
+
+    def own(self) -> None:
+        """Make a socket non-blocking that was accepted here, so that nobody else can have it."""
+        self._is_own = True
+        self.port.settimeout(0.0)
 
     @property
     def wanted(self) -> int:
@@ -315,7 +329,7 @@ class Channel:
     def release(self) -> None:
         """Give the handle back as it was."""
         self._restore()
-        if isinstance(self.port, BorrowedSocket):
+        if self.port is not self.fh:
             self.port.detach()
 
     def drop(self) -> None:
@@ -323,19 +337,20 @@ class Channel:
         self.port.close()  # as it is: O_NONBLOCK is the parent's, too
 
     def shut(self) -> None:
-        """Close the handle; O_NONBLOCK goes first where others may share the open file."""
-        if self._identity is None:
-            self.port.close()
-        elif self.is_lost():  # the number may be that of another file by now
+        """Close the handle; what was lent goes back first, as others may share the open file."""
+        if self._loan is not None:
+            self._loan.give_back()
+        if self._identity is not None and self.is_lost():  # the number may be another file's by now
             self.port.detach()
         else:
-            self._restore()
             self.port.close()
 
     def _restore(self) -> None:
-        if not self.is_lost():
+        if self._loan is not None:
+            self._loan.give_back()
+        elif self._is_own and not self.is_lost():
             with contextlib.suppress(OSError):
-                self.port.settimeout(self._timeout)
+                self.port.settimeout(None)
 
     def _emit_read(self, data: bytes, sender: Address | None = None) -> None:
         if self.closing:  # the program's code has closed it in the middle of a read

@@ -16,7 +16,7 @@ from eventmux._channels.backlog import Backlog
 from eventmux._channels.channel import BEHIND, WAITING, Channel, Outlet
 from eventmux._channels.lingering import Lingering
 from eventmux._channels.options import ChannelOptions
-from eventmux._channels.ports import Descriptor, Port
+from eventmux._channels.ports import RECV_FLAGS, Port
 from eventmux.buffers import Buffer
 from eventmux.buffers._rewinding import Rewinding, rewindable
 from eventmux.errors import EventMuxError
@@ -76,9 +76,7 @@ class Intake(Channel):
         # First, as it is the program's code: should it raise, nothing of the handle has changed.
         self._buffer = None if options.buffered is None else rewindable(options.buffered)
         super().__init__(fh, port, outlet, options, meta)
-        # A terminal blocks until something is sent, and only its first read is sure not to.
-        is_tty = isinstance(port, Descriptor) and port.is_tty
-        self._reads = _times(1 if is_tty else options.reads_per_turn)  # in one turn
+        self._reads = _times(options.reads_per_turn)  # in one turn
         self._recv = port.recv
         self._read_size = options.read_size
         self._is_giving = False  # in the middle of the records of one read
@@ -105,7 +103,7 @@ class Intake(Channel):
             # Nothing is called from when the kernel has given it until it is kept: a signal handler
             # may raise as soon as a call returns. By `map()` it is C code that calls.
             try:
-                [event.data] = map(self._recv, (read_size,))
+                [event.data] = map(self._recv, (read_size,), (RECV_FLAGS,))
             except BlockingIOError:
                 return
             except OSError as error:

@@ -18,6 +18,7 @@ from typing import cast
 
 from eventmux import sockets
 from eventmux._channels.channel import DEFERRED, Channel, Outlet, reason_of
+from eventmux._channels.lending import Loan
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import Port
 from eventmux.events import Accepting, Connect, Error, Handle
@@ -50,6 +51,10 @@ class Listener(Channel):
         self._adopt = adopt
         self._defer = defer
 
+    def _prepare(self) -> None:
+        """Make it non-blocking: no flag says so for one `accept()`."""
+        self._loan = Loan(self.port)
+
     @property
     def wanted(self) -> int:
         """The readiness to wait for."""
@@ -62,6 +67,8 @@ class Listener(Channel):
         if self.options.manual_accept:
             self._emit(Accepting(self.fh))
             return
+        # Another process that listens here, too, may have ended and set back what was so before.
+        cast("Loan", self._loan).renew()
         accepted = failed = 0
         while accepted < _ACCEPTS_PER_TURN:
             try:

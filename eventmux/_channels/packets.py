@@ -18,7 +18,7 @@ from typing import Any, ClassVar, cast
 from eventmux import datagrams
 from eventmux._channels.channel import THROTTLED, Channel, Outlet, as_bytes, reason_of
 from eventmux._channels.options import ChannelOptions
-from eventmux._channels.ports import Descriptor, Port
+from eventmux._channels.ports import RECV_FLAGS, SEND_FLAGS, Descriptor, Port
 from eventmux._channels.streams import Stream
 from eventmux.events import Address, Error, Handle, Sent
 
@@ -32,16 +32,17 @@ _BROKEN = (errno.EBADF, errno.ENOTSOCK)
 _TRUNCATED = getattr(socket, "MSG_TRUNC", 0)
 
 Received = tuple[bytes, list[Any], int, Any]
+Receive = Callable[[int, int, int], Received]
 
 
-def _recvmsg(port: Port) -> Callable[[int], Received]:
+def _recvmsg(port: Port) -> Receive:
     """Return the method that tells whether a packet was cut; Windows has none."""
     recvmsg = getattr(port, "recvmsg", None)
     if recvmsg is not None:
-        return cast("Callable[[int], Received]", recvmsg)
+        return cast("Receive", recvmsg)
 
-    def recvfrom(size: int) -> Received:
-        data, sender = cast("socket.socket", port).recvfrom(size)
+    def recvfrom(size: int, _: int, flags: int) -> Received:
+        data, sender = cast("socket.socket", port).recvfrom(size, flags)
         return data, [], 0, sender
 
     return recvfrom
@@ -109,7 +110,7 @@ class Datagram(Channel):
             if self.closing:  # by the program's code, in the middle of the turn
                 return
             try:
-                data, _, flags, sender = self._receive(read_size)
+                data, _, flags, sender = self._receive(read_size, 0, RECV_FLAGS)
             except BlockingIOError:
                 self._report()
                 return
@@ -255,9 +256,9 @@ class Datagram(Channel):
     def _try_to_send(self, data: bytes, receiver: Address | None) -> OSError | None:
         try:
             if receiver is None:
-                self.port.send(data)
+                self.port.send(data, SEND_FLAGS)
             else:
-                self.port.sendto(data, receiver)
+                self.port.sendto(data, SEND_FLAGS, receiver)
         except OSError as error:
             return error
         except (TypeError, ValueError, OverflowError):  # an address of an odd family
@@ -313,7 +314,7 @@ class PacketStream(Stream):
             return
         read_size = self.options.read_size
         try:
-            data, _, flags, _ = cast("socket.socket", self.port).recvmsg(read_size)
+            data, _, flags, _ = cast("socket.socket", self.port).recvmsg(read_size, 0, RECV_FLAGS)
         except BlockingIOError:
             return
         except OSError as error:
@@ -339,7 +340,7 @@ class PacketStream(Stream):
         """Send one packet; False if the kernel did not take it."""
         out = self._out
         try:
-            [_] = map(self._send, (out[0],))
+            [_] = map(self._send, (out[0],), (SEND_FLAGS,))
         except BlockingIOError:
             return False
         except OSError as error:

@@ -31,7 +31,7 @@ from eventmux._channels.lingering import (
     unacknowledged,
 )
 from eventmux._channels.options import ChannelOptions
-from eventmux._channels.ports import Descriptor, Port
+from eventmux._channels.ports import SEND_FLAGS, Descriptor, Port
 from eventmux._waiting.pollable import HELD
 from eventmux.errors import EventMuxError
 from eventmux.events import Address, Error, Handle, ReadLast, Ready, Sent
@@ -160,9 +160,9 @@ class Stream(Intake):
         event, size = Sent(self.fh), len(piece)
         try:
             if size < _HARDLY_CUT:
-                sent = self._send(piece)
+                sent = self._send(piece, SEND_FLAGS)
             else:
-                [sent] = map(self._send, (piece,))  # see _send_once()
+                [sent] = map(self._send, (piece,), (SEND_FLAGS,))  # see _send_once()
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -251,7 +251,7 @@ class Stream(Intake):
         if size > _WRITE_SIZE:  # a slice of it is no copy
             data = out[0] = memoryview(data)
         try:
-            [sent] = map(self._send, (data,))
+            [sent] = map(self._send, (data,), (SEND_FLAGS,))
         except BlockingIOError:
             return False
         except OSError as error:

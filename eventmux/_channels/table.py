@@ -24,7 +24,7 @@ from eventmux._channels.manual import MANUAL
 from eventmux._channels.nested import Nestable, Nested
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.packets import Datagram, PacketStream
-from eventmux._channels.ports import BorrowedSocket, Descriptor, Port, open_port
+from eventmux._channels.ports import Descriptor, Port, open_port
 from eventmux._channels.streams import Sink, Source, Stream
 from eventmux._queue import EventQueue
 from eventmux._waiting.poller import Poller
@@ -98,7 +98,7 @@ class ChannelTable:
             self._check_owner(fh, port)
             channel = self._make(fh, port, options, meta, listen, kind)
         except BaseException:
-            if isinstance(port, BorrowedSocket):
+            if port is not fh:
                 port.detach()
             raise
         self.watch(channel)
@@ -237,7 +237,9 @@ class ChannelTable:
         """Watch a connection that a listener accepted."""
         options = listener.options
         meta = _copy(listener.meta)
-        self.watch(self._build(_KINDS[sock.type], sock, sock, options, meta, ready=True))
+        channel = self._build(_KINDS[sock.type], sock, sock, options, meta, ready=True)
+        channel.own()
+        self.watch(channel)
 
     # Coming and going
 

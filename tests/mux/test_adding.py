@@ -2,7 +2,6 @@
 
 import errno
 import gc
-import os
 import selectors
 import socket
 
@@ -35,7 +34,6 @@ def test_adding_a_descriptor_twice_is_refused(mux, watched):
         with pytest.raises(ValueError, match="watched already"):
             mux.add(twin)
         assert mux.handles() == [fh]
-        assert not os.get_blocking(fh.fileno())
     finally:
         twin.detach()
     peer.send(b"hello")

@@ -281,34 +281,10 @@ def test_a_slave_whose_master_has_gone(mux, terminal):
     assert until(mux, "closed") == [Closing(slave), Closed(slave)]
 
 
-def test_a_terminal_blocks_until_something_is_sent(mux, terminal):
-    master, slave = terminal()
-    mux.add(slave)
-    os.write(master, b"hello")
-    take(mux, 2)
-    before = os.get_blocking(slave)
-    mux.send(slave, b"x")
-    assert (before, os.get_blocking(slave)) == (True, False)
-
-
-@pytest.mark.parametrize("how", ["remove", "close", "kill", "end"])
-def test_a_terminal_blocks_again_when_the_mux_is_done_with_it(terminal, owned, how):
-    _, slave = terminal()
-    shared = owned(os.dup(slave))
-    with EventMux() as mux:
-        mux.add(slave)
-        mux.send(slave, b"x")
-        assert not os.get_blocking(shared)
-        if how != "end":
-            getattr(mux, how)(slave)
-        drain(mux)
-    assert os.get_blocking(shared)
-
-
-def test_a_blocking_terminal_is_read_once_a_turn(mux, terminal):
+def test_a_terminal_is_read_until_there_is_no_more(mux, terminal):
     master, slave = terminal()
     mux.add(slave, buffered=Split(), read_size=4)
-    os.write(master, b"abcdefgh")  # twice read_size, and no record: a third read would wait
+    os.write(master, b"abcdefgh")  # twice read_size, and no record
     assert drain(mux) == [Ready(slave)]
     os.write(master, b"\n")
     assert until(mux, "read") == [Read(slave, b"abcdefgh")]
@@ -492,26 +468,6 @@ def test_the_pipes_of_a_child_process(mux):
         Closed(process.stdout),
     ]
     assert process.stdout.closed
-
-
-# Blocking or not
-
-
-@pytest.mark.parametrize("blocking", [True, False])
-@pytest.mark.parametrize("how", ["remove", "close", "kill", "end"])
-@pytest.mark.parametrize("what", ["reader", "writer", "socket"])
-def test_blocking_is_as_before_when_the_mux_is_done(pipe, pair, owned, what, how, blocking):
-    fd = owned(pair()[0].detach()) if what == "socket" else pipe()[what == "writer"]
-    os.set_blocking(fd, blocking)
-    shared = owned(os.dup(fd))
-    with EventMux() as mux:
-        mux.add(fd)
-        assert not os.get_blocking(shared)
-        if how != "end":
-            getattr(mux, how)(fd)
-        drain(mux)
-    assert os.get_blocking(shared) == blocking
-    assert is_open(fd) == (how == "remove")
 
 
 # What is refused, and leaves no trace

@@ -71,14 +71,14 @@ class ScriptedSocket:
             return error
         return bytes(size) if size else 0
 
-    def recv(self, size):
+    def recv(self, size, _flags=0):
         self.calls.append("recv")
         step = self._next()
         if len(step) > size and self.type == socket.SOCK_STREAM:
             self.incoming.appendleft(step[size:])
         return step[:size]
 
-    def recvmsg(self, size):
+    def recvmsg(self, size, _ancillary_size=0, _flags=0):
         self.calls.append("recvmsg")
         step = self._next()
         return step[:size], [], socket.MSG_TRUNC if len(step) > size else 0, None
@@ -94,7 +94,7 @@ class ScriptedSocket:
             raise step
         return step
 
-    def send(self, data):
+    def send(self, data, _flags=0):
         self.calls.append("send")
         if self.takes:
             step = self.takes.popleft()
