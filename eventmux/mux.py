@@ -295,15 +295,19 @@ class EventMux(Nestable):
         channel = self._loop.table.connect(parse_url(url), channel_options, meta, timeout)
         return cast("socket.socket", channel.fh)
 
-    def listen(self, url: str, *, backlog: int = 1024, **options: Any) -> socket.socket:
+    def listen(
+        self, url: str, *, backlog: int = 1024, mode: int | None = None, **options: Any
+    ) -> socket.socket:
         """Listen at a URL and watch the socket; a datagram socket is bound to the address.
 
         Port 0 lets the system choose one, which `getsockname()` tells. A file left at a UNIX
-        path by a server that has gone is replaced.
+        path by a server that has gone is replaced; ours goes when the socket is closed.
 
         Args:
             url: where to listen; as for `connect()`.
             backlog: how many connections may wait to be accepted.
+            mode: who may connect to a UNIX path, as for `os.chmod()`: 0o600 is our user alone.
+                Default is what the umask leaves.
             options: as for `add()`; what is accepted inherits them.
 
         Raises:
@@ -312,7 +316,7 @@ class EventMux(Nestable):
             ValueError: an option is wrong, or does not fit.
             OSError: the address is in use, the name is unknown, permission is missing...
         """
-        sock = sockets.listen(parse_url(url), backlog)
+        sock = sockets.listen(parse_url(url), backlog, mode)
         try:
             self.add(sock, **options)
         except BaseException:

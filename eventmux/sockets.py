@@ -14,27 +14,30 @@ import errno
 import os
 import select
 import socket
-import stat
 import struct
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import zip_longest
 from typing import cast
 
+from eventmux._socketfiles import binding, inherited, unix_address
 from eventmux.events import Address
 from eventmux.urls import Endpoint
 
 __all__ = [
     "Target",
     "accept",
+    "connect",
     "connect_error",
     "credentials",
     "has_hung_up",
+    "inherited",
     "is_broken_listener",
     "is_connected",
     "is_listening",
     "is_of_one_connection",
+    "is_own_peer",
     "known_targets",
     "listen",
     "look_up",
@@ -43,7 +46,6 @@ __all__ = [
     "start",
     "transplant",
     "unconnected",
-    "unix_address",
 ]
 
 _IN_PROGRESS = (errno.EINPROGRESS, errno.EWOULDBLOCK, errno.EAGAIN)
@@ -77,35 +79,51 @@ def _closed_on_error(sock: socket.socket) -> Iterator[socket.socket]:
 # Listening
 
 
-def listen(endpoint: Endpoint, backlog: int = 1024) -> socket.socket:
+def listen(endpoint: Endpoint, backlog: int = 1024, mode: int | None = None) -> socket.socket:
     """Return a socket that listens at the endpoint, or receives the datagrams sent there.
 
     A file left behind at a UNIX path is replaced when it is a socket that nobody has; a live
-    server, or anything that is not a socket, is left alone.
+    server, or anything that is not a socket, is left alone. The file goes when the socket is
+    closed. `mode` is who may use it: the rights of the file.
 
     Without a host, TCP serves IPv4 and IPv6 where it can, but UDP only IPv4: `sendto()` would
     not take an IPv4 address otherwise. `udp://[::]:port` is the same for IPv6.
 
     Raises:
         OSError: the address is in use, the name is unknown, permission is missing...
+        TypeError, ValueError: the mode is no int of 0 to 0o777, or there is no file that has one.
     """
-    with _closed_on_error(_bound(endpoint)) as sock:
+    if mode is not None:
+        _check_mode(endpoint, mode)
+    with _bound(endpoint, mode) as sock:
         sock.setblocking(False)
         if sock.type != socket.SOCK_DGRAM:
             sock.listen(backlog)
     return sock
 
 
-def _bound(endpoint: Endpoint) -> socket.socket:
+def _check_mode(endpoint: Endpoint, mode: object) -> None:
+    if type(mode) is not int:
+        raise TypeError(f"mode is {mode!r}, must be an int such as 0o600")
+    if not 0 <= mode <= 0o777:
+        raise ValueError(f"mode is {mode:#o}, must be 0 to 0o777")
+    if not endpoint.path or endpoint.path.startswith("@"):
+        raise ValueError(f"mode is {mode:#o}, but {endpoint} has no file")
+
+
+def _bound(endpoint: Endpoint, mode: int | None) -> AbstractContextManager[socket.socket]:
     if endpoint.path:
-        return _bound_unix(endpoint.path, _TYPES[endpoint.scheme])
-    return _bound_udp(endpoint) if endpoint.scheme == "udp" else _bound_tcp(endpoint)
+        return binding(endpoint.path, _TYPES[endpoint.scheme], mode)
+    return _closed_on_error(
+        _bound_udp(endpoint) if endpoint.scheme == "udp" else _bound_tcp(endpoint)
+    )
 
 
 def _bound_tcp(endpoint: Endpoint) -> socket.socket:
-    address = (endpoint.host, endpoint.port)
     if endpoint.host:
-        return socket.create_server(address, family=_first_target(endpoint)[0])
+        family, _, known = _first_target(endpoint)
+        return socket.create_server(cast("tuple[str, int]", known), family=family)
+    address = ("", endpoint.port)
     if socket.has_dualstack_ipv6():
         return socket.create_server(address, family=socket.AF_INET6, dualstack_ipv6=True)
     return socket.create_server(address)
@@ -126,40 +144,6 @@ def _bound_udp(endpoint: Endpoint) -> socket.socket:
 
 def _first_target(endpoint: Endpoint) -> Target:
     return _resolve(endpoint, socket.AI_PASSIVE)[0]
-
-
-def _bound_unix(path: str, kind: int) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, kind)
-    try:
-        name = unix_address(path)
-        try:
-            sock.bind(name)
-        except OSError as error:
-            if error.errno != errno.EADDRINUSE or not _is_dead_socket(path, kind):
-                raise
-            os.unlink(path)
-            sock.bind(name)
-    except OSError as error:
-        sock.close()
-        raise OSError(error.errno, error.strerror or str(error), path) from None
-    return sock
-
-
-def unix_address(path: str) -> str:
-    """Return the address of a UNIX socket; a leading `@` is Linux's abstract namespace."""
-    return "\0" + path[1:] if path.startswith("@") else path
-
-
-def _is_dead_socket(path: str, kind: int) -> bool:
-    """True if the path is a socket file that no process has; the kind is of the one to come.
-
-    A socket of another kind says EPROTOTYPE while it lives.
-    """
-    if path.startswith("@") or not stat.S_ISSOCK(os.stat(path).st_mode):
-        return False
-    with socket.socket(socket.AF_UNIX, kind) as probe:
-        probe.setblocking(False)
-        return probe.connect_ex(path) == errno.ECONNREFUSED
 
 
 # Connecting
@@ -199,8 +183,10 @@ def look_up(endpoint: Endpoint) -> list[Target]:
 
 def _resolve(endpoint: Endpoint, flags: int = 0) -> list[Target]:
     kind = _TYPES[endpoint.scheme]
+    # Python takes a host that is a str for a name, and a zone may be none: "eth0..1".
+    host = os.fsencode(endpoint.host) if ":" in endpoint.host else endpoint.host
     try:
-        found = socket.getaddrinfo(endpoint.host, endpoint.port, type=kind, flags=flags)
+        found = socket.getaddrinfo(host, endpoint.port, type=kind, flags=flags)
     except UnicodeError as error:  # the name does not fit into DNS
         text = f"cannot look up {endpoint.host!r}: {error}"
         raise socket.gaierror(socket.EAI_NONAME, text) from None
@@ -231,6 +217,22 @@ def start(target: Target) -> socket.socket:
         # A UNIX socket says EAGAIN when the listener's queue is full: nothing goes on behind it.
         if number and (number not in _IN_PROGRESS or family == _AF_UNIX):
             raise OSError(number, os.strerror(number))
+    return sock
+
+
+def connect(target: Target, timeout: float | None) -> socket.socket:
+    """Return a new socket that is connected to the target, and blocks; it waits for that.
+
+    Raises:
+        OSError: nobody is there, or none answers within `timeout` seconds.
+    """
+    family, kind, address = target
+    with _closed_on_error(socket.socket(family, kind)) as sock:
+        sock.settimeout(timeout)
+        sock.connect(address)
+        if is_own_peer(sock):
+            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        sock.settimeout(None)
     return sock
 
 
@@ -283,7 +285,23 @@ def connect_error(sock: socket.socket) -> OSError | None:
         number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     except OSError as error:  # the program has closed it
         return error
+    if not number and is_own_peer(sock):
+        number = errno.ECONNREFUSED
     return OSError(number, os.strerror(number)) if number else None
+
+
+def is_own_peer(sock: socket.socket) -> bool:
+    """True for a TCP connection to itself: nobody listens there, so it counts as refused.
+
+    It comes about when the port is one of those that the system gives to connections, and it
+    happens to give this one. Whoever is to listen there cannot, as long as it lasts.
+    """
+    if sock.family not in _INTERNET or sock.type != socket.SOCK_STREAM:
+        return False
+    try:
+        return bool(sock.getpeername() == sock.getsockname())
+    except OSError:  # it is not connected
+        return False
 
 
 # Connections

@@ -1,6 +1,7 @@
 """The text of a URL to an `Endpoint`, and back.
 
-    tcp://host:port         a name, an IPv4 address, or an IPv6 address in brackets
+    tcp://host:port         a name, an IPv4 address, or an IPv6 address in brackets, which may have
+                            a zone as it is: [fe80::1%br-lan], not %25 as in RFC 6874
     udp://host:port         datagrams; udp://:port and udp:// are sockets without a peer
     unix://path             the path is all that follows, so unix:///run/x and unix://x.sock
     unix://@name            a name in Linux's abstract namespace
@@ -27,9 +28,12 @@ _EXPECTED = {
     "unix_seqpacket": "unix_seqpacket://path",
 }
 _HOST_PORT = re.compile(
-    r"(?:\[(?P<ipv6>[0-9a-f:.]+(?:%\w+)?)\]|(?P<host>[^\s\0\[\]:/?#@]*)):(?P<port>[0-9]{1,5})",
-    re.ASCII | re.IGNORECASE,
+    r"(?:\[(?P<ipv6>[0-9a-f:.]+(?:%(?P<zone>.+))?)\]|(?P<host>[^\s\0\[\]:/?#@]*))"
+    r":(?P<port>[0-9]{1,5})",
+    re.ASCII | re.IGNORECASE | re.DOTALL,
 )
+_LONGEST_ZONE = 15  # bytes, as the kernel has it (dev_valid_name() of Linux), and what is in them
+_NOT_IN_A_ZONE = re.compile(rb"[\0\t-\r /\xa0]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,14 @@ def _is_path(text: str) -> bool:
     return True
 
 
+def _is_zone(name: str) -> bool:
+    """True for what Linux takes for the name of an interface; the numbers are among them."""
+    if name in (".", "..") or not _is_path(name):
+        return False
+    raw = name.encode("utf-8", "surrogateescape")
+    return len(raw) <= _LONGEST_ZONE and not _NOT_IN_A_ZONE.search(raw)
+
+
 def _parse_host(url: str, scheme: str, rest: str) -> Endpoint:
     match = _HOST_PORT.fullmatch(rest)
     if match is None:
@@ -96,6 +108,10 @@ def _parse_host(url: str, scheme: str, rest: str) -> Endpoint:
     host, port = match["ipv6"] or match["host"], int(match["port"])
     if port > 65535:
         raise URLError(f"cannot parse {url!r}: the port is {port}, must be at most 65535")
+    if match["ipv6"]:
+        if match["zone"] and not _is_zone(match["zone"]):
+            raise URLError(f"cannot parse {url!r}: {match['zone']!r} is no name of an interface")
+        return Endpoint(scheme, host=host, port=port)
     try:
         host.encode("idna")  # else looking it up fails in an odd way
     except UnicodeError as error:

@@ -204,15 +204,19 @@ class Server:
         self._mux.add(sock, listen=True, high_water=HIGH_WATER)
         self._listeners.add(sock)
 
-    def listen(self, url: str) -> socket.socket:
+    def listen(self, url: str, *, mode: int | None = None) -> socket.socket:
         """Serve whoever connects to a `tcp://` or `unix://` URL; return the listening socket.
+
+        Args:
+            url: where to listen.
+            mode: who may connect to a UNIX path, as for `url_listen()`.
 
         Raises:
             URLError: the URL is not understood.
             OSError: the address is in use, the name is unknown, permission is missing...
         """
         parse_stream_url(url)  # what else can be listened on brings no streams
-        sock = url_listen(url)
+        sock = url_listen(url, mode=mode)
         try:
             self.add_listener(sock)
         except BaseException:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from eventmux.errors import URLError
-from eventmux.sockets import is_listening
+from eventmux.sockets import inherited, is_listening
 from rpcasync._log import log_to_stderr
 from rpcasync.children.programs import FDS_VARIABLE, OPTIONS_VARIABLE
 from rpcasync.server import Server
@@ -179,7 +179,7 @@ def _open_all(numbers: Sequence[int], variable: str, text: str) -> list[socket.s
     sockets: list[socket.socket] = []
     for number in numbers:
         try:
-            sock = socket.socket(fileno=number)
+            sock = inherited(number)
             sockets.append(sock)
             check_stream(sock)
         except (OSError, TypeError) as error:

@@ -14,6 +14,7 @@ import os
 import re
 import socket
 import subprocess
+from collections.abc import Callable
 
 from eventmux import sockets
 from eventmux.errors import URLError
@@ -72,7 +73,8 @@ def url_connect(url: str, *args: str, timeout: float | None = None) -> socket.so
             system does.
 
     Returns:
-        The socket, which is blocking; a `ChildSocket` for what is started.
+        The socket, which is blocking; that of `cfd://` is as it was. A `ChildSocket` for what is
+        started.
 
     Raises:
         URLError: the URL is not understood, or takes no arguments, or wants a header.
@@ -105,42 +107,36 @@ def _split(url: str) -> tuple[str, str]:
 
 
 def _connect(endpoint: Endpoint, timeout: float | None) -> socket.socket:
-    if endpoint.scheme == "tcp":
-        sock = socket.create_connection((endpoint.host, endpoint.port), timeout)
-        sock.settimeout(None)
-        return sock
     if endpoint.scheme in ("udp", "unix_dgram"):
         sock = _connect_datagrams(endpoint)
         sock.setblocking(True)
         return sock
-    kind = socket.SOCK_STREAM if endpoint.scheme == "unix" else socket.SOCK_SEQPACKET
-    sock = socket.socket(socket.AF_UNIX, kind)
-    try:
-        sock.settimeout(timeout)
-        sock.connect(sockets.unix_address(endpoint.path))
-        sock.settimeout(None)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+    return _first_that_can(sockets.look_up(endpoint), lambda to: sockets.connect(to, timeout))
 
 
 def _connect_datagrams(endpoint: Endpoint) -> socket.socket:
     targets = sockets.look_up(endpoint)
     if not targets:  # udp://, or udp://:port
         return sockets.unconnected(endpoint)
+    return _first_that_can(targets, sockets.start)
+
+
+def _first_that_can(
+    targets: list[sockets.Target], connect: Callable[[sockets.Target], socket.socket]
+) -> socket.socket:
+    """Return the first connection that there is; if there is none, raise why the last failed."""
     for target in targets[:-1]:
         try:
-            return sockets.start(target)
+            return connect(target)
         except OSError:  # there is no IPv6 here, for example
             continue
-    return sockets.start(targets[-1])
+    return connect(targets[-1])
 
 
 def _inherited(url: str, number: str) -> socket.socket:
     if not is_number(number):
         raise URLError(f"cannot parse {url!r}: expected cfd://number")
-    sock = socket.socket(fileno=int(number))
+    sock = sockets.inherited(int(number))
     sock.set_inheritable(False)  # it was meant for us, not for what we start
     return sock
 
@@ -153,19 +149,26 @@ def is_number(text: str, digits: int = 9) -> bool:
 # Listening
 
 
-def url_listen(url: str) -> socket.socket:
+def url_listen(url: str, *, mode: int | None = None) -> socket.socket:
     """Listen at a URL and return the socket, which is non-blocking.
 
     At `tcp://` and `unix://` it accepts connections; at `udp://` and `unix_dgram://` it receives
-    datagrams, which is nothing for a `Server`.
+    datagrams, which is nothing for a `Server`. The file of a UNIX path goes when the socket is
+    closed.
+
+    Args:
+        url: where to listen.
+        mode: who may connect to a UNIX path, as for `os.chmod()`: 0o600 is our user alone.
+            Default is what the umask leaves.
 
     Raises:
         URLError: the URL is not understood.
         OSError: the address is in use, the name is unknown, permission is missing...
+        TypeError, ValueError: the mode is no int of 0 to 0o777, or there is no file that has one.
     """
     if _split(url)[0] not in _ENDPOINTS:
         raise URLError(f"cannot parse {url!r}: expected tcp://, unix://, udp:// or unix_dgram://")
-    return sockets.listen(parse_url(url))
+    return sockets.listen(parse_url(url), mode=mode)
 
 
 def connect_stream(url: str, *args: str) -> socket.socket:

@@ -16,6 +16,7 @@ FLOORS = {
     "eventmux": [
         ["errors", "events", "_forking", "_memory"],
         ["buffers", "urls", "_queue", "_trace"],
+        ["_socketfiles"],
         ["sockets", "datagrams", "_waiting"],
         ["_watching"],
         ["_channels"],

@@ -44,6 +44,7 @@ FDS_VARIABLE = "RPCASYNC_FDS"
 OPTIONS_VARIABLE = "RPCASYNC_OPTIONS"
 USER_VARIABLES = ("SUDO_USER", "RPC_ASYNC_URL_USER")
 
+_STDIO = (0, 1, 2)
 _SCHEME = re.compile("(?P<language>python|perl)(?P<words>(?:root|2|header)*)")
 _WORD = re.compile("root|2|header")
 
@@ -131,7 +132,7 @@ def start_program(program: Program, args: Sequence[str]) -> ChildSocket:
     if not os.path.isfile(program.file):
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), program.file)
     user = None if program.root else _user_to_be(program.url)
-    ours, theirs = socket.socketpair()
+    ours, theirs = _pair()
     with theirs, _child_socket(ours) as sock:
         descriptor = theirs.fileno()
         is_perl = program.language == "perl"
@@ -186,11 +187,39 @@ def _words(program: Program, header: str, descriptor: int) -> list[str]:
     return [sys.executable, f"./{program.file}" if program.file.startswith("-") else program.file]
 
 
+def _pair() -> tuple[socket.socket, socket.socket]:
+    """Return a socketpair that blocks, with descriptors that no program prints to.
+
+    If we were started without stdin, stdout or stderr, the next socket has that number.
+    """
+    pair = socket.socketpair()
+    try:
+        for sock in pair:
+            _lift(sock)
+            sock.setblocking(True)  # for the program, too, whatever is our default timeout
+    except BaseException:
+        for sock in pair:
+            sock.close()
+        raise
+    return pair
+
+
+def _lift(sock: socket.socket) -> None:
+    """Move a socket above the descriptors of stdin, stdout and stderr."""
+    if sock.fileno() in _STDIO:
+        import fcntl
+
+        number = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, len(_STDIO))
+        os.close(sock.detach())
+        socket.socket.__init__(sock, fileno=number)
+
+
 @contextmanager
 def _child_socket(sock: socket.socket) -> Iterator[ChildSocket]:
     """Give a ChildSocket with this socket's descriptor; it is closed if there is no child."""
     kind = sock.type
     child = ChildSocket(socket.AF_UNIX, kind, fileno=sock.detach())
+    child.setblocking(True)
     try:
         yield child
     except BaseException:
@@ -220,9 +249,9 @@ def _start(sock: ChildSocket, command: _Command) -> None:
     sock.process = subprocess.Popen(  # noqa: S603  # starting what the URL says is the point
         command.words,
         bufsize=0,
-        stdin=None if command.stdin else subprocess.DEVNULL,
-        stdout=subprocess.PIPE if command.pipes else None,
-        stderr=subprocess.PIPE if command.pipes else None,
+        stdin=_standard(0) if command.stdin else subprocess.DEVNULL,
+        stdout=subprocess.PIPE if command.pipes else _standard(1),
+        stderr=subprocess.PIPE if command.pipes else _standard(2),
         pass_fds=command.descriptors,
         close_fds=True,
         cwd=command.folder,
@@ -233,6 +262,18 @@ def _start(sock: ChildSocket, command: _Command) -> None:
         extra_groups=user.groups if user else None,
     )
     sock.stdout, sock.stderr = sock.process.stdout, sock.process.stderr
+
+
+def _standard(number: int) -> int | None:
+    """Return what to pass on as stdin, stdout or stderr: ours, or /dev/null where there is none.
+
+    Else what the program opens first would get the number, and what it prints.
+    """
+    try:
+        is_there = os.get_inheritable(number)  # not one of the sockets that are opened here
+    except OSError:
+        is_there = False
+    return None if is_there else subprocess.DEVNULL
 
 
 # The environment

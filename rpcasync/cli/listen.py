@@ -14,7 +14,7 @@ import socket
 import sys
 
 from eventmux import URLError
-from eventmux.sockets import is_listening
+from eventmux.sockets import inherited, is_listening
 from eventmux.urls import Endpoint
 from rpcasync.children.programs import FDS_VARIABLE, OPTIONS_VARIABLE
 from rpcasync.cli.output import CommandFailed, say
@@ -61,7 +61,7 @@ def _no_urls(arguments: list[str]) -> str:
 def _is_open(number: int) -> bool:
     """True if a listener was not closed by the program."""
     try:
-        with socket.socket(fileno=os.dup(number)) as sock:
+        with inherited(os.dup(number)) as sock:
             return is_listening(sock)
     except OSError:
         return False

@@ -14,6 +14,12 @@ from support.network import is_ready, linux_only, needs_ipv6, unused_port
 from eventmux import sockets
 from eventmux.urls import Endpoint, parse_url
 
+KINDS = {
+    "unix": socket.SOCK_STREAM,
+    "unix_dgram": socket.SOCK_DGRAM,
+    "unix_seqpacket": getattr(socket, "SOCK_SEQPACKET", 0),
+}
+
 
 @pytest.fixture
 def path(tmp_path, monkeypatch):
@@ -131,9 +137,14 @@ def test_listen_and_connect_over_unix(closing, path):
     assert other.recv(10) == b"hello"
 
 
+def leave_behind(path, scheme="unix"):
+    """Leave the file of a socket that nobody has, as a process that was killed does."""
+    with socket.socket(socket.AF_UNIX, KINDS[scheme]) as sock:
+        sock.bind(path)
+
+
 def test_a_stale_file_is_replaced(closing, path):
-    sockets.listen(parse_url(f"unix://{path}")).close()
-    assert os.path.exists(path)
+    leave_behind(path)
     listener = closing(sockets.listen(parse_url(f"unix://{path}")))
     meet(closing, listener, f"unix://{path}")
 
@@ -293,8 +304,7 @@ SCHEMES = ["unix", "unix_dgram", pytest.param("unix_seqpacket", marks=linux_only
 @pytest.mark.parametrize("scheme", SCHEMES)
 @pytest.mark.parametrize("before", SCHEMES)
 def test_a_stale_file_of_any_kind_is_replaced(closing, path, before, scheme):
-    sockets.listen(parse_url(f"{before}://{path}")).close()
-    assert os.path.exists(path)
+    leave_behind(path, before)
     closing(sockets.listen(parse_url(f"{scheme}://{path}")))
     begin(closing, f"{scheme}://{path}")
 
@@ -401,7 +411,7 @@ def test_unix_connect_reports_the_error(no_leak, path, scheme, name):
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_unix_connect_to_a_stale_file(no_leak, path, scheme):
-    sockets.listen(parse_url(f"{scheme}://{path}")).close()
+    leave_behind(path, scheme)
     with pytest.raises(ConnectionRefusedError):
         sockets.start(sockets.look_up(parse_url(f"{scheme}://{path}"))[0])
 
@@ -645,3 +655,66 @@ def test_nobody_can_tell_of_a_closed_socket(closing):
     here, _peer = map(closing, socket.socketpair())
     here.close()
     assert not sockets.has_hung_up(here)
+
+
+# A TCP connection to itself
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", pytest.param("::1", marks=needs_ipv6)])
+def test_a_connection_to_itself_is_refused(closing, host):
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = closing(socket.socket(family))
+    sock.bind((host, 0))
+    sock.connect(sock.getsockname())  # nobody listens there, and yet
+    assert sockets.is_own_peer(sock)
+    assert sockets.connect_error(sock).errno == errno.ECONNREFUSED
+
+
+def test_other_connections_are_none_to_themselves(closing, path):
+    listener = closing(sockets.listen(parse_url("tcp://127.0.0.1:0")))
+    for sock in meet(closing, listener, url_of(listener))[:2]:
+        assert not sockets.is_own_peer(sock)
+    listener = closing(sockets.listen(parse_url(f"unix://{path}")))
+    for sock in meet(closing, listener, f"unix://{path}")[:2]:
+        assert not sockets.is_own_peer(sock)
+    assert not sockets.is_own_peer(closing(socket.socket()))
+
+
+# A default timeout of the program's
+
+
+@pytest.fixture(params=[0.0, 0.5, None], ids=["0", "0.5", "none"])
+def default_timeout(request):
+    socket.setdefaulttimeout(request.param)
+    yield request.param
+    socket.setdefaulttimeout(None)
+
+
+@pytest.mark.parametrize("blocking", [True, False])
+def test_what_is_inherited_is_as_it_was(closing, default_timeout, blocking):
+    one, two = socket.socketpair()
+    closing(two)
+    number = one.detach()
+    os.set_blocking(number, blocking)
+    sock = closing(sockets.inherited(number))
+    assert (sock.gettimeout(), os.get_blocking(number)) == (
+        (None, True) if blocking else (0.0, False)
+    )
+
+
+@pytest.mark.parametrize("url", ["tcp://127.0.0.1:0", "unix://x.sock", "unix_seqpacket://y.sock"])
+def test_a_connection_that_is_waited_for_blocks(closing, path, default_timeout, url):
+    listener = closing(sockets.listen(parse_url(url)))
+    assert listener.gettimeout() == 0.0
+    url = url_of(listener) if url.startswith("tcp") else url
+    sock = closing(sockets.connect(sockets.look_up(parse_url(url))[0], 10.0))
+    assert sock.gettimeout() is None
+
+
+@pytest.mark.parametrize("url", ["tcp://127.0.0.1:0", "udp://127.0.0.1:0", "unix://x.sock"])
+def test_what_is_made_here_does_not_block(closing, path, default_timeout, url):
+    sock = closing(sockets.listen(parse_url(url)))
+    assert sock.gettimeout() == 0.0
+    assert not os.get_blocking(sock.fileno())
+    assert closing(sockets.unconnected(parse_url("udp://"))).gettimeout() == 0.0
+    assert closing(sockets.placeholder(parse_url("tcp://x:1"))).gettimeout() == 0.0
