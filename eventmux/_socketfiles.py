@@ -20,6 +20,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 __all__ = ["FileSocket", "binding", "inherited", "unix_address"]
 
@@ -35,9 +36,10 @@ Identity = tuple[int, int]
 class _File:
     """The file of a socket that was bound here."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, number: int) -> None:
         self._path = os.path.abspath(path)
         self._identity = _identity(self._path)
+        self._socket = b"%d" % os.fstat(number).st_ino
         self._pid = os.getpid()
         self.may_be_shared = False  # with a forked child, which may serve on
         _files.add(self)
@@ -51,7 +53,7 @@ class _File:
 
     def remove_if_unused(self) -> None:
         """Remove the file of a socket that is closed here, unless another process has it."""
-        if any(True for _ in _bound_to(self._path)):
+        if any(each.inode == self._socket for each in _all_bound()):
             _files.discard(self)
         else:
             self.remove()
@@ -84,7 +86,7 @@ class FileSocket(socket.socket):
 
     def claim(self, path: str) -> None:
         """Note that the file is this socket's."""
-        self._file = _File(path)
+        self._file = _File(path, self.fileno())
 
     def close(self) -> None:
         """Close the socket and remove its file; first, as a file in use is not replaced."""
@@ -230,26 +232,36 @@ def _is_dead(path: str, kind: int) -> bool:
         probe.setblocking(False)
         if probe.connect_ex(path) != errno.ECONNREFUSED:
             return False
-    # One that listens or takes datagrams would have answered: it has a path that looks the same.
-    return all(flags & _LISTENS or is_packets for flags, is_packets in _bound_to(path))
+    # One that answers would have: its path only looks the same.
+    return not any(
+        each.is_unconnected and not each.answers and _is_same(each.path, os.fsencode(path))
+        for each in _all_bound()
+    )
 
 
-def _bound_to(path: str) -> Iterator[tuple[int, bool]]:
-    """Give the flags of each socket that is bound to a path, and whether it takes datagrams.
+@dataclass(frozen=True, slots=True)
+class _Bound:
+    """A socket of any process that is bound to a path; what was accepted has its listener's."""
 
-    What was accepted has the path of its listener, and does not count. Nothing where the system
-    has no such list; it has those of one network namespace.
-    """
+    path: bytes
+    inode: bytes
+    is_unconnected: bool
+    answers: bool  # it listens, or takes datagrams
+
+
+def _all_bound() -> Iterator[_Bound]:
+    """Give all there are in our network namespace; none where the system has no such list."""
     try:
         with open("/proc/net/unix", "rb") as table:
             lines = table.read().splitlines()[1:]
     except OSError:
         return
-    wanted = os.fsencode(path)
     for line in lines:
         fields = line.split(None, 7)
-        if len(fields) == 8 and fields[5] == _UNCONNECTED and _is_same(fields[7], wanted):
-            yield int(fields[3], 16), fields[4] == _DATAGRAMS
+        if len(fields) == 8:
+            _, _, _, flags, kind, state, inode, path = fields
+            answers = kind == _DATAGRAMS or bool(int(flags, 16) & _LISTENS)
+            yield _Bound(path, inode, state == _UNCONNECTED, answers)
 
 
 def _is_same(listed: bytes, path: bytes) -> bool:
