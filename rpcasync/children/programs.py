@@ -14,6 +14,7 @@ finds a function `init_clients` that was defined for it.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import re
 import socket
@@ -24,10 +25,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from eventmux.errors import URLError
 from rpcasync._log import log
+from rpcasync.children.leftover import end_with_us
 
 __all__ = [
     "FDS_VARIABLE",
@@ -144,7 +146,7 @@ def start_program(program: Program, args: Sequence[str]) -> ChildSocket:
             descriptors=[descriptor],
             pipes=program.pipes,
         )
-        _start(sock, command)
+        _start(sock, command, program.url)
     return sock
 
 
@@ -163,7 +165,7 @@ def start_command(url: str, command: str, args: Sequence[str]) -> ChildSocket:
     # A datagram socket, so that nobody takes it for one that calls could be sent on
     with _child_socket(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as sock:
         sock.close()
-        _start(sock, _Command([command, *args], _environment(), pipes=True, stdin=False))
+        _start(sock, _Command([command, *args], _environment(), pipes=True, stdin=False), url)
     return sock
 
 
@@ -244,7 +246,7 @@ class _Command:
     stdin: bool = True
 
 
-def _start(sock: ChildSocket, command: _Command) -> None:
+def _start(sock: ChildSocket, command: _Command, url: str) -> None:
     user = command.user
     sock.process = subprocess.Popen(  # noqa: S603  # starting what the URL says is the point
         command.words,
@@ -261,7 +263,26 @@ def _start(sock: ChildSocket, command: _Command) -> None:
         group=user.gid if user else None,
         extra_groups=user.groups if user else None,
     )
-    sock.stdout, sock.stderr = sock.process.stdout, sock.process.stderr
+    process = sock.process
+    process.stdout, process.stderr = _pipe(process.stdout), _pipe(process.stderr)
+    sock.stdout, sock.stderr = process.stdout, process.stderr
+    end_with_us(process, sock, url)
+
+
+class _Pipe(io.FileIO):
+    """What a program prints. To drop it unread is no mistake, and there is no warning."""
+
+    def __del__(self) -> None:
+        """Close it."""
+        self.close()
+
+
+def _pipe(file: IO[bytes] | None) -> IO[bytes] | None:
+    """Return a pipe in the place of the one that `subprocess` has made."""
+    if file is None:
+        return None
+    with file:
+        return cast("IO[bytes]", _Pipe(os.dup(file.fileno())))
 
 
 def _standard(number: int) -> int | None:
