@@ -4,6 +4,7 @@ Whoever starts the program hands over sockets, and says so in environment variab
 
     RPCASYNC_FDS       numbers of descriptors, from a `python://` parent or `rpcasync listen`
     RPCASYNC_OPTIONS   a JSON object with limits and codecs for the server, from the same
+    RPCASYNC_PARENT    the process of a `python://` parent
     LISTEN_FDS         how many descriptors there are from 3 on, from systemd; LISTEN_PID says
                        for which process, and LISTEN_FDNAMES what they are called
 
@@ -18,13 +19,15 @@ import json
 import os
 import socket
 import sys
+import weakref
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from eventmux.errors import URLError
 from eventmux.sockets import inherited, is_listening
 from rpcasync._log import log_to_stderr
-from rpcasync.children.programs import FDS_VARIABLE, OPTIONS_VARIABLE
+from rpcasync.children.parent import end_after
+from rpcasync.children.programs import FDS_VARIABLE, OPTIONS_VARIABLE, PARENT_VARIABLE
 from rpcasync.server import Server
 from rpcasync.urls import check_stream, is_number
 
@@ -71,7 +74,11 @@ def init_clients(
     log_to_stderr()
     arguments = list(sys.argv[1:] if argv is None else argv)
     _apply_options(rpc)
-    sockets = _from_starter() or _from_systemd(name)
+    parent = os.environ.pop(PARENT_VARIABLE, "")
+    sockets = _from_starter()
+    if sockets and is_number(parent):
+        _end_after(int(parent), rpc, sockets)
+    sockets = sockets or _from_systemd(name)
     if not sockets:
         return _listen(rpc, arguments)
     for sock in sockets:
@@ -80,6 +87,19 @@ def init_clients(
         else:
             rpc.add_client(sock)
     return arguments
+
+
+def _end_after(parent: int, rpc: Server, sockets: list[socket.socket]) -> None:
+    """See to it that the server ends after the one who is its only client, even if it hangs."""
+    server = weakref.ref(rpc)
+    handed = set(sockets)
+
+    def hangs() -> bool:
+        rpc = server()
+        clients = set() if rpc is None else rpc.clients
+        return bool(clients) and clients <= handed  # others want it, or none: then it is alive
+
+    end_after(parent, hangs)
 
 
 def _refuse(variable: str, value: str, problem: object) -> NoReturn:

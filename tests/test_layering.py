@@ -72,7 +72,7 @@ INSIDE = {
         ["protocol"],
     ],
     "rpcasync.arguments": [["conversions"], ["shortcuts"], ["signatures"], ["known", "reflection"]],
-    "rpcasync.children": [["leftover", "ending"], ["programs"]],
+    "rpcasync.children": [["leftover", "ending", "parent"], ["programs"]],
     "rpcasync.serving": [
         ["namespace", "notes"],
         ["peer"],

@@ -34,6 +34,7 @@ from rpcasync.children.leftover import end_with_us
 __all__ = [
     "FDS_VARIABLE",
     "OPTIONS_VARIABLE",
+    "PARENT_VARIABLE",
     "USER_VARIABLES",
     "ChildSocket",
     "Program",
@@ -44,6 +45,7 @@ __all__ = [
 
 FDS_VARIABLE = "RPCASYNC_FDS"
 OPTIONS_VARIABLE = "RPCASYNC_OPTIONS"
+PARENT_VARIABLE = "RPCASYNC_PARENT"
 USER_VARIABLES = ("SUDO_USER", "RPC_ASYNC_URL_USER")
 
 _STDIO = (0, 1, 2)
@@ -303,7 +305,7 @@ def _standard(number: int) -> int | None:
 def _environment() -> dict[str, str]:
     """Return our environment without what was meant for us."""
     environment = dict(os.environ)
-    for variable in (FDS_VARIABLE, OPTIONS_VARIABLE):
+    for variable in (FDS_VARIABLE, OPTIONS_VARIABLE, PARENT_VARIABLE):
         environment.pop(variable, None)
     return environment
 
@@ -312,6 +314,7 @@ def _python_environment(descriptor: int) -> dict[str, str]:
     """Return the environment of a Python program: it tells of its socket and this package."""
     environment = _environment()
     environment[FDS_VARIABLE] = str(descriptor)
+    environment[PARENT_VARIABLE] = str(os.getpid())
     import_path = _import_path(environment.get("PYTHONPATH"))
     if import_path is not None:
         environment["PYTHONPATH"] = import_path

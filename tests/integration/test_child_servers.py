@@ -3,9 +3,11 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -397,3 +399,143 @@ def test_the_error_tells_what_became_of_the_process():
         why = r"dies_at_start.py: .*; its process has ended with status [1-9]"
         with pytest.raises(Disconnected, match=why):
             client.anything().result(LIMIT)
+
+
+# Programs without stdin, stdout or stderr
+
+HEADER = """
+import runpy, sys
+_, fd, path, *arguments = sys.argv
+sys.argv = [path, *arguments]
+runpy.run_path(path, run_name="__main__")
+"""
+SAYS = f"""
+import os, sys
+from eventmux import EventMux
+from rpcasync import Client
+result, url, *args = sys.argv[1:]
+file = open(result, "w")
+mux = EventMux()
+rpc = Client(mux, url, *args)
+rpc.say(out="out\\n", err="err\\n").result({LIMIT})
+print(rpc.report().result({LIMIT}).pairs()["pid"] == rpc.process.pid, file=file)
+rpc.disconnect()
+for event in mux:
+    rpc.io(event)
+print(rpc.process.returncode, file=file)
+"""
+CLOSED = ["<&- >&- 2>&-", "<&- >&-", "<&- 2>&-", ">&- 2>&-", "<&-", ">&-", "2>&-", ""]
+NONE = CLOSED[0]
+CHILDREN = [
+    *(["python" + PYTHON_SERVER, closed] for closed in CLOSED),
+    *(pytest.param("perl" + PERL_SERVER, closed, marks=needs_perl) for closed in CLOSED),
+    ["python2" + PYTHON_SERVER, NONE],
+    pytest.param("perl2" + PERL_SERVER, NONE, marks=needs_perl),
+    ["pythonroot" + PYTHON_SERVER, NONE],
+    ["pythonheader" + PYTHON_SERVER, NONE],
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("url", "closed"), CHILDREN)
+def test_what_a_child_prints_is_no_packet(tmp_path, url, closed):
+    result = tmp_path / "result"
+    program = [sys.executable, "-c", SAYS, result, url, *([HEADER] if "header" in url else [])]
+    command = ["sh", "-c", f'exec "$@" {closed}', "sh", *program]
+    subprocess.run(command, capture_output=True, timeout=LIMIT, check=True)
+    assert result.read_text() == "True\n0\n"
+
+
+# Programs that leave their servers
+
+
+LEAVES = f"""
+import os, signal, sys, time
+from eventmux import EventMux
+from rpcasync import Client
+from rpcasync.children import leftover
+url, ends, *header = sys.argv[1:]
+mux = EventMux()
+rpc = Client(mux, url, *header)
+print(rpc.report().result({LIMIT}).pairs()["pid"], flush=True)
+exec(ends)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "ends",
+    [
+        "rpc.disconnect()",
+        "rpc.report(lambda *_: None); rpc.disconnect()",
+        "with rpc: pass",
+        "with mux: pass",
+        "del rpc",
+        "sys.exit()",
+        "",
+    ],
+)
+@both
+@pytest.mark.parametrize("pipes", ["", "2"])
+def test_no_warning_of_a_child_that_is_left(language, server, pipes, ends):
+    command = [sys.executable, "-X", "dev", "-W", "error", "-c", LEAVES]
+    told = subprocess.run(
+        [*command, f"{language}{pipes}{server}", ends],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (told.stderr, told.returncode) == ("", 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(told.stdout), 0)
+
+
+HANGS = """
+import os, signal, sys, time
+from rpcasync.children import parent
+parent._GRACE = 0.1
+from eventmux import EventMux
+from rpcasync import Server, init_clients
+def rpc_report(caller):
+    rpc.return_(caller, pid=os.getpid())
+def rpc_hang(caller):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[1:] else signal.SIG_DFL)
+    print("hangs", flush=True)
+    while True:
+        time.sleep(100)
+mux = EventMux()
+rpc = Server(mux)
+init_clients(rpc)
+while rpc.has_clients():
+    rpc.io(mux.mux())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells that a parent has died")
+@pytest.mark.parametrize("how", ["KILL", "TERM"])
+@pytest.mark.parametrize("stubborn", [[], ["-s"]])
+def test_a_child_that_hangs_does_not_outlive_its_parent(tmp_path, how, stubborn):
+    file = tmp_path / "hangs.py"
+    file.write_text(HANGS)
+    ends = f"rpc.hang(); mux.mux(0); time.sleep({LIMIT})"
+    command = [sys.executable, "-c", LEAVES, f"python://{file}", ends, *stubborn]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert int(process.stdout.readline())
+        assert process.stdout.readline() == "hangs\n"
+        process.send_signal(getattr(signal, f"SIG{how}"))
+        assert process.stdout.read() == ""  # at its end: the child had it, too
+
+
+@pytest.mark.slow
+def test_a_thread_of_the_parent_that_ends_is_no_death(tmp_path):
+    socks = []
+    thread = threading.Thread(
+        target=lambda: socks.append(url_connect(f"python{PYTHON_SERVER}")), daemon=True
+    )
+    thread.start()
+    thread.join()
+    with EventMux() as mux:
+        client = Client(mux, socks[0])
+        assert report(client)["pid"] == socks[0].process.pid
+    assert url_disconnect(socks[0], LIMIT) == 0

@@ -8,6 +8,7 @@ import uuid
 
 import pytest
 from support.meeting import meet, unused_url, url_of
+from support.network import unused_port
 from support.pump import PATIENCE, drain, kinds, take, until
 
 from eventmux import (
@@ -18,6 +19,7 @@ from eventmux import (
     Ready,
     Sent,
     URLError,
+    sockets,
 )
 
 
@@ -257,3 +259,37 @@ def test_a_connection_that_is_gone_leaves_no_deadline(mux):
     mux.kill(fh)
     drain(mux)
     assert mux.timeout() is None
+
+
+# A connection that meets itself
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """Let the system give connections the port that they go to, as it does by chance."""
+    start = sockets.start
+
+    def meet_itself(target):
+        class Narrow(socket.socket):
+            def connect_ex(self, address):
+                self.bind(address)
+                return super().connect_ex(address)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(sockets.socket, "socket", Narrow)
+            return start(target)
+
+    monkeypatch.setattr(sockets, "start", meet_itself)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+@pytest.mark.parametrize("data", [b"", b"hello"])
+def test_a_connection_to_itself_is_refused(mux, narrow, host, data):
+    fh = mux.connect(f"tcp://{host}:{unused_port()}")
+    if data:
+        mux.send(fh, data)
+    error, closing, closed = until(mux, "closed")
+    assert (error.type, error.errno) == ("error", errno.ECONNREFUSED)
+    assert closing == Closing(fh, error.error)
+    assert closed == Closed(fh, len(data), error.error)
+    assert fh.fileno() == -1

@@ -657,6 +657,24 @@ def test_nobody_can_tell_of_a_closed_socket(closing):
     assert not sockets.has_hung_up(here)
 
 
+# Zones
+
+
+@linux_only
+@needs_ipv6
+@pytest.mark.parametrize("zone", ["lo", "1"])
+def test_the_zone_of_an_address(zone):
+    (target,) = sockets.known_targets(parse_url(f"tcp://[fe80::1%{zone}]:80"))
+    assert target == (socket.AF_INET6, socket.SOCK_STREAM, ("fe80::1", 80, 0, 1))
+
+
+@pytest.mark.parametrize("zone", ["no..such", "no-such@all", "no:such"])
+def test_a_zone_that_is_not_there(zone):
+    assert sockets.known_targets(parse_url(f"tcp://[fe80::1%{zone}]:80")) is None
+    with pytest.raises(socket.gaierror):
+        sockets.look_up(parse_url(f"tcp://[fe80::1%{zone}]:80"))
+
+
 # A TCP connection to itself
 
 

@@ -1,17 +1,21 @@
+import gc
 import logging
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import sysconfig
+import warnings
 
 import pytest
-from support.processes import open_descriptors
+from support.processes import forked, open_descriptors
 from support.programs import LIMIT, PERL, PROGRAMS
 
 from eventmux import URLError
 from rpcasync import ChildSocket, url_connect, url_disconnect
+from rpcasync.children import leftover, programs
 from rpcasync.children.programs import (
     FDS_VARIABLE,
     OPTIONS_VARIABLE,
@@ -372,3 +376,107 @@ def test_a_child_is_in_a_session_of_its_own(tmp_path):
     sock = url_connect(f"python2://{file}")
     assert isinstance(sock.process, subprocess.Popen)
     assert output(sock)[0] == "True\n"
+
+
+# Descriptors that the program should not have as stdin, stdout or stderr
+
+
+@pytest.mark.parametrize("closed", [[0], [1], [2], [0, 1], [0, 2], [1, 2], [0, 1, 2]])
+def test_the_socket_is_above_stderr(closed):
+    def child():
+        for number in closed:
+            os.close(number)
+        with socket.socket():  # it has a number of those, and a child will not inherit it
+            ours, theirs = programs._pair()
+            return (
+                min(ours.fileno(), theirs.fileno()) > 2,
+                ours.get_inheritable(),
+                [programs._standard(number) for number in range(3)],
+            )
+
+    standard = [subprocess.DEVNULL if number in closed else None for number in range(3)]
+    assert eval(forked(child)) == (True, False, standard)
+
+
+@pytest.mark.parametrize("timeout", [0.0, 0.5, None])
+def test_no_default_timeout_counts(timeout):
+    socket.setdefaulttimeout(timeout)
+    try:
+        ours, theirs = programs._pair()
+        with theirs, programs._child_socket(ours) as sock, sock:
+            assert sock.gettimeout() is None
+            assert os.get_blocking(sock.fileno())
+            assert os.get_blocking(theirs.fileno())
+    finally:
+        socket.setdefaulttimeout(None)
+
+
+# What is still running when we end
+
+
+@pytest.fixture
+def leave(monkeypatch):
+    """End what is left, as at the end of Python; return what was logged."""
+    monkeypatch.setattr(leftover, "_running", [])
+    monkeypatch.setattr(leftover, "_GRACE", 0.0)
+    return leftover._end_all
+
+
+def test_a_program_that_is_left_is_ended(leave, caplog):
+    sock = url_connect("open2://sleep", "100")
+    leave()
+    assert sock.process.returncode == -signal.SIGTERM
+    assert sock.stdout.closed
+    assert caplog.messages[0] == "open2://sleep has not ended within 0.0 seconds: SIGTERM"
+
+
+def test_a_program_that_is_left_and_ignores_sigterm(leave, caplog):
+    sock = url_connect("open2://sh", "-c", "trap '' TERM; echo; while :; do sleep 100; done")
+    sock.stdout.read(1)  # it is deaf now
+    leave()
+    assert sock.process.returncode == -signal.SIGKILL
+    assert [message[-7:] for message in caplog.messages] == ["SIGTERM", "SIGKILL"]
+
+
+def test_a_program_that_has_ended_is_only_waited_for(leave, caplog):
+    sock = url_connect("open2://true")
+    os.waitid(os.P_PID, sock.process.pid, os.WEXITED | os.WNOWAIT)
+    leave()
+    assert (sock.process.returncode, sock.stdout.closed, caplog.messages) == (0, True, [])
+
+
+def test_what_has_ended_is_forgotten(leave):
+    for _ in range(3):
+        url_disconnect(url_connect("open2://true"))
+    assert len(leftover._running) == 1
+
+
+def test_a_forked_child_ends_nothing(leave):
+    sock = url_connect("open2://sleep", "100")
+    assert forked(leave) == "None"
+    assert sock.process.poll() is None
+    leave()
+
+
+def test_ctrl_c_while_we_wait_for_what_is_left(leave, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    sock = url_connect("open2://sleep", "100")
+    monkeypatch.setattr(leftover, "_wait", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        leave()
+    assert sock.process.wait() == -signal.SIGKILL
+    sock.stdout.close()
+    sock.stderr.close()
+
+
+def test_output_that_is_dropped_unread_is_no_mistake():
+    sock = url_connect("open2://true")
+    sock.process.wait()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        leftover._running.clear()
+        del sock
+        gc.collect()
+    assert caught == []
