@@ -37,10 +37,10 @@ __all__ = [
     "is_connected",
     "is_listening",
     "is_of_one_connection",
-    "is_own_peer",
     "known_targets",
     "listen",
     "look_up",
+    "own_peer_error",
     "placeholder",
     "set_nodelay",
     "start",
@@ -58,6 +58,7 @@ _TYPES = {
     "unix_dgram": socket.SOCK_DGRAM,
     "unix_seqpacket": socket.SOCK_SEQPACKET,
 }
+_RESET = struct.pack("ii", 1, 0)  # struct linger: the peer gets a reset, and no TIME_WAIT is left
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 _IS_LINUX = sys.platform == "linux"
@@ -230,8 +231,9 @@ def connect(target: Target, timeout: float | None) -> socket.socket:
     with _closed_on_error(socket.socket(family, kind)) as sock:
         sock.settimeout(timeout)
         sock.connect(address)
-        if is_own_peer(sock):
-            raise OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+        error = own_peer_error(sock)
+        if error is not None:
+            raise error
         sock.settimeout(None)
     return sock
 
@@ -285,23 +287,25 @@ def connect_error(sock: socket.socket) -> OSError | None:
         number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     except OSError as error:  # the program has closed it
         return error
-    if not number and is_own_peer(sock):
-        number = errno.ECONNREFUSED
-    return OSError(number, os.strerror(number)) if number else None
+    return OSError(number, os.strerror(number)) if number else own_peer_error(sock)
 
 
-def is_own_peer(sock: socket.socket) -> bool:
-    """True for a TCP connection to itself: nobody listens there, so it counts as refused.
+def own_peer_error(sock: socket.socket) -> OSError | None:
+    """Return ECONNREFUSED for a TCP connection to itself: nobody listens there.
 
     It comes about when the port is one of those that the system gives to connections, and it
-    happens to give this one. Whoever is to listen there cannot, as long as it lasts.
+    happens to give this one. Whoever is to listen there could not, as long as it lasts; when it is
+    closed now, nothing of it stays.
     """
     if sock.family not in _INTERNET or sock.type != socket.SOCK_STREAM:
-        return False
+        return None
     try:
-        return bool(sock.getpeername() == sock.getsockname())
+        if sock.getpeername() != sock.getsockname():
+            return None
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     except OSError:  # it is not connected
-        return False
+        return None
+    return OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
 
 
 # Connections

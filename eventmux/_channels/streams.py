@@ -11,7 +11,6 @@ What is only open for reading or only for writing is a `Source` or a `Sink`.
 from __future__ import annotations
 
 import errno
-import os
 import socket
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import ClassVar, cast
@@ -246,8 +245,8 @@ class Stream(Intake):
         A signal handler may raise as soon as a call returns: then it would not be known how much
         was sent, and it would be sent twice. By `map()` it is C code that calls.
         """
-        if self.connecting and self._is_own_peer():
-            self.fail(OSError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED)))
+        if self.connecting and (refusal := self._own_peer_error()) is not None:
+            self.fail(refusal)
             return False
         out = self._out
         data = out[0] if len(out) == 1 else self._join()
@@ -327,9 +326,9 @@ class Stream(Intake):
         port = self.port
         return None if isinstance(port, Descriptor) else sockets.connect_error(port)
 
-    def _is_own_peer(self) -> bool:
+    def _own_peer_error(self) -> OSError | None:
         port = self.port
-        return not isinstance(port, Descriptor) and sockets.is_own_peer(port)
+        return None if isinstance(port, Descriptor) else sockets.own_peer_error(port)
 
     def _get_ready(self) -> None:
         self._ready = True

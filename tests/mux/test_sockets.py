@@ -683,19 +683,21 @@ def test_a_connection_to_itself_is_refused(closing, host):
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = closing(socket.socket(family))
     sock.bind((host, 0))
-    sock.connect(sock.getsockname())  # nobody listens there, and yet
-    assert sockets.is_own_peer(sock)
+    address = sock.getsockname()
+    sock.connect(address)  # nobody listens there, and yet
     assert sockets.connect_error(sock).errno == errno.ECONNREFUSED
+    sock.close()
+    closing(socket.socket(family)).bind(address)  # nothing is left of it
 
 
 def test_other_connections_are_none_to_themselves(closing, path):
     listener = closing(sockets.listen(parse_url("tcp://127.0.0.1:0")))
     for sock in meet(closing, listener, url_of(listener))[:2]:
-        assert not sockets.is_own_peer(sock)
+        assert sockets.own_peer_error(sock) is None
     listener = closing(sockets.listen(parse_url(f"unix://{path}")))
     for sock in meet(closing, listener, f"unix://{path}")[:2]:
-        assert not sockets.is_own_peer(sock)
-    assert not sockets.is_own_peer(closing(socket.socket()))
+        assert sockets.own_peer_error(sock) is None
+    assert sockets.own_peer_error(closing(socket.socket())) is None
 
 
 # A default timeout of the program's
