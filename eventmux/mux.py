@@ -19,9 +19,9 @@ from typing import Any, cast
 
 from eventmux import datagrams, sockets
 from eventmux._channels.channel import PAUSED, Channel
+from eventmux._channels.handles import is_closed
 from eventmux._channels.nested import Nestable
 from eventmux._channels.options import USUAL, ChannelOptions, Usual, check_buffer
-from eventmux._channels.ports import is_closed
 from eventmux._channels.streams import Stream
 from eventmux._forking import Refusal, tell_of_forks
 from eventmux._loop import Loop
@@ -214,9 +214,11 @@ class EventMux(Nestable):
     ) -> None:
         """Watch a handle: a socket, any object with `fileno()`, a descriptor as a number.
 
-        It becomes non-blocking until it is removed or closed, unless both `manual_read` and
-        `manual_write` are set. What Python has buffered of a file is not seen: the descriptor
-        is read from. Another `EventMux` can be added; it reports `CanRead` when it has events.
+        Nothing waits, though the handle stays blocking for those who share it. Made non-blocking
+        until it is removed or closed are listeners, pipes and devices of the program's own, and
+        sockets with either `manual_read` or `manual_write`. What Python has buffered of a file is
+        not seen: the descriptor is read from. Another `EventMux` can be added; it reports
+        `CanRead` when it has events.
 
         Args:
             fh: the handle. If it is a socket that is connecting, `Ready` or `Error` tells how

@@ -92,7 +92,8 @@ def listen(endpoint: Endpoint, backlog: int = 1024, mode: int | None = None) -> 
 
     Raises:
         OSError: the address is in use, the name is unknown, permission is missing...
-        TypeError, ValueError: the mode is no int of 0 to 0o777, or there is no file that has one.
+        TypeError: the mode is no int.
+        ValueError: the mode is not within 0 to 0o777, or there is no file that could have one.
     """
     if mode is not None:
         _check_mode(endpoint, mode)

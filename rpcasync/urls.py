@@ -164,7 +164,8 @@ def url_listen(url: str, *, mode: int | None = None) -> socket.socket:
     Raises:
         URLError: the URL is not understood.
         OSError: the address is in use, the name is unknown, permission is missing...
-        TypeError, ValueError: the mode is no int of 0 to 0o777, or there is no file that has one.
+        TypeError: the mode is no int.
+        ValueError: the mode is not within 0 to 0o777, or there is no file that could have one.
     """
     if _split(url)[0] not in _ENDPOINTS:
         raise URLError(f"cannot parse {url!r}: expected tcp://, unix://, udp:// or unix_dgram://")

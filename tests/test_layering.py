@@ -15,8 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS = {
     "eventmux": [
         ["errors", "events", "_forking", "_memory"],
-        ["buffers", "urls", "_queue", "_trace"],
-        ["_socketfiles"],
+        ["buffers", "urls", "_queue", "_trace", "_socketfiles"],
         ["sockets", "datagrams", "_waiting"],
         ["_watching"],
         ["_channels"],
@@ -45,7 +44,9 @@ INSIDE = {
     "eventmux._waiting": [["spinning", "pollable"], ["poller"]],
     "eventmux._watching": [["timers", "signals", "mailbox"], ["children", "wakeup"], ["watches"]],
     "eventmux._channels": [
-        ["options", "ports", "lingering", "backlog"],
+        ["options", "handles", "lingering", "backlog"],
+        ["descriptors"],
+        ["ports"],
         ["lending"],
         ["channel"],
         ["intake", "listeners", "nested", "endings"],

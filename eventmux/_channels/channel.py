@@ -16,9 +16,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from eventmux._channels.descriptors import Descriptor
+from eventmux._channels.handles import is_still, which_file
 from eventmux._channels.lending import Loan
 from eventmux._channels.options import ChannelOptions
-from eventmux._channels.ports import Descriptor, Port, is_still, prepare, which_file
+from eventmux._channels.ports import Port, prepare
 from eventmux.errors import EventMuxError, OutputOverflow
 from eventmux.events import Address, Closed, Closing, Error, Event, Handle, Read
 

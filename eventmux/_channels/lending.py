@@ -15,7 +15,8 @@ import contextlib
 import os
 import weakref
 
-from eventmux._channels.ports import Port, which_file
+from eventmux._channels.handles import which_file
+from eventmux._channels.ports import Port
 
 __all__ = ["Loan"]
 

@@ -17,8 +17,9 @@ from typing import Any, ClassVar, cast
 
 from eventmux import datagrams
 from eventmux._channels.channel import THROTTLED, Channel, Outlet, as_bytes, reason_of
+from eventmux._channels.descriptors import Descriptor
 from eventmux._channels.options import ChannelOptions
-from eventmux._channels.ports import RECV_FLAGS, SEND_FLAGS, Descriptor, Port
+from eventmux._channels.ports import RECV_FLAGS, SEND_FLAGS, Port
 from eventmux._channels.streams import Stream
 from eventmux.events import Address, Error, Handle, Sent
 

@@ -22,6 +22,7 @@ from eventmux._channels.channel import (
     as_bytes,
     reason_of,
 )
+from eventmux._channels.descriptors import Descriptor
 from eventmux._channels.intake import Intake
 from eventmux._channels.lingering import (
     LINGER,
@@ -31,7 +32,7 @@ from eventmux._channels.lingering import (
     unacknowledged,
 )
 from eventmux._channels.options import ChannelOptions
-from eventmux._channels.ports import SEND_FLAGS, Descriptor, Port
+from eventmux._channels.ports import SEND_FLAGS, Port
 from eventmux._waiting.pollable import HELD
 from eventmux.errors import EventMuxError
 from eventmux.events import Address, Error, Handle, ReadLast, Ready, Sent

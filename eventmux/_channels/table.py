@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from eventmux import sockets
 from eventmux._channels.channel import PAUSED, Channel, Outlet
+from eventmux._channels.descriptors import Descriptor
 from eventmux._channels.dialing import Dialer
 from eventmux._channels.endings import Endings
 from eventmux._channels.listeners import Listener
@@ -24,7 +25,7 @@ from eventmux._channels.manual import MANUAL
 from eventmux._channels.nested import Nestable, Nested
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.packets import Datagram, PacketStream
-from eventmux._channels.ports import Descriptor, Port, open_port
+from eventmux._channels.ports import Port, open_port
 from eventmux._channels.streams import Sink, Source, Stream
 from eventmux._queue import EventQueue
 from eventmux._waiting.poller import Poller

@@ -7,6 +7,7 @@ command was not understood.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 
@@ -130,6 +131,9 @@ def _add_listen(parser: argparse.ArgumentParser) -> None:
         metavar="CALLS",
         help="how many calls run at once; others wait",
     )
+    parser.add_argument(
+        "--mode", type=_mode, metavar="MODE", help="who may use a unix:// path, as for chmod: 660"
+    )
     _add_log_level(parser)
     parser.add_argument("program", help="a Python file that calls init_clients()")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
@@ -161,6 +165,12 @@ def _seconds(text: str) -> float:
         return check_seconds("timeout", float(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+
+
+def _mode(text: str) -> int:
+    if not re.fullmatch("0?[0-7]{3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no mode: three octal digits, as in 660")
+    return int(text, 8)
 
 
 def _number(what: str, least: int, most: int | None = None) -> Callable[[str], int]:

@@ -34,9 +34,13 @@ def listen(options: argparse.Namespace) -> int:
         options.parser.error(_no_urls(options.arguments))
     if not os.path.isfile(options.program):
         raise CommandFailed(f"no such file: {options.program}", 2)
-    for url in options.urls:
-        _check_url(url)
-    listeners = [_listen_on(url) for url in options.urls]
+    has_file = [_has_file(url) for url in options.urls]
+    if options.mode is not None and not any(has_file):
+        options.parser.error("--mode is for unix://path, and there is none")
+    listeners = [
+        _listen_on(url, options.mode if is_path else None)
+        for url, is_path in zip(options.urls, has_file, strict=True)
+    ]
     numbers = [sock.detach() for sock in listeners]
     os.environ[FDS_VARIABLE] = ",".join(map(str, numbers))
     os.environ[OPTIONS_VARIABLE] = json.dumps(_limits(options))
@@ -77,16 +81,18 @@ def _limits(options: argparse.Namespace) -> dict[str, object]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def _check_url(url: str) -> None:
+def _has_file(url: str) -> bool:
+    """True if a URL is a path; what cannot be listened on is refused."""
     try:
-        parse_stream_url(url)
+        path = parse_stream_url(url).path
+        return bool(path) and not path.startswith("@")
     except URLError as error:
         raise CommandFailed(f"cannot listen on {url}: {error}", 2) from None
 
 
-def _listen_on(url: str) -> socket.socket:
+def _listen_on(url: str, mode: int | None) -> socket.socket:
     try:
-        sock = url_listen(url)
+        sock = url_listen(url, mode=mode)
     except OSError as error:
         raise CommandFailed(f"cannot listen on {url}: {error}") from None
     say(f"listening on {_address(sock)}")

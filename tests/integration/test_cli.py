@@ -149,6 +149,7 @@ def test_what_goes_wrong(arguments, status, message):
             ("--outstanding", "0", "'0' is not a number of calls: 1 or more\n"),
             ("--outstanding", "-1", "'-1' is not a number of calls"),
             ("--outstanding", "9" * 5000, "is not a number of calls"),
+            ("--mode", "8", "'8' is no mode: three octal digits, as in 660\n"),
             ("--codec", "xml", "invalid choice: 'xml'"),
             ("--log-level", "loud", "argument --log-level: invalid choice"),
         ]

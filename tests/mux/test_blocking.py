@@ -19,7 +19,8 @@ from support.pump import PATIENCE, drain, kinds, take, until
 from support.quick import quick_first
 
 from eventmux import Closed, Closing, EventMux, Read, Ready
-from eventmux._channels import lending, ports
+from eventmux._channels import descriptors, lending
+from eventmux._channels.handles import which_file
 
 
 @pytest.fixture
@@ -29,14 +30,14 @@ def own():
 
         def own(*fds):
             for fd in fds:
-                stack.callback(close_if, fd, ports.which_file(fd))
+                stack.callback(close_if, fd, which_file(fd))
             return fds
 
         yield own
 
 
 def close_if(fd, known):
-    if known is not None and ports.which_file(fd) == known:
+    if known is not None and which_file(fd) == known:
         os.close(fd)
 
 
@@ -166,7 +167,7 @@ def test_somebody_else_was_faster(make, own, monkeypatch, what, again, shared):
         (other_one,) = own(os.dup(fd))
         os.set_inheritable(fd, shared)
     if not again:
-        monkeypatch.setattr(ports.os, "open", refuse)
+        monkeypatch.setattr(descriptors.os, "open", refuse)
     selector = Thief()
     with EventMux(selector=selector) as mux:
         mux.add(fd)
@@ -185,7 +186,7 @@ def test_somebody_else_was_faster(make, own, monkeypatch, what, again, shared):
 def test_what_is_full_is_waited_for(mux, make, monkeypatch, what, again):
     fd, shared, other = make(what)
     if not again:
-        monkeypatch.setattr(ports.os, "open", refuse)
+        monkeypatch.setattr(descriptors.os, "open", refuse)
     mux.add(fd)
     for _ in range(1000):
         if mux.send(fd, b"x" * 1000):

@@ -361,10 +361,19 @@ def test_the_file_goes_when_a_program_of_the_command_ends(folder):
     (folder / "p.py").write_text(
         "from eventmux import EventMux\nfrom rpcasync import *\n"
         "rpc = Server(EventMux(), {}); init_clients(rpc)\n"
+        "import os; print(oct(os.stat('x').st_mode & 0o777))\n"
     )
-    command = [sys.executable, "-m", "rpcasync", "listen", "-u", "unix://x", "p.py"]
-    subprocess.run(command, stderr=subprocess.DEVNULL, check=True)
+    command = [sys.executable, "-m", "rpcasync", "listen", "--mode", "640", "-u"]
+    told = subprocess.run(
+        [*command, "unix://x", "p.py"], capture_output=True, text=True, check=True
+    )
+    assert told.stdout == "0o640\n"
     assert os.listdir() == ["p.py"]
+    told = subprocess.run(
+        [*command, "tcp://127.0.0.1:0", "p.py"], capture_output=True, text=True, check=False
+    )
+    assert told.stderr.endswith("--mode is for unix://path, and there is none\n")
+    assert told.returncode == 2
 
 
 def test_what_is_no_url_leaves_nothing():
