@@ -47,7 +47,11 @@ def end_with_us(process: subprocess.Popen[Any], sock: socket.socket, name: str) 
 
 
 def _forget_those_that_ended() -> None:
-    _running[:] = [each for each in _running if each.process.poll() is None]
+    """Forget those that were waited for, and wait for those that nobody has any more."""
+    for each in _running:
+        if each.sock() is None:
+            each.process.poll()
+    _running[:] = [each for each in _running if each.process.returncode is None]
 
 
 @atexit.register

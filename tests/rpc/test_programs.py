@@ -451,6 +451,20 @@ def test_what_has_ended_is_forgotten(leave):
     assert len(leftover._running) == 1
 
 
+def test_what_was_dropped_is_waited_for_but_nothing_else(leave):
+    kept, dropped = url_connect("open2://true"), url_connect("open2://true")
+    pids = [sock.process.pid for sock in (kept, dropped)]
+    for pid in pids:
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    del dropped
+    gc.collect()
+    url_disconnect(url_connect("open2://true"))
+    assert kept.process.returncode is None  # a mux may watch it by its number
+    with pytest.raises(ChildProcessError):
+        os.waitpid(pids[1], os.WNOHANG)
+    url_disconnect(kept)
+
+
 def test_a_forked_child_ends_nothing(leave):
     sock = url_connect("open2://sleep", "100")
     assert forked(leave) == "None"
