@@ -246,7 +246,7 @@ def test_what_is_pushed_at_the_end_is_the_end(mux):
 class Drain(socket.socket):
     """A socket that takes all at once."""
 
-    def send(self, data):
+    def send(self, data, flags=0):
         return len(data)
 
 
