@@ -51,41 +51,41 @@ _ID_MASK = 0x7FFFFFFF  # ids stay within 31 bits, as a Perl client's do
 class _Protocol:
     """What both ends have in common: payloads come, and the first bad one is the last."""
 
-    __slots__ = ("_failure", "_frame", "_frames", "_framing")
+    __slots__ = ("_frame", "framing")
 
     def __init__(self, max_packet: int) -> None:
-        self._framing = LengthPrefix(max_packet)
-        self._frame = self._framing.frame
-        self._frames: list[bytes] = []  # payloads that are complete, the next one last
-        self._failure: ProtocolError | None = None  # what comes behind them
+        self.framing = LengthPrefix(max_packet)
+        """What has come and was not taken yet."""
+        self._frame = self.framing.frame
 
     @property
     def max_packet(self) -> int:
         """Bytes in one packet, at most."""
-        return self._framing.max_packet
+        return self.framing.max_packet
 
     def feed(self, data: bytes) -> None:
         """Store bytes from the peer; never raises."""
-        if self._failure is not None:  # nothing is believed any more
-            return
-        frames, self._failure = self._framing.split(data)
-        if frames:
-            frames.reverse()
-            self._frames = frames + self._frames if self._frames else frames
+        self.framing.feed(data)
 
-    def _check_for_failure(self) -> None:
-        """Raise what is wrong with the stream, if anything is: all that came before is taken."""
-        if self._failure is not None:
-            raise _copy_of(self._failure)
+    def _cut(self) -> list[bytes]:
+        """Return the payloads that have come since all were taken, the next one last.
+
+        Raises:
+            ProtocolError: there are none, and what comes next is no packet.
+        """
+        framing = self.framing
+        frames = framing.cut()
+        if not frames and framing.failure is not None:
+            raise _copy_of(framing.failure)
+        return frames
 
     def _reject(self, error: Exception, codec: Codec) -> ProtocolError:
         """Note that nothing more can be read, and return why."""
         if not isinstance(error, ProtocolError):
-            # A codec of the program's own may raise anything, and any may run out of memory.
-            log.error("codec %s failed", codec.name, exc_info=error)
+            if not isinstance(error, MemoryError):  # one of the program's own may raise anything
+                log.error("codec %s failed", codec.name, exc_info=error)
             error = ProtocolError(f"cannot be decoded: {type(error).__name__}")
-        self._failure = _copy_of(error)
-        self._frames.clear()
+        self.framing.fail(_copy_of(error))
         return error
 
 
@@ -117,11 +117,10 @@ class ServerProtocol(_Protocol):
         Raises:
             ProtocolError: the client sent something that is no request.
         """
-        frames = self._frames
+        frames = self.framing.frames or self._cut()
         if not frames:
-            self._check_for_failure()
             return None
-        frame = frames.pop()
+        frame = frames[-1]
         codec = self._codec or self._detect(frame)
         try:
             value: Any = codec.decode(frame)
@@ -131,10 +130,14 @@ class ServerProtocol(_Protocol):
                 # check is for the others.
                 if type(id) is int and 0 <= id <= _ID_MASK:
                     has_callbacks = CALLBACK_HINT in frame and CALLBACK_MARK in frame
-                    return make(id, value[1], value[2:], len(frame), has_callbacks)
-            return make(*check_request(value), len(frame), CALLBACK_MARK in frame)
+                    request = make(id, value[1], value[2:], len(frame), has_callbacks)
+                    del frames[-1]  # only now: what was interrupted is read again
+                    return request
+            request = make(*check_request(value), len(frame), CALLBACK_MARK in frame)
         except Exception as error:  # noqa: BLE001  # it is raised as another
             raise self._reject(error, codec) from None
+        del frames[-1]
+        return request
 
     def _detect(self, frame: bytes) -> Codec:
         first = (codec for codec in self._codecs if frame[0] == codec.first_byte)
@@ -271,9 +274,8 @@ class ClientProtocol(_Protocol):
         """
         pending = self._pending
         while True:
-            frames = self._frames
+            frames = self.framing.frames or self._cut()
             if not frames:
-                self._check_for_failure()
                 return None
             frame = frames.pop()
             try:
