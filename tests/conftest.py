@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, settings
 from support.fakes import ClockedSelector, FakeClock
 
 from eventmux import EventMux
+from rpcasync._log import repeats
 
 settings.register_profile("fast", deadline=None, max_examples=10, derandomize=True)
 settings.register_profile("thorough", deadline=None, max_examples=60, derandomize=True)
@@ -42,6 +43,12 @@ def _quick_collections():
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _logs_begin_anew():
+    """Have no test count what others have logged."""
+    repeats.flush()
 
 
 @pytest.fixture

@@ -1,0 +1,278 @@
+"""What is logged: with handlers as a program sets them up, and text that wants to be more."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rpcasync import Fault
+from rpcasync._log import INTERVAL, Repeats, escape, log, repeats, shorten
+from rpcasync.serving.reminder import Reminder
+
+EVIL = "\x1b[31m\nERROR rpcasync: forged\r\x00\x7f\x9b\x85\u2028\u2029\u202e\u2066\ud800 end"
+LIMIT = 10
+
+
+@pytest.fixture
+def lines():
+    """Return the lines that a program's handler has written."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    log.addHandler(handler)
+    yield lambda: stream.getvalue().split("\n")[:-1]
+    log.removeHandler(handler)
+
+
+def assert_plain(lines):
+    for line in lines:
+        assert line.isprintable(), ascii(line)
+        assert not line.startswith("ERROR rpcasync: forged")
+
+
+def fail(text, error=ValueError):
+    """Log an exception with text of a peer's."""
+    try:
+        raise error(text)
+    except error:
+        log.exception("procedure %s failed", "x")
+
+
+def test_a_traceback_is_as_python_writes_it(lines):
+    fail("bad value")
+    head, begin, frame, source, last = lines()
+    assert head == "ERROR rpcasync: procedure x failed"
+    assert begin == "Traceback (most recent call last):"
+    assert frame.startswith(f'  File "{__file__}", line ')
+    assert frame.endswith(", in fail")
+    assert source == "    raise error(text)"
+    assert last == "ValueError: bad value"
+
+
+@given(st.text())
+def test_any_text_is_shown_on_one_line(text):
+    assert escape(text).isprintable()
+    assert shorten(text).isprintable()
+    assert len(shorten("x" * 100 + text)) == 60
+    if text.isprintable():
+        assert escape(text) == text
+
+
+def test_messages(lines):
+    log.warning("client %s: %s", EVIL, OSError(EVIL))
+    log.warning(EVIL)
+    log.warning("%(name)s", {"name": EVIL})
+    log.warning("100%")
+    assert_plain(lines())
+    assert len(lines()) == 4
+    assert lines()[-1] == "WARNING rpcasync: 100%"
+    assert r"\x1b[31m\nERROR rpcasync: forged\r\x00\x7f\x9b\x85\u2028\u2029\u202e" in lines()[0]
+
+
+class Odd(Exception):
+    def __str__(self):
+        raise RuntimeError(EVIL)
+
+
+def test_tracebacks_of_all_kinds(lines):
+    fail(EVIL)
+    fail(EVIL, KeyError)
+    fail(EVIL, Odd)
+    try:
+        try:
+            raise KeyError(EVIL)
+        except KeyError as error:
+            raise ValueError(EVIL) from error
+    except ValueError:
+        log.exception("caused")
+    try:
+        try:
+            raise KeyError(EVIL)
+        except KeyError:
+            raise ValueError(EVIL)  # noqa: B904
+    except ValueError:
+        log.exception("on the way")
+    try:
+        compile("x = (\n" + EVIL.replace("\x00", ""), EVIL.replace("\x00", ""), "exec")
+    except (SyntaxError, ValueError):
+        log.exception("syntax")
+    try:
+        type(EVIL.replace("\x00", "")[:-5], (Exception,), {"__module__": EVIL})
+        exec(compile("raise ValueError", "evil\nname", "exec"))
+    except ValueError:
+        log.exception("file name")
+    log.error("no traceback", exc_info=ValueError(EVIL))
+    assert_plain(lines())
+    assert "The above exception was the direct cause of the following exception:" in lines()
+    assert "During handling of the above exception, another exception occurred:" in lines()
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="has no notes and groups")
+def test_notes_and_groups(lines):
+    error = ExceptionGroup(EVIL, [ValueError(EVIL), ExceptionGroup("in", [KeyError("inner")])])  # noqa: F821
+    error.add_note(EVIL)
+    error.__notes__.append(object())
+    try:
+        raise error
+    except type(error):
+        log.exception("group")
+    assert_plain(lines())
+    assert any("inner" in line for line in lines())
+
+
+def test_nothing_is_without_end(lines):
+    fail("x" * 10_000_000)
+    error = None
+    for number in range(10_000):
+        before, error = error, ValueError(number)
+        error.__cause__ = before
+    log.error("chain", exc_info=error)
+    circle = ValueError(1)
+    circle.__cause__ = KeyError(2)
+    circle.__cause__.__cause__ = circle
+    log.error("circle", exc_info=circle)
+
+    def recurse():
+        recurse()
+
+    try:
+        recurse()
+    except RecursionError:
+        log.exception("deep")
+    log.error("client %s", "x" * 10_000_000)
+    assert sum(map(len, lines())) < 50_000
+    assert lines()[-1].endswith("x... and 9999007 characters more")
+
+
+def test_the_exception_stays_for_who_looks_at_it(caplog):
+    fail(EVIL)
+    (record,) = caplog.records
+    assert record.exc_info[0] is ValueError
+    assert str(record.exc_info[1]) == EVIL
+
+
+# What repeats
+
+
+def test_what_repeats_is_counted(lines):
+    for number in range(LIMIT + 1234):
+        log.warning("client %s disconnected: %s", number, EVIL)
+    log.warning("something else")
+    assert len(lines()) == LIMIT + 1
+    repeats.flush()
+    last = lines()[-1]
+    assert last.startswith(
+        "WARNING rpcasync: ... and 1234 more like it in 10 s: client 1243 discon"
+    )
+    repeats.flush()
+    assert len(lines()) == LIMIT + 2
+    assert_plain(lines())
+
+
+def test_another_procedure_is_of_another_kind(lines):
+    for number in range(LIMIT + 5):
+        log.error("procedure %s failed", "first")
+        if number < 3:
+            log.error("procedure %s failed", "second")
+    assert sum("second" in line for line in lines()) == 3
+    assert sum("first" in line for line in lines()) == LIMIT
+
+
+def test_names_without_end_are_one_kind_in_the_end(lines):
+    for number in range(1000):
+        log.error("procedure %s failed", f"name{number}")
+    assert len(lines()) < 300
+    repeats.flush()
+    assert "more like it" in lines()[-1]
+
+
+def test_what_is_for_debugging_is_not_counted(lines, caplog):
+    caplog.set_level(logging.DEBUG, "rpcasync")
+    for number in range(100):
+        log.debug("< call %r", number)
+    assert len(lines()) == 100
+
+
+def record_at(seconds):
+    record = log.makeRecord("rpcasync", logging.ERROR, __file__, 1, "cannot accept", (), None)
+    record.created = seconds
+    return record
+
+
+def test_an_interval_begins_anew(lines):
+    counts = Repeats()
+    passed = sum(counts.filter(record_at(100.0)) for _ in range(50))
+    assert passed == LIMIT
+    assert not counts.filter(record_at(100.0 + INTERVAL - 0.1))
+    assert lines() == []
+    assert counts.filter(record_at(100.0 + INTERVAL))
+    (line,) = lines()
+    assert line.endswith("... and 41 more like it in 10 s: cannot accept")
+    for _ in range(50):
+        counts.filter(record_at(100.0 + INTERVAL))
+    assert counts.filter(record_at(3.0))  # the clock was put back
+    assert len(lines()) == 2
+
+
+def test_a_server_tells_when_the_time_is_over(serve, timed, clock, lines):
+    bench = serve(mux=timed)
+    for _ in range(LIMIT + 20):
+        peer = bench.peer()
+        peer.sock.send(b"\0\0\0\0")
+        bench.turn()
+    assert len(lines()) == LIMIT
+    clock.advance(INTERVAL - 1)
+    bench.turn()
+    assert len(lines()) == LIMIT
+    clock.advance(1)
+    bench.turn()
+    assert "... and 20 more like it in 10 s: client fd " in lines()[-1]
+    clock.advance(100)
+    bench.turn()
+    assert len(lines()) == LIMIT + 1
+
+
+def test_a_server_without_timers_leaves_it_to_the_next_line(lines):
+    class Notes:
+        def add(self, action):
+            action()
+
+    reminder = Reminder(object(), Notes())
+    for _ in range(LIMIT + 2):
+        log.warning("again")
+    assert len(lines()) == LIMIT
+    del reminder
+
+
+# By a server
+
+
+def test_what_a_peer_can_put_into_the_log(serve, lines, caplog):
+    caplog.set_level(logging.DEBUG, "rpcasync")
+
+    def rpc_bad(caller, text):
+        raise ValueError(f"bad {text}")
+
+    def rpc_fault(caller, text):
+        bench.rpc.return_(caller)
+        raise Fault(text)
+
+    class Names(dict):
+        def get(self, name, default=None):
+            return dict.get(self, name) or (lambda caller: 1)
+
+    bench = serve(Names(rpc_bad=rpc_bad, rpc_fault=rpc_fault))
+    text = EVIL.replace("\ud800", "")
+    for codec in ("json", "storable"):
+        for call in (("bad", "text", text), ("fault", "text", text), (text,), (text * 1000,)):
+            bench.ask(bench.peer(codec), 1, *call)
+    bench.ask(bench.peer("json"), "\x1b[3m", "x")
+    bench.peer("json").sock.send(b'\0\0\0\x0d["\x1b\n",\n]')
+    bench.turn()
+    assert len(lines()) > 20
+    assert_plain(lines())
