@@ -31,6 +31,7 @@ __all__ = [
     "connect",
     "connect_error",
     "credentials",
+    "has_gone",
     "has_hung_up",
     "inherited",
     "is_broken_listener",
@@ -338,6 +339,18 @@ def has_hung_up(sock: socket.socket) -> bool:
         return False
     asked = poll()
     asked.register(sock, hang_up)
+    return bool(asked.poll(0))
+
+
+def has_gone(sock: socket.socket) -> bool:
+    """True if nothing can reach the peer any more; one that only sends no more has not gone.
+
+    Always False where the system does not tell the two apart.
+    """
+    if not hasattr(select, "POLLRDHUP") or sock.fileno() < 0:
+        return False
+    asked = select.poll()
+    asked.register(sock, 0)  # what is always reported: POLLHUP and POLLERR
     return bool(asked.poll(0))
 
 

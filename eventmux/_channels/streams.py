@@ -250,13 +250,16 @@ class Stream(Intake):
             self.fail(refusal)
             return False
         out = self._out
-        data = out[0] if len(out) == 1 else self._join()
-        size = len(data)
-        if size > _WRITE_SIZE:  # a slice of it is no copy
-            data = out[0] = memoryview(data)
         try:
+            data = out[0] if len(out) == 1 else self._join()
+            size = len(data)
+            if size > _WRITE_SIZE:  # a slice of it is no copy
+                data = out[0] = memoryview(data)
             [sent] = map(self._send, (data,), (SEND_FLAGS,))
         except BlockingIOError:
+            return False
+        except MemoryError:
+            self.fail(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
             return False
         except OSError as error:
             if self._ready or error.errno != errno.ENOTCONN:  # else it is still connecting

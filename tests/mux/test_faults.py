@@ -936,3 +936,31 @@ def test_an_address_of_an_odd_family_harms_nothing_else(mux):
             mux.sendto(sock, "bad", b"x")
         assert mux.buflen(sock) == 0
         mux.remove(sock)
+
+
+class Hungry(socket.socket):
+    """A socket with which memory runs out."""
+
+    def recv(self, *args):
+        raise MemoryError
+
+    send = recv
+
+
+@pytest.mark.parametrize("action", ["read", "write"])
+def test_no_memory_for_one_stream_ends_that_one(mux, ends, action):
+    one, peer = ends()
+    other, other_peer = ends()
+    hungry = Hungry(fileno=one.detach())
+    for fh in (hungry, other):
+        mux.add(fh)
+    drain(mux)
+    if action == "read":
+        peer.send(b"x")
+    else:
+        mux.send(hungry, b"x", later=True)
+    events = [event for event in drain(mux) if event.fh is hungry]
+    assert kinds(events) == BROKEN
+    assert events[0].errno == errno.ENOMEM
+    other_peer.send(b"x")
+    assert kinds(drain(mux)) == ["read"]
