@@ -63,9 +63,9 @@ class Coderef:
     __slots__ = ("__weakref__", "_owner", "_released", "id")
 
     def __init__(self, owner: CoderefOwner, id: Id) -> None:  # noqa: A002
-        self._owner = owner
-        self._released = False
         self.id = id
+        self._owner = owner
+        self._released = False  # last: it has the finalizer do something
 
     def __repr__(self) -> str:
         """Show whose it is, and whether it can be called."""
@@ -109,6 +109,6 @@ class Coderef:
 
     def __del__(self) -> None:
         """Leave a note for the server, which releases it on its next turn."""
-        if not self._released:
+        if not getattr(self, "_released", True):
             self._released = True  # first, so that no other thread calls it meanwhile
             self._owner.note_unused(self.id)

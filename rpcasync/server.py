@@ -12,6 +12,7 @@ import logging
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from types import EllipsisType
 from typing import Any, NoReturn
 
@@ -24,7 +25,8 @@ from rpcasync.serving.muting import Muting
 from rpcasync.serving.namespace import Namespace, Procedure
 from rpcasync.serving.notes import Notes
 from rpcasync.serving.peer import Peer
-from rpcasync.serving.peers import HIGH_WATER, Mux, Peers
+from rpcasync.serving.peers import OUT_OF_MEMORY, Mux, Peers
+from rpcasync.serving.reminder import Reminder
 from rpcasync.urls import check_stream, parse_stream_url, url_listen
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, get_codec
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
@@ -63,9 +65,14 @@ class Server:
         max_waiting: how many calls of one client may wait with `set_limits(outstanding=...)`.
             Once there are so many, or `max_packet` bytes of them, nothing is read from it until
             half of them have run. If it hangs up meanwhile, that is noticed within a second.
-        max_outbuffer: bytes that may be queued for a client that does not read, when one of its
-            callbacks is called: beyond that it is disconnected, and the call of the callback
-            raises `Disconnected`. Default is four times `max_packet`.
+        max_outbuffer: bytes that may be queued for a client that does not read. When an answer
+            or the call of a callback is to be sent beyond that, it is disconnected; nothing is
+            raised then, and `return_()` returns False. Default is four times `max_packet`.
+        max_buffered: bytes that may be kept for all clients together: what has come of packets,
+            calls that wait, and what is queued. Beyond that, those that hold most are
+            disconnected until the rest fits. Default is 256 MiB.
+        packet_timeout: seconds that a packet may take to come, from its first byte; then the
+            client is disconnected. None is no limit.
         max_items: values in one packet of a client: what stands in its lists and hashes. A client
             that sends more is disconnected. A codec of `codecs` that is no name has its own limit.
 
@@ -85,6 +92,8 @@ class Server:
         max_callbacks: int = 10_000,
         max_waiting: int = 1_000,
         max_outbuffer: int | None = None,
+        max_buffered: int = 256 * 1024 * 1024,
+        packet_timeout: float | None = 60.0,
         max_items: int = DEFAULT_MAX_ITEMS,
     ) -> None:
         if max_outbuffer is None:
@@ -94,13 +103,20 @@ class Server:
         self._admission = Admission()
         self._notes = Notes(mux)
         self._muting = Muting(mux)
+        self._reminder = Reminder(mux, self._notes)
         max_outbuffer = _check_limit("max_outbuffer", max_outbuffer)
-        self._peers = Peers(mux, self._admission, self._notes, max_outbuffer)
+        _check_limit("max_buffered", max_buffered)
+        self._peers = Peers(mux, self._admission, self._notes, max_outbuffer, max_buffered)
         built_in = {"methods": Procedure("methods", self._methods)}
         self._dispatcher = Dispatcher(
             self._peers, self._admission, self._muting, self._namespace, built_in
         )
-        self.set_limits(max_packet=max_packet, max_callbacks=max_callbacks, max_waiting=max_waiting)
+        self.set_limits(
+            max_packet=max_packet,
+            max_callbacks=max_callbacks,
+            max_waiting=max_waiting,
+            packet_timeout=packet_timeout,
+        )
         self._max_items = _check_limit("max_items", max_items)
         self._codecs: tuple[Codec, ...] = ()
         self.set_codecs(*(("storable", "json") if codecs is None else codecs))
@@ -119,33 +135,48 @@ class Server:
         max_packet: int | None = None,
         max_callbacks: int | None = None,
         max_waiting: int | None = None,
+        max_buffered: int | None = None,
+        packet_timeout: float | EllipsisType | None = ...,
     ) -> None:
         """Change limits; those that are not given stay.
 
         Args:
             outstanding: how many calls may run at a time, that is, have been given to a
-                procedure and not been answered. Those beyond wait, in order, and run by
-                themselves as others are answered. None is no limit, and the default. Calls of
-                unknown procedures and of the built-in `methods` never wait, and do not count.
+                procedure and not been answered. Those beyond wait, and run by themselves as
+                others are answered: client by client, and for each client in order. None is no
+                limit, and the default. Calls of unknown procedures and of the built-in `methods`
+                never wait, and do not count.
             max_packet: as for `Server`; for clients that connect from now on.
             max_callbacks: as for `Server`.
             max_waiting: as for `Server`.
+            max_buffered: as for `Server`.
+            packet_timeout: as for `Server`.
 
         Raises:
             ValueError: a limit is out of range.
         """
-        counts = {"max_callbacks": max_callbacks, "max_waiting": max_waiting}
+        counts = {
+            "max_callbacks": max_callbacks,
+            "max_waiting": max_waiting,
+            "max_buffered": max_buffered,
+        }
         if outstanding is not ...:
             counts["outstanding"] = outstanding
         for name, limit in counts.items():  # all of them, before any is changed
             if limit is not None:
                 _check_limit(name, limit)
+        if packet_timeout is not ... and packet_timeout is not None:
+            _check_seconds("packet_timeout", packet_timeout)
         if max_packet is not None:
             self._max_packet = check_max_packet(max_packet)
         if max_callbacks is not None:
             self._dispatcher.max_callbacks = max_callbacks
         if max_waiting is not None:
             self._dispatcher.max_waiting = max_waiting
+        if max_buffered is not None:
+            self._peers.budget.set_limit(max_buffered)
+        if packet_timeout is not ...:
+            self._peers.patience.set_limit(packet_timeout)
         if outstanding is not ...:
             self._admission.outstanding = outstanding
             self._peers.wake_for_waiting()
@@ -187,11 +218,12 @@ class Server:
             ValueError: the mux watches it already, or it is a listener.
         """
         check_stream(sock)
-        self._mux.add(sock, listen=False, high_water=HIGH_WATER)
+        self._mux.add(sock, listen=False, high_water=self._peers.high_water)
         self._add_peer(sock)
 
     def _add_peer(self, sock: socket.socket) -> None:
-        self._peers.add(sock, ServerProtocol(self._codecs, self._max_packet))
+        if sock not in self._peers.by_fh:  # else it was interrupted behind that
+            self._peers.add(sock, ServerProtocol(self._codecs, self._max_packet))
 
     def add_listener(self, sock: socket.socket) -> None:
         """Serve whoever connects to a listening socket.
@@ -201,7 +233,7 @@ class Server:
             ValueError: the mux watches it already, or it does not listen.
         """
         check_stream(sock)
-        self._mux.add(sock, listen=True, high_water=HIGH_WATER)
+        self._mux.add(sock, listen=True, high_water=self._peers.high_water)
         self._listeners.add(sock)
 
     def listen(self, url: str, *, mode: int | None = None) -> socket.socket:
@@ -252,7 +284,11 @@ class Server:
         if type(caller) is not Caller or caller.answered:
             _refuse(caller)
         peer = caller._peer
-        packet = b"" if peer.gone else peer.protocol.result(caller.id, answer)
+        try:
+            packet = b"" if peer.gone else peer.protocol.result(caller.id, answer)
+        except MemoryError:
+            self._peers.kill(peer, OUT_OF_MEMORY)
+            packet = b""
         return self._peers.answer(caller, packet)
 
     def error(self, caller: Caller, text: str) -> bool:
@@ -271,7 +307,11 @@ class Server:
         if type(caller) is not Caller or caller.answered:
             _refuse(caller)
         peer = caller._peer
-        packet = b"" if peer.gone else peer.protocol.failure(caller.id, text)
+        try:
+            packet = b"" if peer.gone else peer.protocol.failure(caller.id, text)
+        except MemoryError:
+            self._peers.kill(peer, OUT_OF_MEMORY)
+            packet = b""
         return self._peers.answer(caller, packet)
 
     def _methods(self, caller: Caller, defs: bool = False) -> None:
@@ -283,39 +323,89 @@ class Server:
     def io(self, event: Event | None) -> Event | None:
         """Take an event if it is this server's; return it if it is not.
 
-        Procedures run from here. What goes wrong in one is its client's affair; nothing is
-        raised.
+        Procedures run from here, for some milliseconds, and what is left then waits for an event
+        of the server's own. What goes wrong in one is its client's affair; nothing is raised but
+        what ends a program, such as KeyboardInterrupt. If it goes on, no call is lost by that.
         """
-        notes, peers = self._notes, self._peers
-        notes.is_woken = False
-        if notes.actions:
-            notes.do()
-        fh: Any = None if event is None else event.fh
-        if event is None or (fh is None and self._is_wake_up(event)):
-            self._dispatcher.run_waiting()
-            return None
+        notes, peers, peer, is_ours = self._notes, self._peers, None, False
         try:
-            peer = peers.by_fh.get(fh)
-        except TypeError:  # an event of the program's own, whose fh is no handle
-            return event
-        if peer is not None:
-            self._peer_event(peer, event)
-        elif fh in peers.leaving:
-            if event.type == "closed":
-                peers.leaving.discard(fh)
-        elif event.type == "connect" and self._is_own_listener(getattr(event, "parent_fh", None)):
+            if notes.actions:
+                notes.do()
+            fh: Any = None if event is None else event.fh
+            if event is None or (fh is None and self._is_wake_up(event)):
+                self._dispatcher.go_on()
+                return None
+            try:
+                peer = peers.by_fh.get(fh)
+            except TypeError:  # an event of the program's own, whose fh is no handle
+                return event
+            if peer is not None:
+                if event.type == "read":
+                    if not peer.broken:  # else it is served to the end of what it sent before
+                        peer.framing.feed(event.data)  # type: ignore[attr-defined]
+                    event = None  # it must not be fed twice
+                    if not peer.in_line:
+                        self._dispatcher.serve(peer)
+                else:
+                    self._peer_event(peer, event)
+            elif fh in peers.leaving:
+                is_ours = True
+                if event.type == "closed":
+                    peers.closed(fh)
+            elif not self._other_event(fh, event):
+                return event
+            if not notes.can_wake:
+                self._dispatcher.go_on()
+            return None
+        except MemoryError as error:
+            self._run_out_of_memory(peer, error)
+            return None
+        except BaseException:  # Ctrl-C, say, or the end of the program
+            self._recover(event, is_ours or peer is not None)
+            raise
+
+    def _is_wake_up(self, event: Event) -> bool:
+        """True for an event that only tells us to look what there is to do."""
+        return (
+            self._notes.io(event)
+            or self._muting.io(event)
+            or self._peers.patience.io(event)
+            or self._reminder.io(event)
+        )
+
+    def _other_event(self, fh: Any, event: Any) -> bool:
+        """Take an event of a listener, or of a connection that begins."""
+        if event.type == "connect" and self._is_own_listener(getattr(event, "parent_fh", None)):
             self._add_peer(fh)
         elif fh in self._listeners:
             self._listener_event(fh, event)
         else:
-            return event
-        if self._admission.queue:
-            self._dispatcher.run_waiting()
-        return None
+            return False
+        return True
 
-    def _is_wake_up(self, event: Event) -> bool:
-        """True for an event that only tells us to look what there is to do."""
-        return event is self._notes.wake_event or self._muting.io(event)
+    def _run_out_of_memory(self, peer: Peer | None, error: MemoryError) -> None:
+        """End the connection that was served."""
+        if peer is None:
+            log.error("out of memory", exc_info=error)
+        elif not peer.gone:
+            self._peers.kill(peer, OUT_OF_MEMORY)
+        self._dispatcher.recover()
+
+    def _recover(self, event: Any, is_ours: bool) -> None:
+        """See that all goes on behind an interrupt: with this event, if it is not done with."""
+        if event is not None and not self._is_fed(event):
+            self._notes.actions.appendleft(partial(self._take_again, event, is_ours))
+        self._dispatcher.recover()
+
+    def _is_fed(self, event: Any) -> bool:
+        if event.type != "read" or not isinstance(event.fh, socket.socket):
+            return False
+        peer = self._peers.by_fh.get(event.fh)
+        return peer is not None and peer.framing.has_fed(event.data)
+
+    def _take_again(self, event: Event, is_ours: bool) -> None:
+        if self.io(event) is not None and not is_ours:
+            self._notes.hand_back(event)
 
     def _is_own_listener(self, listener: Any) -> bool:
         """True for a listener of this server; one that was just closed may have accepted before."""
@@ -326,22 +416,24 @@ class Server:
 
     def _peer_event(self, peer: Peer, event: Any) -> None:
         kind = event.type
-        if kind == "read":
-            if not peer.broken:  # else it is only served to the end of what it sent before
-                peer.protocol.feed(event.data)
-            self._dispatcher.serve(peer)
-        elif kind == "sent" or kind == "closing":
+        if kind == "sent":
             if peer.paused:
+                self._dispatcher.serve(peer)
+        elif kind == "closing":  # `Closed` comes next, unless there is something to be sent then
+            peer.ending = True
+            if (peer.paused or peer.in_line) and not self._peers.drop_if_gone(peer):
                 self._dispatcher.serve(peer)
         elif kind == "closed":
             log.debug("client %s closed: %s", peer.name, event.reason or "end of stream")
             self._peers.forget(peer)
+            self._peers.closed(peer.fh)
         elif kind == "error":
             usual = event.errno in (errno.EPIPE, errno.ECONNRESET)  # it left before its answer
             level = logging.INFO if usual else logging.WARNING
             log.log(level, "client %s: %s", peer.name, event.error)
-            peer.failed = True
-            self._muting.mute(peer, False)
+            if not self._peers.drop_if_gone(peer):  # else it only does not read any more
+                peer.failed = True
+                self._muting.mute(peer, False)
 
     def _listener_event(self, fh: socket.socket, event: Any) -> None:
         if event.type == "error":
@@ -354,6 +446,11 @@ def _check_limit(name: str, limit: int) -> int:
     if type(limit) is not int or limit < 1:
         raise ValueError(f"{name} is {limit!r}, must be 1 or more")
     return limit
+
+
+def _check_seconds(name: str, limit: float) -> None:
+    if type(limit) not in (int, float) or not 0 < limit < float("inf"):
+        raise ValueError(f"{name} is {limit!r}, must be a number of seconds above 0, or None")
 
 
 def _refuse(caller: object) -> NoReturn:

@@ -76,8 +76,8 @@ INSIDE = {
     "rpcasync.children": [["leftover", "ending", "parent"], ["programs"]],
     "rpcasync.serving": [
         ["namespace", "notes"],
-        ["peer"],
-        ["callers", "muting"],
+        ["peer", "reminder"],
+        ["budget", "callers", "muting", "patience", "turns"],
         ["admission"],
         ["peers"],
         ["dispatch"],
@@ -85,7 +85,6 @@ INSIDE = {
 }
 # What rpcasync may use of the other package, by row. eventmux needs nothing of rpcasync.
 ACROSS = {
-    "wire": {"eventmux.buffers", "eventmux.errors"},
     "children": {"eventmux", "eventmux.errors", "eventmux.events"},
     "urls": {"eventmux.errors", "eventmux.sockets", "eventmux.urls"},
     "serving": {"eventmux.events", "eventmux.sockets"},

@@ -9,6 +9,8 @@ This file knows nothing of output, but that a stream whose input has failed may 
 
 from __future__ import annotations
 
+import errno
+import os
 from functools import cache
 from typing import cast
 
@@ -109,6 +111,9 @@ class Intake(Channel):
             except OSError as error:
                 self._own_after().end = error
                 self.fail(error)
+                return
+            except MemoryError:  # the other handles are still to be served
+                self.fail(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
                 return
             if self._is_plain and event.data:
                 self._emit(event)

@@ -1,22 +1,23 @@
 """Which calls run, and which wait until others have been answered.
 
 Each call that runs is counted with its peer, and given back once: when it is answered, or when the
-peer has gone. So the count cannot drift, whatever becomes of a call.
+peer has gone. Both are noted in one step, with the call itself, so that the count cannot drift,
+whatever becomes of a call and wherever Ctrl-C interrupts. Those that wait are taken client by
+client, and for each client in order.
 
 This file runs nothing.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
+from collections.abc import Iterable
 from typing import cast
 
-from rpcasync.serving.callers import Caller
+from rpcasync.serving.callers import Caller, Dropped
 from rpcasync.serving.peer import Peer
 
 __all__ = ["Admission"]
-
-_FEW = 64  # entries of peers that have gone, which are not worth cleaning up
 
 
 class Admission:
@@ -25,88 +26,105 @@ class Admission:
     `outstanding` is how many may run at a time, None is any number.
     """
 
-    __slots__ = ("_gone", "_running", "_stalled", "outstanding", "queue")
+    __slots__ = ("_line", "_running", "_waiting", "outstanding")
 
     def __init__(self) -> None:
         self.outstanding: int | None = None
-        self.queue: deque[tuple[Peer, Caller]] = deque()  # empty: nothing waits
+        self._line: OrderedDict[Peer, None] = OrderedDict()  # whose calls wait, the next one first
+        self._waiting = 0  # calls, those of stalled peers included, which are not in the line
         self._running = 0
-        self._gone = 0  # entries in the queue of peers that have gone
-        self._stalled = 0  # calls whose turn came while their client did not read
 
     def __len__(self) -> int:
         """Return how many calls wait."""
-        return self._in_line() + self._stalled
-
-    def _in_line(self) -> int:
-        return len(self.queue) - self._gone
+        return self._waiting
 
     def _is_full(self) -> bool:
         return self.outstanding is not None and self._running >= self.outstanding
 
-    def admit(self, peer: Peer) -> bool:
+    def admit(self, peer: Peer, caller: Caller) -> bool:
         """Start a call that comes now, if none waits in front of it, and say whether it does."""
-        if (self.outstanding is not None or self.queue) and (self._in_line() or self._is_full()):
+        if (self.outstanding is not None or self._waiting) and (
+            peer.waiting or self._line or self._is_full()
+        ):
             return False
-        peer.running += 1  # as start() does, without the call: each call comes here
-        self._running += 1
+        # As start() does, without the call: each call comes here.
+        caller.answered, peer.running, self._running = False, peer.running + 1, self._running + 1
         return True
+
+    def start(self, peer: Peer, caller: Caller) -> None:
+        """Count a call that runs."""
+        caller.answered, peer.running, self._running = False, peer.running + 1, self._running + 1
+
+    def finish(self, caller: Caller | Dropped) -> bool:
+        """Give back a call that is answered; return whether one that waits may run now."""
+        peer = caller._peer
+        if peer.gone or caller.answered is not False:  # given back with all others of its peer,
+            caller.answered = True  # or never counted
+        else:
+            caller.answered, peer.running, self._running = True, peer.running - 1, self._running - 1
+        return bool(self._line) and not self._is_full()
+
+    # Those that wait
 
     def has_next(self) -> bool:
         """True if one that waits may run."""
-        return self._in_line() > 0 and not self._is_full()
+        return bool(self._line) and not self._is_full()
 
-    def start(self, peer: Peer) -> None:
-        """Count a call that runs."""
-        peer.running += 1
-        self._running += 1
-
-    def finish(self, peer: Peer) -> bool:
-        """Give back a call that is answered; return whether one that waits may run now."""
-        if not peer.gone:  # else it was given back with all others of its peer
-            peer.running -= 1
-            self._running -= 1
-        return bool(self.queue) and self.has_next()
+    def next_peer(self) -> Peer | None:
+        """Return whose call may run next; None if none waits, or none may run."""
+        return next(iter(self._line)) if self._line and not self._is_full() else None
 
     def put(self, peer: Peer, caller: Caller) -> None:
         """Have a call wait."""
+        if peer.calls is None:
+            peer.calls = deque()
+        peer.calls.append(caller)
         peer.waiting += 1
         peer.waiting_size += caller.size
-        self.queue.append((peer, caller))
+        self._waiting += 1
+        if not peer.stalled:
+            self._line.setdefault(peer)
 
-    def take(self) -> tuple[Peer, Caller] | None:
-        """Return the next call to run; None if none waits, or none may run."""
-        while self.queue and not self._is_full():
-            peer, caller = self.queue.popleft()
-            if peer.gone:
-                self._gone -= 1
-                continue
-            peer.waiting -= 1
-            peer.waiting_size -= caller.size
-            return peer, caller
-        return None
+    def take(self, peer: Peer) -> Caller:
+        """Return the first call of a peer that is in the line, which then goes to its end."""
+        calls = cast("deque[Caller]", peer.calls)
+        del self._line[peer]
+        caller = calls.popleft()
+        peer.waiting -= 1
+        peer.waiting_size -= caller.size
+        self._waiting -= 1
+        if calls:
+            self._line[peer] = None
+        return caller
 
-    def stall(self, peer: Peer, caller: Caller) -> None:
-        """Set a call aside whose turn it is, until its client has read what was queued for it."""
-        peer.waiting += 1
-        peer.waiting_size += caller.size
-        peer.stalled.append(caller)
-        self._stalled += 1
+    def stall(self, peer: Peer) -> None:
+        """Take a client out of the line, until it has read what was queued for it."""
+        peer.stalled = True
+        self._line.pop(peer, None)
 
     def resume(self, peer: Peer) -> None:
-        """Put what was set aside for a client in front again."""
-        self._stalled -= len(peer.stalled)
-        callers = cast("list[Caller]", peer.stalled)
-        self.queue.extendleft((peer, caller) for caller in reversed(callers))
-        peer.stalled.clear()
+        """Put it in the line again."""
+        peer.stalled = False
+        if peer.calls:
+            self._line.setdefault(peer)
+
+    # Peers that go
 
     def forget(self, peer: Peer) -> None:
-        """Drop what waits of a peer that has gone, and give back what runs."""
-        self._running -= peer.running
-        self._stalled -= len(peer.stalled)
-        self._gone += peer.waiting - len(peer.stalled)
-        peer.running = peer.waiting = peer.waiting_size = 0
-        peer.stalled.clear()
-        if self._gone > _FEW and self._gone > len(self.queue) // 2:
-            self.queue = deque(entry for entry in self.queue if not entry[0].gone)
-            self._gone = 0
+        """Note that a peer has gone: drop what waits of it, and give back what runs."""
+        peer.gone, self._running, peer.running = True, self._running - peer.running, 0
+        self._line.pop(peer, None)
+        self._waiting -= peer.waiting
+        peer.waiting = peer.waiting_size = 0
+        peer.calls = None
+
+    def recount(self, peers: Iterable[Peer]) -> None:
+        """Count anew what waits, and who is in the line: something was interrupted."""
+        self._waiting = 0
+        self._line.clear()
+        for peer in peers:
+            calls = peer.calls or ()
+            peer.waiting = len(calls)
+            peer.waiting_size = sum(caller.size for caller in calls)
+            self._waiting += peer.waiting
+            self.resume(peer)

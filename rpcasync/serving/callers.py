@@ -12,7 +12,7 @@ from rpcasync._log import shorten
 from rpcasync.serving.peer import Peer
 from rpcasync.wire.messages import Request
 
-__all__ = ["Caller"]
+__all__ = ["Caller", "Dropped"]
 
 
 class Caller(Request):
@@ -28,7 +28,8 @@ class Caller(Request):
     __hash__ = object.__hash__
 
     _peer: Peer
-    answered: bool
+    answered: bool | None
+    """None until it is counted as running, which it is before a procedure sees it."""
 
     def __repr__(self) -> str:
         """Show the call and where it came from."""
@@ -46,5 +47,20 @@ class Caller(Request):
 
     def __del__(self) -> None:
         """Leave a note for the server, which answers on its next turn."""
-        if not self.answered and not self._peer.gone:
-            self._peer.sender.note_dropped(self._peer, self.id, self.procedure)
+        try:
+            if not self.answered and not self._peer.gone:
+                self._peer.sender.note_dropped(Dropped(self))
+        except AttributeError:
+            pass  # interrupted before it was known whose call this is
+
+
+class Dropped:
+    """What is left of a `Caller` that was forgotten without an answer."""
+
+    __slots__ = ("_peer", "answered", "id", "procedure")
+
+    def __init__(self, caller: Caller) -> None:
+        self._peer = caller._peer
+        self.answered = caller.answered
+        self.id = caller.id
+        self.procedure = caller.procedure

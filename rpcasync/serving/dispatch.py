@@ -17,7 +17,8 @@ from rpcasync.serving.callers import Caller
 from rpcasync.serving.muting import Muting
 from rpcasync.serving.namespace import Namespace, Procedure
 from rpcasync.serving.peer import Peer
-from rpcasync.serving.peers import HIGH_WATER, Peers
+from rpcasync.serving.peers import OUT_OF_MEMORY, Peers
+from rpcasync.serving.turns import MOST_CALLS, Turns
 
 __all__ = ["Dispatcher"]
 
@@ -42,9 +43,11 @@ class Dispatcher:
         built_in: dict[str, Procedure],
     ) -> None:
         self._peers = peers
+        self._high_water = peers.high_water
         self._admission = admission
         self._muting = muting
         self._notes = peers.notes
+        self._turns = Turns(peers.notes)
         self._namespace = namespace
         self._built_in = built_in
         self._is_running_waiting = False
@@ -54,15 +57,21 @@ class Dispatcher:
     # When a call runs
 
     def serve(self, peer: Peer) -> None:
-        """Take the calls that are complete, until too much is queued."""
-        admission, noted = self._admission, self._notes.actions
-        next_message = peer.protocol.next_message
+        """Give a client a turn: take its calls that are complete, until it is over.
+
+        It is over sooner when too much is queued for it or waits of it, and not at all for one
+        whose connection is about to be closed.
+        """
+        admission, noted, framing = self._admission, self._notes.actions, peer.framing
+        next_message, clock, left = peer.protocol.next_message, self._turns.clock, MOST_CALLS
         is_traced = log.isEnabledFor(logging.DEBUG)  # asked once: calls come by the hundred
-        peer.paused = False
+        end = self._turns.end()
+        peer.paused = peer.in_line = False
         if peer.stalled and not self._is_slow(peer):
-            self._admission.resume(peer)
+            admission.resume(peer)
+            self._peers.wake_for_waiting()
         while not peer.gone:
-            is_usual = not peer.waiting and peer.queued <= HIGH_WATER
+            is_usual = not peer.waiting and peer.queued <= self._high_water
             if not is_usual and (self._waits_too_much(peer) or self._is_slow(peer)):
                 peer.paused = True  # until a `Sent` event, or until waiting calls of it have run
                 break
@@ -73,30 +82,39 @@ class Dispatcher:
                 break
             if caller is None:
                 break
-            caller._peer, caller.answered = peer, False
+            caller._peer, caller.answered = peer, None
             if is_traced:
                 name = shorten(caller.procedure)
                 log.debug("< call %r of %s: %s", caller.id, peer.name, name)
-            if admission.admit(peer):
+            if admission.admit(peer, caller):
                 self._call(peer, caller)
             elif not self._has_procedure(caller.procedure):
-                admission.start(peer)
+                admission.start(peer, caller)
                 self._call(peer, caller)
             else:
                 admission.put(peer, caller)
             del caller  # if the procedure has dropped it, its finalizer leaves a note now
             if noted:
                 self._notes.do()
-        if peer.waiting or peer.muted:
-            self._muting.mute(peer, self._waits_too_much(peer))
+            left -= 1
+            if framing.frames and (not left or clock() >= end) and self._ends_turn(peer):
+                break
+        if framing.size or peer.held:
+            self._peers.see(peer, left != MOST_CALLS)
+        if peer.waiting or peer.muted or peer.in_line:
+            self._muting.mute(peer, peer.in_line or self._waits_too_much(peer))
         if peer.broken:
             self._end_broken(peer)
 
+    def _ends_turn(self, peer: Peer) -> bool:
+        """Put a client in line whose time is over; False if it has to be served to the end."""
+        return not peer.ending and self._turns.put(peer)
+
     def _is_slow(self, peer: Peer) -> bool:
         """True if a client has too much to read before it may be given more."""
-        if peer.queued > HIGH_WATER:
+        if peer.queued > self._high_water:
             self._peers.update_queued(peer)  # it may have read since
-        return peer.queued > HIGH_WATER
+        return peer.queued > self._high_water
 
     def _has_procedure(self, name: str) -> bool:
         """False if there is none: the call is answered at once then, and never waits."""
@@ -105,37 +123,81 @@ class Dispatcher:
         except Exception:  # noqa: BLE001  # the call itself will meet it again, and deal with it
             return False
 
-    def run_waiting(self) -> None:
-        """Run the calls that waited and may run now."""
-        if self._is_running_waiting:  # a procedure called io(): who called it goes on after it
-            return
-        self._is_running_waiting = True
+    def go_on(self) -> None:
+        """Run calls that waited and may run now, and give those in line their turns.
+
+        No more than fits in one turn, and one call and one client at least.
+        """
+        end = self._turns.end_of_all()
+        if not self._is_running_waiting:  # else a procedure called io(): who called it goes on
+            try:
+                self._is_running_waiting = True
+                self._run_waiting(end)
+            finally:
+                self._is_running_waiting = False
+        for _ in range(len(self._turns)):
+            peer = self._turns.take()
+            if peer is not None and not self._peers.drop_if_gone(peer):
+                self._serve_safely(peer)
+            if self._turns.clock() >= end:
+                break
+        if self._turns or (not self._is_running_waiting and self._admission.has_next()):
+            self._notes.wake_later()
+
+    def _serve_safely(self, peer: Peer) -> None:
+        """Serve a client that no event is of: if memory runs out, it is the one to go."""
         try:
-            while (next_one := self._admission.take()) is not None:
-                peer, caller = next_one
-                del next_one
-                if peer.stalled or self._is_slow(peer):  # serve() goes on with these, in order
-                    if peer.gone:
-                        continue
-                    peer.paused = True
-                    self._admission.stall(peer, caller)
+            self.serve(peer)
+        except MemoryError:
+            self._peers.kill(peer, OUT_OF_MEMORY)
+
+    def _run_waiting(self, end: float) -> None:
+        admission = self._admission
+        seen: set[Peer] = set()
+        while (peer := admission.next_peer()) is not None:
+            if peer.muted and peer not in seen:  # its end would not be noticed
+                seen.add(peer)
+                if self._peers.drop_if_gone(peer):
                     continue
-                self._admission.start(peer)
-                self._call(peer, caller)
-                del caller  # if the procedure has dropped it, its finalizer leaves a note now
-                if self._notes.actions:
-                    self._notes.do()
-                if peer.paused and not self._waits_too_much(peer, 2):
-                    self.serve(peer)
-                self._end_broken(peer)
-        finally:
-            self._is_running_waiting = False
+            if self._is_slow(peer):  # serve() goes on with its calls
+                if not peer.gone:
+                    peer.paused = True
+                    admission.stall(peer)
+                continue
+            if peer.gone:
+                continue
+            caller = admission.take(peer)
+            admission.start(peer, caller)
+            self._call(peer, caller)
+            del caller  # if the procedure has dropped it, its finalizer leaves a note now
+            if self._notes.actions:
+                self._notes.do()
+            if peer.paused and not self._waits_too_much(peer, 2):
+                self._serve_safely(peer)
+            self._end_broken(peer)
+            if self._turns.clock() >= end:
+                break
 
     def resume_all(self) -> None:
         """Go on with all clients that are paused: a limit has changed."""
         for peer in self._peers.by_fh.values():
             if peer.paused:
-                self._notes.add(partial(self.serve, peer))
+                self._notes.add(partial(self._serve_safely, peer))
+
+    def recover(self) -> None:
+        """Make good what an interrupt may have left half done, and give everybody a turn."""
+        self._is_running_waiting = False
+        peers = tuple(self._peers.by_fh.values())
+        for peer in peers:
+            if peer.gone:
+                self._peers.forget(peer)
+        self._admission.recount(peer for peer in peers if not peer.gone)
+        for peer in peers:
+            if not peer.gone:
+                self._muting.recover(peer)
+                if not self._turns.put(peer):
+                    self._notes.add(partial(self._serve_safely, peer))
+        self._notes.recover()
 
     def _waits_too_much(self, peer: Peer, parts: int = 1) -> bool:
         """True if as many calls of a client wait as may, or as many bytes; or a part of that."""
@@ -146,7 +208,13 @@ class Dispatcher:
 
     def _end_broken(self, peer: Peer) -> None:
         """Disconnect a client if `broken` says why, once what it sent before has been served."""
-        if peer.broken and not peer.gone and not peer.paused and not peer.waiting:
+        if (
+            peer.broken
+            and not peer.gone
+            and not peer.paused
+            and not peer.in_line
+            and not peer.waiting
+        ):
             self._peers.disconnect(peer, peer.broken)
 
     # What becomes of it
@@ -170,11 +238,10 @@ class Dispatcher:
             name = shorten(caller.procedure)
             log.exception("procedure %s has a value that cannot be sent", name)
             self._fail(caller, f"{name}: a value cannot be sent")
+        except Disconnected as error:
+            self._lose(peer, caller, error)
         except Exception as error:  # noqa: BLE001  # whatever it is, only this client suffers
             self._break(peer, caller, error)
-        except BaseException:  # Ctrl-C, say, or the end of the program
-            self._notes.add(partial(self.serve, peer))  # for a program that goes on
-            raise
         else:
             if value is not None and not caller.answered:
                 name, kind = shorten(caller.procedure), type(value).__name__
@@ -191,13 +258,20 @@ class Dispatcher:
             self._peers.finish(caller)
             self._peers.send_failure(caller._peer, caller.id, text)
 
+    def _lose(self, peer: Peer, caller: Caller, error: Disconnected) -> None:
+        """Deal with a callback of a client that has gone: this one's, or another's."""
+        name = shorten(caller.procedure)
+        if peer.gone:
+            log.debug("procedure %s: %s", name, error)
+            self._peers.finish(caller)
+        else:
+            log.error("procedure %s failed", name, exc_info=error)
+            self._fail(caller, f"{name}: a connection has ended")
+
     def _break(self, peer: Peer, caller: Caller, error: Exception) -> None:
         """Have a client disconnected whose procedure failed."""
         name = shorten(caller.procedure)
-        if peer.gone and isinstance(error, Disconnected):  # it called a callback
-            log.debug("procedure %s: %s", name, error)
-        else:
-            log.error("procedure %s failed", name, exc_info=error)
+        log.error("procedure %s failed", name, exc_info=error)
         if not caller.answered:
             self._peers.finish(caller)  # by the end of the connection
         peer.broken = f"procedure {name} failed"

@@ -1,7 +1,8 @@
-"""Peers that are not read from for a while, because too many of their calls wait.
+"""Peers that are not read from for a while: they are in line, or too many of their calls wait.
 
 The mux does not notice the end of a connection that it does not read from. So the muted peers are
-looked after once a second, and one whose client has hung up is read to its end.
+looked after once a second, and one whose client has hung up is read to its end. One that is in
+line is served first, since a client that sends no more may still read.
 """
 
 from __future__ import annotations
@@ -42,6 +43,13 @@ class Muting:
             with contextlib.suppress(KeyError):
                 self._want_read(peer.fh, not muted)
 
+    def recover(self, peer: Peer) -> None:
+        """Read from a peer, whether it is muted or not: something was interrupted."""
+        if self._want_read is not None:
+            peer.muted = False
+            with contextlib.suppress(KeyError):
+                self._want_read(peer.fh, True)
+
     def io(self, event: Event) -> bool:
         """Take an event; return whether it was the timer of this object."""
         if event.type != "timer" or getattr(event, "data", None) is not self:
@@ -50,7 +58,7 @@ class Muting:
         for peer in tuple(self._muted):
             if peer.gone or not peer.muted:
                 self._muted.discard(peer)
-            elif has_hung_up(peer.fh):  # what it has sent is all that comes
+            elif not peer.in_line and has_hung_up(peer.fh):  # what it has sent is all that comes
                 peer.failed = True
                 self.mute(peer, False)
         if self._muted:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from typing import Protocol
+from collections import deque
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from rpcasync._log import log
@@ -15,7 +16,7 @@ from rpcasync.coderefs import Coderef
 from rpcasync.errors import ArgumentError, Disconnected
 from rpcasync.serving.notes import Notes
 from rpcasync.wire.leaves import map_leaves
-from rpcasync.wire.messages import CallbackRef, Id, Request
+from rpcasync.wire.messages import CallbackRef, Id
 from rpcasync.wire.protocol import ServerProtocol
 
 __all__ = ["Peer", "Sender"]
@@ -30,7 +31,7 @@ class Sender(Protocol):
         """Send a packet that is no answer."""
         ...
 
-    def note_dropped(self, peer: Peer, id: Id, procedure: str) -> None:  # noqa: A002
+    def note_dropped(self, dropped: Any) -> None:
         """Answer a call whose `Caller` is gone, on the next turn."""
         ...
 
@@ -41,9 +42,14 @@ class Peer:
     __slots__ = (
         "_coderefs",
         "broken",
+        "calls",
+        "ending",
         "failed",
         "fh",
+        "framing",
         "gone",
+        "held",
+        "in_line",
         "muted",
         "name",
         "paused",
@@ -62,17 +68,22 @@ class Peer:
         self.fh = fh
         self.name = name
         self.protocol = protocol
+        self.framing = protocol.framing
         self.sender = sender
         self.gone = False  # no answer can reach it any more
         self.broken = ""  # why it is disconnected as soon as what was read has been served
         self.queued = 0  # bytes of answers in the mux, as of the last one
         self.paused = False  # requests may be left in the protocol: too much is queued
-        self.muted = False  # nothing is read from it: too many of its calls wait
+        self.in_line = False  # requests are left in the protocol: its turn was over
+        self.ending = False  # `Closed` comes as soon as nothing is queued for it
+        self.muted = False  # nothing is read from it: it is in line, or too many of its calls wait
         self.failed = False  # sending fails: it has to be read from, to notice its end
+        self.held = 0  # bytes kept for it, as of the last look: see `budget`
         self.running = 0  # calls that are under way
-        self.waiting = 0  # calls that wait until others have been answered
+        self.calls: deque[Any] | None = None  # those that wait until others have been answered
+        self.waiting = 0  # how many
         self.waiting_size = 0  # bytes of their packets
-        self.stalled: list[Request] = []  # those whose turn came while too much was queued
+        self.stalled = False  # their turn came while too much was queued
         self._coderefs: WeakValueDictionary[Id, Coderef] | None = None
 
     # Its functions, for `Coderef`

@@ -6,24 +6,27 @@ that is not there any more is no error.
 
 from __future__ import annotations
 
-import contextlib
 import socket
 from functools import partial
 from typing import Protocol
 
+from eventmux.sockets import has_gone
 from rpcasync._log import log, shorten
 from rpcasync.errors import Disconnected, EncodeError
 from rpcasync.serving.admission import Admission
-from rpcasync.serving.callers import Caller
+from rpcasync.serving.budget import LITTLE, Budget
+from rpcasync.serving.callers import Caller, Dropped
 from rpcasync.serving.notes import Notes
+from rpcasync.serving.patience import Patience
 from rpcasync.serving.peer import Peer
 from rpcasync.wire.messages import Id
 from rpcasync.wire.protocol import ServerProtocol
 
-__all__ = ["HIGH_WATER", "Mux", "Peers"]
+__all__ = ["OUT_OF_MEMORY", "Mux", "Peers"]
 
 # A client that has this many bytes of answers to read is neither read from nor served.
 HIGH_WATER = 1024 * 1024
+OUT_OF_MEMORY = "out of memory: what was kept for it is freed"
 
 
 class Mux(Protocol):
@@ -31,9 +34,9 @@ class Mux(Protocol):
 
     More of its methods are used where a mux has them: without `close`, answers that do not leave
     at once are lost when we disconnect a client; without `push_event` and `post`, calls that may
-    run now, or were dropped by the program, wait for the next event; without `want_read`, calls
-    over the limit wait in memory; without `timer`, it is not noticed that a client hangs up
-    while it is not read from.
+    run now, or were dropped by the program, wait for the next event, and all calls of a client
+    run in one go; without `want_read`, calls over the limit wait in memory; without `timer`, it
+    is not noticed that a client hangs up while it is not read from, and no packet is late.
     """
 
     def add(
@@ -58,17 +61,23 @@ class Peers:
         mux: what their sockets are watched by.
         admission: counts their calls.
         notes: has the rest done on the next turn.
-        max_outbuffer: bytes that may be queued for a client when a callback is called.
+        max_outbuffer: bytes that may be queued for a client that does not read.
+        max_buffered: bytes that may be kept for all of them.
     """
 
-    def __init__(self, mux: Mux, admission: Admission, notes: Notes, max_outbuffer: int) -> None:
+    def __init__(
+        self, mux: Mux, admission: Admission, notes: Notes, max_outbuffer: int, max_buffered: int
+    ) -> None:
         self._mux = mux
         self._close = getattr(mux, "close", None)
         self._admission = admission
         self._max_outbuffer = max_outbuffer
+        self.high_water = min(HIGH_WATER, max_outbuffer)
         self.notes = notes
+        self.budget = Budget(max_buffered, self.update_queued, self.kill)
+        self.patience = Patience(mux, self.kill)
         self.by_fh: dict[socket.socket, Peer] = {}
-        self.leaving: set[socket.socket] = set()  # closed by us, `Closed` is to come
+        self.leaving: dict[socket.socket, Peer | None] = {}  # closed by us, `Closed` is to come
 
     def add(self, fh: socket.socket, protocol: ServerProtocol) -> None:
         """Note a client that is watched."""
@@ -79,34 +88,46 @@ class Peers:
 
     def answer(self, caller: Caller, packet: bytes) -> bool:
         """Send the answer to a call; return False if the client has gone."""
-        caller.answered = True
         peer = caller._peer
-        if self._admission.finish(peer):
+        is_sent = not peer.gone and self.send(peer, packet)
+        # Only now: if it is interrupted before, the client is told at least that.
+        if self._admission.finish(caller):
             self.notes.wake()
-        return not peer.gone and self.send(peer, packet)
+        return is_sent
 
     def send(self, peer: Peer, packet: bytes) -> bool:
-        """Send an answer; return False if the client has gone."""
+        """Send a packet; return False if the client has gone, or goes by this one."""
         try:
-            peer.queued = self._mux.send(peer.fh, packet, later=True)
+            peer.queued = queued = self._mux.send(peer.fh, packet, later=True)
         except KeyError:  # the program killed or removed the socket without asking us
             self.forget(peer)
             return False
-        return True
+        except MemoryError:
+            self.kill(peer, OUT_OF_MEMORY)
+            return False
+        return queued <= LITTLE or self._may_wait(peer, len(packet))
+
+    def _may_wait(self, peer: Peer, size: int) -> bool:
+        """False if so much was queued before this packet that the client has to go.
+
+        So a single packet may be larger than the limit.
+        """
+        if peer.queued - size > self._max_outbuffer:
+            limit = self._max_outbuffer
+            self.kill(peer, f"does not read: {peer.queued} bytes queued, limit is {limit}")
+        else:
+            self.budget.see(peer)
+        return not peer.gone
 
     def send_callback(self, peer: Peer, packet: bytes) -> None:
-        """Send a packet that no call of the client has asked for, and nothing else limits.
+        """Send a packet that no call of the client has asked for.
+
+        It is the caller's affair if the client has gone before, but not if it goes by this one.
 
         Raises:
-            Disconnected: too much is queued for the client, which is disconnected; or it is gone.
+            Disconnected: the client has gone.
         """
-        if peer.queued > self._max_outbuffer:
-            self.update_queued(peer)  # perhaps it has read since
-        if peer.queued > self._max_outbuffer and not peer.gone:
-            why = f"does not read: {peer.queued} bytes queued, limit is {self._max_outbuffer}"
-            self._kill(peer, why)
-            raise Disconnected(f"client {peer.name} {why}")
-        if peer.gone or not self.send(peer, packet):
+        if not self.send(peer, packet) and peer.fh not in self.leaving:
             raise Disconnected(f"client {peer.name} has gone")
 
     def update_queued(self, peer: Peer) -> None:
@@ -127,23 +148,25 @@ class Peers:
 
     def finish(self, caller: Caller) -> None:
         """Note that a call is answered, or will be at once."""
-        caller.answered = True
-        if self._admission.finish(caller._peer):
+        if self._admission.finish(caller):
             self.notes.wake()
 
-    def note_dropped(self, peer: Peer, id: Id, procedure: str) -> None:  # noqa: A002
+    def note_dropped(self, dropped: Dropped) -> None:
         """Have a call answered whose `Caller` is gone."""
-        self.notes.add(partial(self._answer_dropped, peer, id, procedure))
+        self.notes.add(partial(self._answer_dropped, dropped))
 
-    def _answer_dropped(self, peer: Peer, id: Id, procedure: str) -> None:  # noqa: A002
-        if self._admission.finish(peer):
+    def _answer_dropped(self, dropped: Dropped) -> None:
+        peer = dropped._peer
+        if self._admission.finish(dropped):
             self.notes.wake()
         if not peer.gone:
-            name = shorten(procedure)
+            name = shorten(dropped.procedure)
             log.error(
-                "procedure %s dropped call %r without an answer: answer with return_()", name, id
+                "procedure %s dropped call %r without an answer: answer with return_()",
+                name,
+                dropped.id,
             )
-            self.send_failure(peer, id, f"{name}: did not answer")
+            self.send_failure(peer, dropped.id, f"{name}: did not answer")
 
     def wake_for_waiting(self) -> None:
         """Have an event come if a call that waits may run now."""
@@ -152,37 +175,69 @@ class Peers:
 
     # The end of a connection
 
+    def see(self, peer: Peer, is_new: bool) -> None:
+        """Look at what is kept of a client, and for how long.
+
+        Args:
+            peer: whose.
+            is_new: another packet was completed since the last look.
+        """
+        self.patience.see(peer, is_new)
+        self.budget.see(peer)
+
+    def drop_if_gone(self, peer: Peer) -> bool:
+        """Forget a client that nothing can reach any more; return whether it is one."""
+        if not peer.gone and has_gone(peer.fh):
+            log.debug("client %s has gone", peer.name)
+            self.kill_socket(peer.fh)
+            self.forget(peer)
+        return peer.gone
+
     def disconnect(self, peer: Peer, reason: str) -> None:
         """Close a connection from our side; the answers that are queued go out first."""
         if self._close is None:
             self.update_queued(peer)
-            self._kill(peer, reason)
+            self.kill(peer, reason)
             return
-        log.warning("client %s disconnected: %s", peer.name, reason)
-        self.forget(peer)
-        with contextlib.suppress(KeyError):  # the program killed or removed the socket itself
+        self.leaving[peer.fh] = peer  # first, as in kill_socket()
+        try:
             self._close(peer.fh)
-            self.leaving.add(peer.fh)
-
-    def _kill(self, peer: Peer, reason: str) -> None:
-        """Close a connection now."""
-        log.warning("client %s disconnected: %s", peer.name, reason)
+        except KeyError:  # the program killed or removed the socket itself
+            del self.leaving[peer.fh]
         self.forget(peer)
+        log.warning("client %s disconnected: %s", peer.name, reason)
+        if peer.fh in self.leaving:
+            self.budget.see(peer)  # it may have much to read
+
+    def kill(self, peer: Peer, reason: str) -> None:
+        """Close a connection now."""
         self.kill_socket(peer.fh, reason)
+        self.forget(peer)
+        log.warning("client %s disconnected: %s", peer.name, reason)
 
     def kill_socket(self, fh: socket.socket, reason: str | None = None) -> None:
         """Close a socket now, unless the program has done so itself."""
-        with contextlib.suppress(KeyError):
+        self.leaving[fh] = None  # first: should Ctrl-C come between the two, `Closed` is still ours
+        try:
             self._mux.kill(fh, reason)
-            self.leaving.add(fh)
+        except KeyError:
+            del self.leaving[fh]
+
+    def closed(self, fh: socket.socket) -> None:
+        """Note that a socket is closed that was to be."""
+        peer = self.leaving.get(fh)
+        if peer is not None:
+            self.budget.forget(peer)
+        self.leaving.pop(fh, None)
 
     def forget(self, peer: Peer) -> None:
         """Note that a client has gone: its calls need no answers, its callbacks are dead."""
+        self._admission.forget(peer)  # first: until it is out of the table, this can be repeated
+        self.budget.forget(peer)
+        self.patience.forget(peer)
+        peer.framing.clear()
         self.by_fh.pop(peer.fh, None)
-        if not peer.gone:
-            peer.gone = True
-            self._admission.forget(peer)
-            self.wake_for_waiting()
+        self.wake_for_waiting()
 
 
 def _name(sock: socket.socket) -> str:

@@ -90,6 +90,8 @@ class _Pair:
     def serve(self, requests: bytes) -> None:
         """Take 100 requests, as one read brings them, and answer them."""
         self.server.io(Read(self._socks[1], requests))
+        while len(self.server_mux.sent) < _CALLS:  # its turn was over: this process had to wait
+            self.server.io(self.server_mux.mux(0))
 
     def answer(self, replies: bytes) -> None:
         """Take 100 replies, as one read brings them, and call the callbacks."""

@@ -86,7 +86,7 @@ class Everything:
         elif event.type == "read":
             self.clients[event.data.decode()].name(lambda name: self._write(event.fh, name))
         else:
-            assert event.type in ("listening", "closing", "closed"), event
+            assert event.type in ("listening", "sent", "closing", "closed"), event
 
     def _write(self, fh, name):
         self.mux.send(fh, f"{name}\n".encode())

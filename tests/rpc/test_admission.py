@@ -1,4 +1,4 @@
-"""The pure class against a naive model: a list of what waits and one of what runs."""
+"""The pure class against a naive model: what runs, and whose calls wait in which order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from rpcasync.serving.admission import Admission
-from rpcasync.wire.messages import Request
 
 
 class Client:
@@ -16,9 +15,19 @@ class Client:
     def __init__(self):
         self.gone = False
         self.running = 0
+        self.calls = None
         self.waiting = 0
         self.waiting_size = 0
-        self.stalled = []
+        self.stalled = False
+
+
+class Call:
+    """What admission knows of a call."""
+
+    def __init__(self, peer, number=0):
+        self._peer = peer
+        self.number = self.size = number
+        self.answered = None
 
 
 class Model(RuleBasedStateMachine):
@@ -29,9 +38,9 @@ class Model(RuleBasedStateMachine):
         self.admission = Admission()
         self.clients = [Client() for _ in range(3)]
         self.limit = None
-        self.waiting = []
+        self.waiting = {client: [] for client in self.clients}
+        self.line = []  # clients, in the order of their turns
         self.running = []
-        self.stalled = []
         self.number = 0
 
     def may_run(self):
@@ -41,71 +50,83 @@ class Model(RuleBasedStateMachine):
     def call_comes(self, client):
         client = self.clients[client]
         self.number += 1
-        may_run = self.may_run() and not self.waiting
-        assert self.admission.admit(client) == may_run
+        call = Call(client, self.number)
+        may_run = self.may_run() and not self.line and not self.waiting[client]
+        assert self.admission.admit(client, call) == may_run
         if may_run:
-            self.running.append((client, self.number))
-        else:
-            self.admission.put(client, Request(self.number, "x", [], size=self.number))
-            self.waiting.append((client, self.number))
+            self.running.append(call)
+            return
+        self.admission.put(client, call)
+        self.waiting[client].append(call)
+        if not client.stalled and client not in self.line:
+            self.line.append(client)
 
     @rule(client=st.integers(0, 2))
     def unknown_procedure(self, client):
         """It is answered at once, whatever waits, and counts meanwhile."""
-        self.admission.start(self.clients[client])
-        self.admission.finish(self.clients[client])
+        call = Call(self.clients[client])
+        self.admission.start(call._peer, call)
+        self.admission.finish(call)
 
     @rule()
     def run_next(self):
-        taken = self.admission.take()
-        if not self.waiting or not self.may_run():
-            assert taken is None
+        client = self.admission.next_peer()
+        if not self.line or not self.may_run():
+            assert client is None
             return
-        client, number = self.waiting.pop(0)
-        assert taken is not None
-        assert taken[0] is client
-        assert taken[1].id == number
-        self.admission.start(client)
-        self.running.append((client, number))
+        assert client is self.line.pop(0)
+        call = self.admission.take(client)
+        assert call is self.waiting[client].pop(0)
+        if self.waiting[client]:
+            self.line.append(client)
+        self.admission.start(client, call)
+        self.running.append(call)
 
-    @precondition(lambda self: self.waiting)
+    @precondition(lambda self: self.line)
     @rule()
     def set_next_aside(self):
-        """Its client does not read."""
-        taken = self.admission.take()
-        if not self.may_run():
-            assert taken is None
-            return
-        self.admission.stall(*taken)
-        self.stalled.append(self.waiting.pop(0))
+        """It does not read."""
+        client = self.line.pop(0)
+        self.admission.stall(client)
 
     @rule(index=st.integers(0, 2))
     def client_reads(self, index):
         client = self.clients[index]
         self.admission.resume(client)
-        self.waiting[:0] = [entry for entry in self.stalled if entry[0] is client]
-        self.stalled = [entry for entry in self.stalled if entry[0] is not client]
+        if self.waiting[client] and client not in self.line:
+            self.line.append(client)
 
     @precondition(lambda self: self.running)
-    @rule(data=st.data())
-    def answer(self, data):
-        index = data.draw(st.integers(0, len(self.running) - 1))
-        self.admission.finish(self.running.pop(index)[0])
+    @rule(data=st.data(), times=st.integers(1, 2))
+    def answer(self, data, times):
+        call = self.running.pop(data.draw(st.integers(0, len(self.running) - 1)))
+        for _ in range(times):
+            self.admission.finish(call)
+            assert call.answered
+
+    @rule()
+    def something_is_interrupted(self):
+        self.admission._line.clear()
+        self.admission._waiting = 7
+        self.admission.recount(self.clients)
+        self.line = [client for client in self.clients if self.waiting[client]]
 
     @rule(index=st.integers(0, 2), answered=st.booleans())
     def client_goes(self, index, answered):
         client = self.clients[index]
-        client.gone = True
-        self.admission.forget(client)
-        late = [entry for entry in self.running if entry[0] is client]
-        self.running = [entry for entry in self.running if entry[0] is not client]
-        self.waiting = [entry for entry in self.waiting if entry[0] is not client]
-        self.stalled = [entry for entry in self.stalled if entry[0] is not client]
+        for _ in "ab":
+            self.admission.forget(client)
+        assert client.gone
+        assert (client.running, client.waiting, client.calls) == (0, 0, None)
+        late = [call for call in self.running if call._peer is client]
+        self.running = [call for call in self.running if call._peer is not client]
+        self.line = [each for each in self.line if each is not client]
+        del self.waiting[client]
         if answered:  # by a program that does not know
-            for entry in late:
-                self.admission.finish(entry[0])
-        assert (client.running, client.waiting) == (0, 0)
+            for call in late:
+                self.admission.finish(call)
         self.clients[index] = Client()
+        self.waiting[self.clients[index]] = []
 
     @rule(limit=st.none() | st.integers(1, 4))
     def change_limit(self, limit):
@@ -113,14 +134,13 @@ class Model(RuleBasedStateMachine):
 
     @invariant()
     def counts_agree(self):
-        assert len(self.admission) == len(self.waiting) + len(self.stalled)
-        assert self.admission.has_next() == (bool(self.waiting) and self.may_run())
+        assert len(self.admission) == sum(map(len, self.waiting.values()))
+        assert self.admission.has_next() == (bool(self.line) and self.may_run())
         assert self.admission._running == len(self.running)
         for client in self.clients:
-            assert client.running == sum(entry[0] is client for entry in self.running)
-            waiting = [*self.waiting, *self.stalled]
-            assert client.waiting == sum(entry[0] is client for entry in waiting)
-            assert client.waiting_size == sum(n for other, n in waiting if other is client)
+            assert client.running == sum(call._peer is client for call in self.running)
+            assert client.waiting == len(self.waiting[client])
+            assert client.waiting_size == sum(call.size for call in self.waiting[client])
 
 
 TestModel = Model.TestCase
@@ -131,48 +151,47 @@ def full():
     """One call runs, and no other may."""
     admission = Admission()
     admission.outstanding = 1
-    admission.start(Client())
+    client = Client()
+    admission.start(client, Call(client))
     return admission
-
-
-def leave(admission, client):
-    client.gone = True
-    admission.forget(client)
 
 
 def test_clients_that_have_gone_take_no_memory(full):
     staying = Client()
-    full.put(staying, Request(0, "x", []))
+    full.put(staying, Call(staying))
     for _ in range(1000):
         client = Client()
         for number in range(10):
-            full.put(client, Request(number, "x", []))
-        leave(full, client)
-        assert len(full) == 1
-        assert len(full.queue) < 200
+            full.put(client, Call(client, number))
+        full.forget(client)
+        assert len(full) == len(full._line) == 1
 
 
-def test_they_do_not_hold_up_those_behind_them(full):
-    gone, staying = Client(), Client()
-    for client in (gone, staying, gone, staying):
-        full.put(client, Request(id(client), "x", []))
-    leave(full, gone)
-    assert not full.has_next()
-    full.outstanding = 2
-    assert full.has_next()
-    assert full.take() == (staying, Request(id(staying), "x", []))
-    full.start(staying)
-    assert full.take() is None
+def test_one_client_with_many_calls_has_every_second_turn(full):
+    greedy, modest = Client(), Client()
+    for number in range(4):
+        full.put(greedy, Call(greedy, number))
+    for number in (10, 11):
+        full.put(modest, Call(modest, number))
     full.outstanding = None
-    assert full.take() is not None
-    assert full.take() is None
-    assert len(full.queue) == len(full) == 0
-    assert full.admit(Client())
+    taken = []
+    while (peer := full.next_peer()) is not None:
+        taken.append(full.take(peer).number)
+    assert taken == [0, 10, 1, 11, 2, 3]
 
 
 def test_what_waits_goes_first_when_there_is_no_limit_any_more(full):
-    full.put(Client(), Request(0, "x", []))
+    waiting, other = Client(), Client()
+    full.put(waiting, Call(waiting))
     full.outstanding = None
-    assert not full.admit(Client())
-    full.take()
-    assert full.admit(Client())
+    assert not full.admit(other, Call(other))
+    full.take(waiting)
+    assert full.admit(other, Call(other))
+
+
+def test_a_call_that_never_ran_gives_nothing_back(full):
+    client = Client()
+    call = Call(client)
+    full.finish(call)
+    assert call.answered
+    assert full._running == 1

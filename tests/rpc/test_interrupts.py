@@ -1,0 +1,206 @@
+"""Ctrl-C at any place in `Server.io()`, for a program that goes on."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+import linecache
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+from support.peers import Bench
+from support.procedures import Procedures
+
+import rpcasync
+from eventmux import EventMux, Timeout
+from rpcasync import Server
+from rpcasync.serving import turns
+from rpcasync.wire.messages import CallbackRef
+
+PACKAGE = Path(rpcasync.__file__).parent
+# What decodes, encodes and binds changes nothing of the server's.
+LINES, BEGIN = inspect.getsourcelines(Server.io)
+BEGIN += [line.strip() for line in LINES].index("try:")
+PLACES = tuple(str(PACKAGE / each) for each in ("server.py", "serving", "wire", "coderefs.py"))
+
+
+class Interrupter:
+    """Raises KeyboardInterrupt at the n-th line that runs in the package."""
+
+    def __init__(self, at):
+        self.lines = 0
+        self.at = at
+
+    @property
+    def has_fired(self):
+        return self.lines >= self.at
+
+    def __enter__(self):
+        if not self.has_fired:
+            sys.settrace(self._enter)
+
+    def __exit__(self, *exception):
+        sys.settrace(None)
+
+    def _enter(self, frame, event, argument):
+        return self._note if frame.f_code.co_filename.startswith(PLACES) else None
+
+    def _note(self, frame, event, argument):
+        if event == "line" and not is_finalizing(frame) and not is_before(frame):
+            self.lines += 1
+            if self.has_fired:
+                sys.settrace(None)
+                raise KeyboardInterrupt
+        return self._note
+
+
+def is_before(frame):
+    """As long as `io()` has not begun to try, the event is the program's, which loses it.
+
+    What is raised in a line of `try:` itself, as no Ctrl-C is, may pass by all handlers.
+    """
+    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
+    return line == "try:" or (frame.f_code is Server.io.__code__ and frame.f_lineno < BEGIN)
+
+
+def is_finalizing(frame):
+    """Python drops what a finalizer raises: that is no place for Ctrl-C to come out of."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
+
+
+class Scene:
+    """A server with three clients, and calls that wait, are kept, are dropped, or take turns."""
+
+    def __init__(self, mux, interrupter):
+        self.interrupter = interrupter
+        self.procedures = Procedures()
+        self.bench = self.procedures.bench = Bench(mux, self.procedures)
+        self.bench.rpc.set_limits(outstanding=2, max_waiting=3)
+        self.interrupts = 0
+
+    def turn(self):
+        mux, io = self.bench.mux, self.bench.rpc.io
+        while not isinstance(event := mux.mux(0), Timeout):
+            try:
+                with self.interrupter:
+                    event = io(event)
+            except KeyboardInterrupt:
+                self.interrupts += 1
+                event = None
+            assert event is None
+
+    def answer_parked(self):
+        parked, self.procedures.parked[:] = [*self.procedures.parked], []
+        for caller in parked:
+            if not caller.answered:
+                self.bench.rpc.return_(caller)
+
+    def play(self):
+        """Return how many calls were not answered."""
+        bench = self.bench
+        listener = bench.rpc.listen("tcp://127.0.0.1:0")
+        peers = [bench.peer(codec) for codec in ("storable", "json", "json")]
+        peers[0].send_calls(
+            *(("park", 0), ("add", "n1", 1, "n2", 2), ("park", 1), ("forget",), ("nothing",)),
+            *(("note", n) for n in range(5, 9)),
+        )
+        peers[1].send_calls(("keep", CallbackRef(90)), ("park", 2), ("unsendable",), ("big", 99))
+        half = peers[2].packet(0, "note", "x" * 100)
+        peers[2].sock.send(half[:50])
+        self.turn()
+        peers[2].sock.send(half[50:] + b"".join(peers[2].packet(n, "list") for n in range(1, 140)))
+        self.turn()
+        self.procedures.kept.clear()  # lets go of the callback
+        going = bench.peer()
+        going.send_calls(("park", 3), ("park", 4))
+        self.turn()
+        going.sock.close()
+        missing = [{*range(9)}, {*range(4)}, {*range(140)}]
+        for number in range(20):
+            self.turn()
+            self.answer_parked()
+            if number % 5 == 4:
+                gc.collect()  # what the interrupt held
+            for peer, left in zip(peers, missing, strict=True):
+                left -= {packet[0] for packet in peer.read()}
+        with listener:
+            bench.rpc.close_listeners()
+            self.turn()
+        self.check_the_rest()
+        return [id for left in missing for id in left]
+
+    def check_the_rest(self):
+        bench, procedures = self.bench, self.procedures
+        assert bench.rpc.has_queued() == 0
+        assert not procedures.parked
+        assert len(bench.rpc.clients) == 3
+        peer = bench.peer()
+        peer.send_calls(*[("park", n) for n in range(4)])
+        bench.turn()
+        assert len(procedures.parked) == 2  # no more, no less: the count is right
+        bench.close()
+        bench.turn()
+        assert not bench.rpc.has_clients()
+        procedures.parked.clear()
+
+
+def play(at):
+    """Play the scene with an interrupt at a line; return the number of lines."""
+    interrupter = Interrupter(at)
+    with EventMux() as mux:
+        scene = Scene(mux, interrupter)
+        missing = scene.play()
+        assert scene.interrupts == interrupter.has_fired
+        # Of the call that was interrupted, and no other, the answer may be missing.
+        assert len(missing) <= scene.interrupts, missing
+    return interrupter.lines
+
+
+@pytest.fixture(autouse=True)
+def _quiet(caplog):
+    """Keep no traceback: it would hold what is dropped."""
+    caplog.set_level(logging.CRITICAL, "rpcasync")
+
+
+def test_nothing_is_lost_without_an_interrupt():
+    assert play(10**9) > 1000
+
+
+@pytest.mark.parametrize("at", [20, 333, 1000, 1777])
+def test_an_interrupt_costs_one_call_at_most(at):
+    play(at)
+
+
+class Places(Interrupter):
+    """Raises nothing, and notes where each line is."""
+
+    def __init__(self):
+        super().__init__(10**9)
+        self.seen = {}
+
+    def _note(self, frame, event, argument):
+        before = self.lines
+        super()._note(frame, event, argument)
+        if self.lines > before:
+            place = frame.f_code, frame.f_lineno
+            self.seen.setdefault(place, []).append(self.lines)
+        return self._note
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seconds", [0.0, 0.0003, 0.005])  # for a turn
+def test_an_interrupt_at_every_line(monkeypatch, seconds):
+    monkeypatch.setattr(turns, "_SECONDS", seconds)
+    places = Places()
+    with EventMux() as mux:
+        Scene(mux, places).play()
+    numbers = {number for seen in places.seen.values() for number in seen[:3] + seen[-1:]}
+    for at in sorted(numbers):
+        play(at)
