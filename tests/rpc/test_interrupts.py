@@ -195,12 +195,12 @@ class Places(Interrupter):
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("seconds", [0.0, 0.0003, 0.005])  # for a turn
+@pytest.mark.parametrize("seconds", [0.0003, 0.005])  # for a turn
 def test_an_interrupt_at_every_line(monkeypatch, seconds):
     monkeypatch.setattr(turns, "_SECONDS", seconds)
     places = Places()
     with EventMux() as mux:
         Scene(mux, places).play()
-    numbers = {number for seen in places.seen.values() for number in seen[:3] + seen[-1:]}
+    numbers = {number for seen in places.seen.values() for number in seen[:2] + seen[-1:]}
     for at in sorted(numbers):
         play(at)

@@ -59,6 +59,8 @@ def test_what_waits_goes_first_when_the_limit_is_lifted(bench, procedures):
         {"max_waiting": True},
         {"max_callbacks": 0},
         {"max_callbacks": "5"},
+        {"max_buffered": 0},
+        {"max_buffered": 1.5},
         {"max_packet": 6},
         {"max_packet": 2**32},
         {"max_packet": True},
@@ -77,7 +79,9 @@ def test_limits_that_are_none(bench, procedures, limits):
     assert bench.rpc.has_queued() == 1
 
 
-@pytest.mark.parametrize("name", ["max_outbuffer", "max_waiting", "max_callbacks", "max_packet"])
+@pytest.mark.parametrize(
+    "name", ["max_outbuffer", "max_waiting", "max_callbacks", "max_packet", "max_buffered"]
+)
 @pytest.mark.parametrize("limit", [0, -1, True, 1.0])
 def test_limits_of_a_new_server(bench, name, limit):
     with pytest.raises(ValueError, match=f"{name} is "):
