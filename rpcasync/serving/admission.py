@@ -58,11 +58,11 @@ class Admission:
     def finish(self, caller: Caller | Dropped) -> bool:
         """Give back a call that is answered; return whether one that waits may run now."""
         peer = caller._peer
-        if peer.gone or caller.answered is not False:  # given back with all others of its peer,
-            caller.answered = True  # or never counted
-        else:
+        if caller.answered is False and not peer.gone:
             caller.answered, peer.running, self._running = True, peer.running - 1, self._running - 1
-        return bool(self._line) and not self._is_full()
+        else:  # it was never counted, or given back with all others of its peer
+            caller.answered = True
+        return self.has_next() if self._line else False
 
     # Those that wait
 

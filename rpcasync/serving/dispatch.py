@@ -18,7 +18,7 @@ from rpcasync.serving.muting import Muting
 from rpcasync.serving.namespace import Namespace, Procedure
 from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import OUT_OF_MEMORY, Peers
-from rpcasync.serving.turns import MOST_CALLS, Turns
+from rpcasync.serving.turns import MOST_CALLS, QUICK, Turns
 
 __all__ = ["Dispatcher"]
 
@@ -65,7 +65,7 @@ class Dispatcher:
         admission, noted, framing = self._admission, self._notes.actions, peer.framing
         next_message, clock, left = peer.protocol.next_message, self._turns.clock, MOST_CALLS
         is_traced = log.isEnabledFor(logging.DEBUG)  # asked once: calls come by the hundred
-        end = self._turns.end()
+        end, look, seen = self._turns.end(), left, 0.0
         peer.paused = peer.in_line = False
         if peer.stalled and not self._is_slow(peer):
             admission.resume(peer)
@@ -97,8 +97,12 @@ class Dispatcher:
             if noted:
                 self._notes.do()
             left -= 1
-            if framing.frames and (not left or clock() >= end) and self._ends_turn(peer):
-                break
+            if left <= look and framing.frames:
+                now = clock()
+                if (left <= 0 or now >= end) and self._ends_turn(peer):
+                    break
+                # As long as calls are quick, every fourth look is enough.
+                look, seen = (left - 1) & -4 if now - seen < QUICK else left - 1, now
         if framing.size or peer.held:
             self._peers.see(peer, left != MOST_CALLS)
         if peer.waiting or peer.muted or peer.in_line:
