@@ -218,8 +218,13 @@ class Server:
             ValueError: the mux watches it already, or it is a listener.
         """
         check_stream(sock)
-        self._mux.add(sock, listen=False, high_water=self._peers.high_water)
+        self._add(sock, listen=False)
         self._add_peer(sock)
+
+    def _add(self, sock: socket.socket, listen: bool) -> None:
+        """Watch a socket; what is queued for a client is limited here, and not by the mux."""
+        high_water = self._peers.high_water
+        self._mux.add(sock, listen=listen, high_water=high_water, max_outbuffer=None)
 
     def _add_peer(self, sock: socket.socket) -> None:
         if sock not in self._peers.by_fh:  # else it was interrupted behind that
@@ -233,7 +238,7 @@ class Server:
             ValueError: the mux watches it already, or it does not listen.
         """
         check_stream(sock)
-        self._mux.add(sock, listen=True, high_water=self._peers.high_water)
+        self._add(sock, listen=True)
         self._listeners.add(sock)
 
     def listen(self, url: str, *, mode: int | None = None) -> socket.socket:

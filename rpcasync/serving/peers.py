@@ -40,7 +40,12 @@ class Mux(Protocol):
     """
 
     def add(
-        self, fh: socket.socket, *, listen: bool | None = ..., high_water: int | None = ...
+        self,
+        fh: socket.socket,
+        *,
+        listen: bool | None = ...,
+        high_water: int | None = ...,
+        max_outbuffer: int | None = ...,
     ) -> None:
         """Watch a socket, or a listener and what it accepts."""
         ...

@@ -91,6 +91,18 @@ def test_an_answer_may_be_larger_than_the_ceiling(serve):
     assert len(bench.ask(bench.peer(), 0, "big", 150_000)[0][1]) == 150_000
 
 
+@pytest.mark.slow
+def test_the_ceiling_is_the_servers_and_not_the_muxs(serve):
+    bench = serve(max_packet=100 * MB)
+    peer = bench.peer()
+    peer.send(0, "big", 80 * MB)
+    answers = []
+    while not answers:
+        bench.turn()
+        answers += peer.read()
+    assert len(answers[0][1]) == 80 * MB
+
+
 def test_a_subscriber_that_does_not_read_is_not_the_publishers_affair(serve, procedures):
     bench = serve(max_outbuffer=200_000)
     subscribers = []
