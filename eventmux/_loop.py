@@ -132,7 +132,11 @@ class Loop:
                     if event is not None:
                         return event
                 if only is not None:
-                    if only not in table.channels and not self.queue.waits_for_look:
+                    if (
+                        only not in table.channels
+                        and not self.queue.waits_for_look
+                        and not self.watches.has_of(only)
+                    ):
                         return None
                 elif timeout is None and not self._has_anything():
                     return None

@@ -22,7 +22,7 @@ from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 
-from eventmux.events import Event, Handle
+from eventmux.events import Child, Event, Handle
 
 __all__ = ["FOLLOWING", "MORE", "EventQueue"]
 
@@ -90,26 +90,32 @@ class EventQueue:
 
     def take_of(self, fh: Handle) -> Event | None:
         """Take the next event of one handle; None if there is none, or the ration is used up."""
+        for index, event in enumerate(tuple(self.urgent)):
+            if event.fh == fh:
+                del self.urgent[index]
+                return event
         waiting = self.waiting
-        index = 0
-        while index < len(waiting) and self.ration:
-            event = waiting[index]
+        dropped = 0
+        for index, event in enumerate(tuple(waiting) if self.ration else ()):
             if event.fh != fh:
-                index += 1
                 continue
             if self._last and self._is_dropped(event):
-                del waiting[index]
+                del waiting[index - dropped]
+                dropped += 1
                 continue
-            del waiting[index]
+            del waiting[index - dropped]
             self.ration -= 1
             return event
         return None
 
     def _is_dropped(self, event: Event) -> bool:
-        """True for an event of a handle that was killed, unless it is its last."""
+        """True for an event of a handle that was killed, unless it is its last.
+
+        A child process that was given the handle is not told of by it, and ends without it.
+        """
         fh = event.fh
         last = None if fh is None else self._last.get(fh)
-        if fh is None or not last:
+        if fh is None or not last or type(event) is Child:
             return False
         if event is not last[0]:
             return True
@@ -154,7 +160,7 @@ class EventQueue:
         last = deque(self._last.get(fh, ()))
         for _ in range(len(events)):
             event = events.popleft()
-            if event.fh != fh or last:
+            if event.fh != fh or last or type(event) is Child:
                 events.append(event)
             else:
                 removed.append(event)
@@ -180,5 +186,5 @@ class EventQueue:
                 last.popleft()
                 count += 1
             else:
-                count += not last
+                count += not last or type(event) is Child
         return count

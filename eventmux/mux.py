@@ -107,12 +107,13 @@ class EventMux(Nestable):
             timeouts: seconds to wait; the lowest that is not None counts. None or nothing is
                 for ever, 0 asks without waiting. After it a `Timeout` is returned.
             only: return events of this handle alone, and `Timeout`; all others stay queued, in
-                order. When many are, nothing more is read from the other handles meanwhile.
+                order. When many are, nothing more is read from the other handles meanwhile. Of
+                the handle are also the timers and child processes that were given it as `fh`.
 
         Returns:
             The event; None if there is nothing to wait for: no handle, timer, signal or child
-            is watched, nothing is queued, and no timeout is given; or `only` is given and is
-            not watched.
+            is watched, nothing is queued, and no timeout is given; or `only` is given, and
+            neither it is watched nor anything that is its own.
 
         Raises:
             ValueError: a timeout is negative.
@@ -574,10 +575,24 @@ class EventMux(Nestable):
 
     # What else can be watched
 
-    def timer(self, seconds: float, data: object = None, *, repeat: bool = False) -> Watch:
+    def timer(
+        self,
+        seconds: float,
+        data: object = None,
+        *,
+        repeat: bool = False,
+        fh: Handle | None = None,
+    ) -> Watch:
         """Have a `Timer` event with `data` after so many seconds, or every so many.
 
         A timer that repeats keeps its beat; what the program was too busy for is left out.
+
+        Args:
+            seconds: how long.
+            data: what the event brings.
+            repeat: not once, but every so many seconds.
+            fh: whose timer it is: the event comes with this handle, also from `mux(only=fh)`.
+                The end of the handle does not cancel it.
 
         Returns:
             What can be cancelled.
@@ -588,7 +603,7 @@ class EventMux(Nestable):
         if not 0 <= seconds < float("inf") or (repeat and not seconds):
             least = "more than 0" if repeat else "0 or more"
             raise ValueError(f"seconds is {seconds!r}, must be {least}")
-        return self._loop.watches.timer(seconds, data, repeat)
+        return self._loop.watches.timer(seconds, data, repeat, fh)
 
     def signal(self, *signums: int) -> Watch:
         """Have a `Signal` event when one of the signals arrives, instead of what it did before.
@@ -608,11 +623,12 @@ class EventMux(Nestable):
             raise ValueError("no signal is given")
         return self._loop.watches.signal(signums)
 
-    def child(self, process: Any) -> Watch:
+    def child(self, process: Any, *, fh: Handle | None = None) -> Watch:
         """Have a `Child` event when a child process ends. It is waited for, and leaves no zombie.
 
         Args:
             process: a `subprocess.Popen`, whose `returncode` is then set, or a pid.
+            fh: whose process it is, as for `timer()`.
 
         Returns:
             What can be cancelled.
@@ -623,7 +639,7 @@ class EventMux(Nestable):
             OSError: the process is out of descriptors, or the system cannot tell.
             ValueError: there are no pidfds, and this is not the main thread.
         """
-        return self._loop.watches.child(process)
+        return self._loop.watches.child(process, fh)
 
     # Looking on
 

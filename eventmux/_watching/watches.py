@@ -30,10 +30,12 @@ _MOST_BETWEEN = 64  # events that late timers wait for
 class Watch:
     """What is watched by `timer()`, `signal()` or `child()`, until it is cancelled."""
 
-    __slots__ = ("_event", "_watches")
+    __slots__ = ("_event", "_watches", "fh")
 
-    def __init__(self, watches: Watches) -> None:
+    def __init__(self, watches: Watches, fh: Handle | None = None) -> None:
         self._watches = watches
+        self.fh = fh
+        """Whose it is; None if it is the program's."""
         self._event: Event | None = None  # the last one; perhaps still in the queue
 
     def cancel(self) -> None:
@@ -52,8 +54,10 @@ class Watch:
 class _TimerWatch(Watch):
     __slots__ = ("_data", "_due", "_entry", "_repeat", "_seconds")
 
-    def __init__(self, watches: Watches, seconds: float, data: object, repeat: bool) -> None:
-        super().__init__(watches)
+    def __init__(
+        self, watches: Watches, seconds: float, data: object, repeat: bool, fh: Handle | None
+    ) -> None:
+        super().__init__(watches, fh)
         self._seconds = seconds
         self._data = data
         self._repeat = repeat
@@ -82,7 +86,7 @@ class _TimerWatch(Watch):
     def _report(self, due: float) -> None:
         """Queue an event, unless one is there already, and note when the next one is due."""
         queue = self._watches.queue
-        event = Timer(data=self._data)
+        event = Timer(self.fh, self._data)
         if self._event is not None and queue.has_urgent(self._event):
             self._due = due
             return
@@ -123,9 +127,9 @@ class _SignalWatch(Watch):
 class _ChildWatch(Watch):
     __slots__ = ("process",)
 
-    def __init__(self, watches: Watches, process: object) -> None:
+    def __init__(self, watches: Watches, process: object, fh: Handle | None) -> None:
         self.process = ChildProcess(process, self._ended)
-        super().__init__(watches)
+        super().__init__(watches, fh)
         try:
             watches.alive.add(self)
             if self.process.fd >= 0:
@@ -141,7 +145,7 @@ class _ChildWatch(Watch):
             self.process.readable()
 
     def _ended(self, process: ChildProcess, returncode: int | None) -> None:
-        event = Child(pid=process.pid, returncode=returncode)
+        event = Child(self.fh, process.pid, returncode)
         if self._event is None:  # else this was interrupted
             self._event = event
             self._watches.queue.push(event)
@@ -212,12 +216,12 @@ class Watches:
             mailbox.close()
             raise
 
-    def timer(self, seconds: float, data: object, repeat: bool) -> Watch:
+    def timer(self, seconds: float, data: object, repeat: bool, fh: Handle | None) -> Watch:
         """Watch the time."""
         self._check_alive()
         if self._is_round and not self.queue.urgent:
             self._end_round(self.clock())
-        return _TimerWatch(self, seconds, data, repeat)
+        return _TimerWatch(self, seconds, data, repeat, fh)
 
     def signal(self, signums: tuple[int, ...]) -> Watch:
         """Watch signals."""
@@ -225,11 +229,15 @@ class Watches:
         self.wakeup.watch()
         return _SignalWatch(self, signums)
 
-    def child(self, process: object) -> Watch:
+    def child(self, process: object, fh: Handle | None) -> Watch:
         """Watch a child process."""
         self._check_alive()
         self.wakeup.watch()
-        return _ChildWatch(self, process)
+        return _ChildWatch(self, process, fh)
+
+    def has_of(self, fh: Handle) -> bool:
+        """True if anything is watched that belongs to a handle."""
+        return any(watch.fh == fh for watch in self.alive)
 
     def _check_alive(self) -> None:
         if self._has_ended:
