@@ -16,6 +16,7 @@ from rpcasync.errors import (
     Fault,
     FrameTooLarge,
     ProtocolError,
+    QueueFull,
     RemoteError,
     RPCError,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "FrameTooLarge",
     "JSONCodec",
     "ProtocolError",
+    "QueueFull",
     "RPCError",
     "RemoteError",
     "Reply",

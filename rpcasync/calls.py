@@ -5,7 +5,7 @@ This file turns no loop: it asks the client to.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 from rpcasync._log import log, shorten
@@ -14,7 +14,7 @@ from rpcasync.arguments.signatures import Signature
 from rpcasync.errors import ArgumentError, CallTimeout, RemoteError, RPCError
 from rpcasync.wire.messages import as_text
 
-__all__ = ["Call", "CallOwner", "Outcome", "Reply"]
+__all__ = ["Call", "CallOwner", "Outcome", "Reply", "Telling", "raise_error"]
 
 
 class Reply(tuple[Any, ...]):
@@ -48,6 +48,10 @@ class Reply(tuple[Any, ...]):
 
 Outcome = Sequence[object] | RPCError
 """What comes of a call: the values of the answer, or an error."""
+
+
+Telling = tuple[Callable[..., object], Sequence[object], Mapping[str, object]]
+"""A function to call, and with what: what is left to do of a call that has ended."""
 
 
 class CallOwner(Protocol):
@@ -180,46 +184,31 @@ class Call:
         """
         return self._owner._cancel(self)
 
-    # For the client. No other may call these, so they have no public names.
+    # For the client. No other may call these, so they have no public names. Until the client says
+    # that the callback is called, all of it can be done again: Ctrl-C may come in between.
 
-    def _answer(self, values: list[object]) -> None:
-        """Note the answer, and give it to the callback.
-
-        Raises:
-            ArgumentError: it does not fit the callback, which takes no `error`.
-            Exception: what the callback raised.
-        """
+    def _answered(self, values: list[object]) -> Telling | None:
+        """Note the answer; return how the callback is told of it, if there is one."""
         self._outcome = values
         callback, signature = self._callback, self._signature
         if callback is None or signature is None:
-            return
-        self._callback = self._signature = None
+            return None
         try:
             args, named = signature.bind_result(values)
         except ArgumentError as error:
             why = f"answer of {self.procedure}, to its callback: {error}"
-            _tell(callback, signature, ArgumentError(why))
-            return
-        callback(*args, **named)
+            return _telling(callback, signature, ArgumentError(why))
+        return callback, args, named
 
-    def _settle(self, error: RPCError) -> None:
-        """Note that the call has failed; `_fail()` is to follow."""
-        self._outcome = error
-
-    def _fail(self, error: RPCError) -> None:
-        """Note that the call has failed, and tell the callback.
-
-        Raises:
-            RPCError: the callback takes no `error`.
-            Exception: what the callback raised.
-        """
+    def _failed(self, error: RPCError) -> Telling | None:
+        """Note that the call has failed; return how the callback is told, if there is one."""
         self._outcome = error
         callback, signature = self._callback, self._signature
-        self._callback = self._signature = None
         if callback is not None and signature is not None:
-            _tell(callback, signature, error)
-        elif isinstance(error, (RemoteError, CallTimeout)):
+            return _telling(callback, signature, error)
+        if isinstance(error, (RemoteError, CallTimeout)) and self._unasked is None:
             self._unasked = _Unasked(error)
+        return None
 
     def _drop(self, error: RPCError) -> None:
         """Note that the call has failed, and tell nobody."""
@@ -227,8 +216,13 @@ class Call:
         self._callback = self._signature = None
 
 
-def _tell(callback: Callable[..., object], signature: Signature, error: RPCError) -> None:
+def _telling(callback: Callable[..., object], signature: Signature, error: RPCError) -> Telling:
     if not signature.takes_error:
-        raise error
+        return raise_error, (error,), {}
     args, named = signature.bind_error(error)
-    callback(*args, **named)
+    return callback, args, named
+
+
+def raise_error(error: Exception) -> None:
+    """Stand in for a callback that takes no error."""
+    raise error

@@ -1,12 +1,11 @@
 """`Client`: the shell that joins a mux on one side and the core on the other.
 
-It sends calls and hands their answers to the program: to a callback, from `Call`, or through
-`Call.result()`. Functions that the program has passed to the server are called from
-`_invoke()`. Every decision about bytes is the core's; all sending is one `mux.send()`, put off so
-that many calls leave in one write.
+It makes calls, waits for them, and knows when their time is over. What leaves goes through
+`outbox.py`; what the server sends is handed over by `inbox.py`; and what comes of a connection that
+ends, `loss.py` says. Every decision about bytes is the core's.
 
-When the server was started as a child process, the calls that its end leaves without an answer wait
-a moment for its exit status: `children/ending.py` watches the process, and `_lose()` says how long.
+Ctrl-C may come at any line. So a call is pending until its callback is called, and an event that
+was not seen to, to its end, comes again.
 """
 
 from __future__ import annotations
@@ -22,24 +21,20 @@ from typing import IO, Any, cast
 from eventmux import EventMux, Watch
 from eventmux.events import Closed, Event
 from rpcasync._log import log
-from rpcasync.arguments.known import signature_of
 from rpcasync.calls import Call
-from rpcasync.children.ending import Ending
-from rpcasync.coderefs import Coderef
 from rpcasync.errors import (
-    ArgumentError,
     CallCancelled,
     CallTimeout,
-    Disconnected,
     ProtocolError,
-    RemoteError,
-    RPCError,
 )
+from rpcasync.inbox import Inbox
+from rpcasync.loss import Loss
+from rpcasync.outbox import NOT_WATCHED, Outbox
 from rpcasync.urls import check_stream, connect_stream, is_stream_url, url_disconnect
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, get_codec
 from rpcasync.wire.deadlines import check_seconds
-from rpcasync.wire.framing import DEFAULT_MAX_PACKET
-from rpcasync.wire.messages import Failure, Id, Invoke, Result
+from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
+from rpcasync.wire.messages import Id
 from rpcasync.wire.protocol import ClientProtocol
 
 __all__ = ["Client"]
@@ -72,12 +67,14 @@ class Client:
             is never. `Call.set_timeout()` is for a single one.
         max_items: values in one packet of the server: what stands in its lists and hashes. From a
             server that sends more the client disconnects. A codec of your own has its own limit.
+        max_outbuffer: bytes that may be queued for a server that does not read: beyond that, a
+            call raises `QueueFull`. Default is four times `max_packet`.
 
     Raises:
         URLError: the URL is not understood.
         OSError: the program cannot be started.
-        ValueError: there is no such codec, `max_packet` is not between 7 and 2**32 - 1, `max_items`
-            is less than 1, or `timeout` is negative, infinite or NaN.
+        ValueError: there is no such codec, `max_packet` is not between 7 and 2**32 - 1, `timeout`
+            is negative, infinite or NaN, or another limit is less than 1.
     """
 
     def __init__(
@@ -89,21 +86,26 @@ class Client:
         max_packet: int = DEFAULT_MAX_PACKET,
         timeout: float | None = None,
         max_items: int = DEFAULT_MAX_ITEMS,
+        max_outbuffer: int | None = None,
     ) -> None:
+        if max_outbuffer is None:
+            max_outbuffer = 4 * check_max_packet(max_packet)
+        elif type(max_outbuffer) is not int or max_outbuffer < 1:
+            raise ValueError(f"max_outbuffer is {max_outbuffer!r}, must be 1 or more")
         self._protocol = ClientProtocol(get_codec(codec, max_items), max_packet)
         self._mux = mux
         self._timeout = None if timeout is None else check_seconds("timeout", timeout)
         self._thread = get_ident()
         self._alarm: Watch | None = None  # the mux's timer for the next call that fails by itself
         self._alarm_due = 0.0
-        self._ending: Ending | None = None  # of the server's process
-        self._status_due: float | None = None  # until when lost calls wait for its status
-        self._is_status_awaited = False  # some do
         self._name = server if isinstance(server, str) else repr(server)
-        self._reason = ""  # why the connection ended, as far as is known
+        self._unseen: Event | None = None  # what `result()` has taken from the mux
+        self._nested = 0  # how many wait, each in a callback of the one before
         self._gave_up = False  # what the server sent could not be understood
-        self._is_leaving = False  # the program has disconnected
         self.fh = _open(mux, server, args)
+        self._outbox = Outbox(mux, self.fh, self._protocol, max_outbuffer)
+        self._inbox = Inbox(mux, self.fh, self._protocol, self._name, self._give_up)
+        self._loss = Loss(mux, self.fh, self._protocol, self._inbox, self._name)
 
     def __getattr__(self, name: str) -> Callable[..., Call]:
         """Return what calls the procedure of that name."""
@@ -130,7 +132,7 @@ class Client:
     @property
     def process(self) -> subprocess.Popen[bytes] | None:
         """The process of a server that was started for this client."""
-        return getattr(self.fh, "process", None)
+        return self._loss.process
 
     @property
     def stdout(self) -> IO[bytes] | None:
@@ -163,6 +165,7 @@ class Client:
         Raises:
             EncodeError: an argument cannot be sent.
             ArgumentError: the callback can take no answer at all.
+            QueueFull: too much is queued already for a server that does not read.
             TypeError: the name of the procedure is no str.
             RuntimeError: this is another thread than that which made the client.
         """
@@ -175,13 +178,13 @@ class Client:
         for pair in named.items():
             values += pair
         call = Call(self, procedure, values, callback)
-        call.id, packet = self._protocol.call(procedure, values, call)
         try:
-            self._mux.send(self.fh, packet, later=True)
-        except KeyError:  # there will be no event any more that could fail the call
-            self._mux.push_event(Closed(self.fh, reason="the socket is not watched any more"))
-        if self._timeout is not None:
-            self._set_timeout(call, self._timeout)
+            self._outbox.put(call, values)
+            if self._timeout is not None:
+                self._set_timeout(call, self._timeout)
+        except BaseException:  # Ctrl-C, say: nobody has the call
+            self._protocol.withdraw(call)
+            raise
         return call
 
     def has_requests(self) -> bool:
@@ -222,44 +225,43 @@ class Client:
         self._check_thread()
         if timeout is not None:
             check_seconds("timeout", timeout)
-        now = self._mux.clock
-        deadline = None if timeout is None else now() + timeout
-        self._take_messages()  # if a callback calls us, the answers behind its own come first
-        while not is_over():
-            due = _earlier(deadline, self._next_due())
-            left = None if due is None else max(0.0, due - now())
-            event = self._mux.mux(left, only=self.fh)
-            if event is None:  # there is no connection that could bring one
-                self._reason = self._reason or "the socket is not watched any more"
-                self._lose()
-                if not self._is_status_awaited:
+        if self._nested >= _MOST_NESTED:
+            raise RuntimeError(
+                f"{self._nested} functions that the server calls wait for answers already: what"
+                " waits in one is what calls the next"
+            )
+        deadline = None if timeout is None else self._mux.clock() + timeout
+        self._nested += 1
+        try:
+            # If a callback calls us, the answers behind its own come first.
+            _raise_if_any(self._take())
+            while not is_over():
+                if self._is_time_over(deadline):
                     return is_over()
-                time = self._wait_for_process(deadline)
-            elif event.fh is None:
-                time = now()
-            else:
-                self.io(event)
-                continue
-            self._expire(time)
-            if deadline is not None and time >= deadline:
-                return is_over()
+        finally:
+            self._nested -= 1
         return True
 
-    def _wait_for_process(self, deadline: float | None) -> float:
-        """Wait for the server's process, as `io()` may not; return what time it is then.
-
-        It ends when something is due, and the time is that, whatever the mux's clock says.
-        """
-        process, now = self.process, self._mux.clock()
-        due = _earlier(deadline, self._next_due())
-        if process is None or due is None:
-            return now
+    def _is_time_over(self, deadline: float | None) -> bool:
+        """Take the next event of this client alone; True if there is no time for another."""
+        now = self._mux.clock
+        left = None if deadline is None else max(0.0, deadline - now())
         try:
-            process.wait(max(0.0, due - now))
-        except subprocess.TimeoutExpired:
-            return max(now, due)
-        self._lose()
-        return now
+            self._unseen = event = self._mux.mux(left, only=self.fh)
+            if event is not None:
+                self.io(event)
+        except BaseException:  # Ctrl-C, say: what is left to do is done on the next turn
+            if self._unseen is not None:
+                self._again(self._unseen)
+            raise
+        if event is None:  # there is nothing that could bring an answer, or the status of a process
+            if self._loss.is_awaited:
+                _raise_if_any(self._loss.fail())
+            else:
+                self.io(Closed(self.fh, reason=NOT_WATCHED))
+            return not self._loss.is_awaited
+        # The server may send without end. What tells only of the connection is no look at it.
+        return event.type not in _OF_CONNECTION and deadline is not None and now() >= deadline
 
     def _check_thread(self) -> None:
         """Raise RuntimeError in another thread: neither the client nor its mux could stand it."""
@@ -281,10 +283,8 @@ class Client:
 
     def _next_due(self) -> float | None:
         """Return when the next call fails by itself; None if none does."""
-        due = self._protocol.next_deadline()
-        if self._is_status_awaited and self.has_requests():
-            due = _earlier(due, self._status_due)
-        return due
+        dues = self._protocol.next_deadline(), self._loss.due
+        return min((due for due in dues if due is not None), default=None)
 
     def _set_alarm(self) -> None:
         """Have the mux wake us for the next call that fails by itself, and for nothing else."""
@@ -293,23 +293,32 @@ class Client:
             self._alarm.cancel()
             self._alarm = None
         if self._alarm is None and due is not None:
-            self._alarm = self._mux.timer(max(0.0, due - self._mux.clock()), self)
             self._alarm_due = due
+            seconds = max(0.0, due - self._mux.clock())
+            self._alarm = self._mux.timer(seconds, self, fh=self.fh)
 
-    def _expire(self, now: float) -> None:
-        """Fail the calls whose time is over."""
-        calls = cast("list[Call]", self._protocol.expire(now))
-        _fail_all(calls, _too_late)  # if it raises, the alarm brings us back for the others
-        if self._is_status_awaited and self._status_due is not None and now >= self._status_due:
-            self._fail_lost()
+    def _expire(self) -> Exception | None:
+        """Fail the calls whose time is over; not those that their callbacks make."""
+        now = self._mux.clock()
+        first: Exception | None = None
+        for _ in range(len(self._protocol.pending)):
+            call = cast("Call | None", self._protocol.next_expired(now))
+            if call is None:
+                break
+            error = CallTimeout(f"{call.procedure}: no answer within {call.timeout} seconds")
+            first = self._inbox.fail(call, error, first)
+        due = self._loss.due
+        if due is not None and now >= due:
+            return _first(first, self._loss.fail())
+        return first
 
     def _cancel(self, call: Call) -> bool:
         self._check_thread()
         if call.done:
             return False
+        call._drop(CallCancelled(f"{call.procedure}: cancelled"))
         self._protocol.abandon(call.id)
         self._set_alarm()
-        call._drop(CallCancelled(f"{call.procedure}: cancelled"))
         return True
 
     # Events
@@ -323,87 +332,78 @@ class Client:
         Raises:
             RPCError: a call failed, and its callback takes no `error`.
         """
-        if get_ident() != self._thread:
-            self._check_thread()
-        if event is None:
-            return None
-        if event.fh is not self.fh:
-            return self._without_handle(event) if event.fh is None else event
-        kind, details = event.type, cast("Any", event)
-        if kind == "read":
-            self._protocol.feed(details.data)
-            self._take_messages()
-        elif kind == "":  # our own: see _take_messages()
-            self._take_messages()
-        elif kind == "error":
-            self._reason = details.error
-        elif kind == "closing":
-            self._reason = self._reason or details.reason or "the server closed the connection"
-        elif kind == "closed":
-            try:
-                self._take_messages()
-            finally:
-                self._reason = self._reason or details.reason or "the socket was closed"
-                self._lose()
-        return None
-
-    def _without_handle(self, event: Event) -> Event | None:
-        """Take an event of a timer or a child process, if it is this client's."""
-        if event.type == "timer" and getattr(event, "data", None) is self:
-            self._alarm = None
-            try:
-                self._expire(self._mux.clock())
-            finally:
-                self._set_alarm()
-            return None
-        if self._ending is None or not self._ending.io(event):
-            return event
-        if self._is_status_awaited:
-            self._lose()
-        return None
-
-    def _take_messages(self) -> None:
-        """Hand over all answers that are complete, and do what the server asks for."""
-        failure: Exception | None = None
-        next_message = self._protocol.next_message
+        unseen, rest = event, None
         try:
-            while (message := next_message()) is not None:
-                token: Any = message.token
-                try:
-                    if type(message) is Result:
-                        token._answer(message.values)
-                    elif type(message) is Failure:
-                        token._fail(RemoteError(message.text))
-                    elif type(message) is Invoke:
-                        self._invoke(token, message.args)
-                except Exception as error:  # noqa: BLE001  # raised below, when all had their turn
-                    failure = _first(failure, error, token)
-        except ProtocolError as error:
-            self._give_up(error)
-        except BaseException:  # Ctrl-C, say: the other answers come later
-            self._mux.push_event(Event(self.fh))
+            if get_ident() != self._thread:
+                self._check_thread()
+            if event is None or event.fh is not self.fh:
+                return event
+            if event.type == "read":
+                inbox = self._inbox
+                data = inbox.unfed + event.data  # type: ignore[attr-defined]
+                unseen, self._unseen, inbox.unfed = None, None, data  # one line: all of it, or none
+                failure = self._take()
+            else:
+                rest, failure = self._other_event(event)
+        except BaseException:  # Ctrl-C, say: what is left to do is done on the next turn
+            self._again(unseen)
             raise
+        self._unseen = None
+        if failure is not None:
+            raise failure
+        return rest
+
+    def _take(self) -> Exception | None:
+        """Hand over what the server has sent; return what a callback has raised."""
+        try:
+            return self._inbox.take()
         finally:
             if self._alarm is not None:
                 self._set_alarm()
-        if failure is not None:
-            raise failure
 
-    def _invoke(self, function: Callable[..., object], values: list[object]) -> None:
-        """Call a function of the program's for the server."""
-        try:
-            args, named = signature_of(function).bind(values)
-        except ArgumentError as error:
-            raise ArgumentError(f"values of the server, to {function!r}: {error}") from None
-        if not isinstance(function, Coderef):
-            function(*args, **named)
+    def _other_event(self, event: Event) -> tuple[Event | None, Exception | None]:
+        """Take an event that brings no bytes.
+
+        Returns:
+            The event if it is not this client's, and what a callback has raised.
+        """
+        loss, kind, details = self._loss, event.type, cast("Any", event)
+        failure: Exception | None = None
+        is_own = True
+        if event is self._inbox.wake_event:
+            self._inbox.is_woken = False
+            failure = self._take()
+        elif kind == "timer" and details.data is self:
+            self._alarm = None
+            failure = self._expire()
+            self._set_alarm()
+        elif kind == "timer" or kind == "child":
+            is_own, failure = loss.io(event)
+            self._set_alarm()
+        elif kind == "error":
+            loss.reason = details.error
+        elif kind == "closing":
+            loss.reason = loss.reason or details.reason or "the server closed the connection"
+        elif kind == "closed":
+            failure = self._inbox.take(is_last=True)
+            loss.reason = loss.reason or details.reason or "the socket was closed"
+            failure = _first(failure, loss.lose())
+            self._set_alarm()
+        return None if is_own else event, failure
+
+    def _again(self, event: Event | None) -> None:
+        """Go on with the next turn, and with an event if it was not seen to, to its end.
+
+        It may be another's, whom it did not reach.
+        """
+        if get_ident() != self._thread:  # a wrong call: nothing has begun
             return
-        # A callback of a client of ours that we have passed on. What goes wrong between the two
-        # of them must not end us: the client has gone, or its codec has no form for a value.
-        try:
-            function(*args, **named)
-        except (RPCError, ValueError) as error:
-            log.warning("%s: a callback that was passed on: %s", self._name, error)
+        if event is not None and event.fh is self.fh and event.type == "read":
+            self._inbox.unfed += event.data  # type: ignore[attr-defined]
+        elif event is not None and event.type != "timeout":
+            self._mux.push_event(event)
+        self._unseen = None
+        self._inbox.wake()
 
     # The end
 
@@ -416,132 +416,59 @@ class Client:
         for.
 
         Args:
-            grace: seconds that such a program has to end by itself before it gets SIGTERM, and
-                then again before it gets SIGKILL. A second `disconnect()` can only shorten it.
+            grace: seconds that a server has to read what is queued for it: what it has not read
+                then is dropped. A program that was started for this client has as long to end
+                by itself before it gets SIGTERM, and then again before it gets SIGKILL. A second
+                `disconnect()` can only shorten it.
 
         Raises:
             ValueError: `grace` is negative, infinite or NaN.
         """
         self._check_thread()
         check_seconds("grace", grace)
-        self._reason = self._reason or "disconnected"
-        self._is_leaving = True
-        with contextlib.suppress(KeyError):  # the server has closed it before
-            if self._mux.send(self.fh):
-                self._mux.close(self.fh)  # the rest leaves as the loop turns
-            else:
-                self._mux.kill(self.fh)
-        if self._ending is None:
-            self._see_to_process(grace)
-        else:
-            self._ending.hurry(grace)
-        if self._is_status_awaited:  # not any more
-            self._mux.push_event(Closed(self.fh, reason=self._reason))
+        self._outbox.close(grace)
+        self._loss.leave(grace)
+        if self._loss.is_awaited:  # not any more
+            self._mux.push_event(Closed(self.fh, reason=self._loss.reason))
 
     def _give_up(self, error: ProtocolError) -> None:
         """Disconnect from a server that broke the rules of the protocol."""
         if not self._gave_up:
-            self._gave_up = True
-            self._reason = str(error)
-            log.error("%s: %s", self._name, error)
+            self._loss.reason = str(error)
             with contextlib.suppress(KeyError):  # the program has closed it before
                 self._mux.kill(self.fh, str(error))
-
-    def _lose(self) -> None:
-        """See to what a connection leaves that has gone: calls to fail, and a process to end.
-
-        A process closes its sockets on its way out: a moment later it has a status. The calls are
-        pending until then, as the loop turns, and tell it.
-        """
-        now = self._mux.clock()
-        if self._status_due is None:
-            self._status_due = now + _MOMENT
-        self._see_to_process(_GRACE)
-        ending = self._ending
-        self._is_status_awaited = (
-            self.has_requests()
-            and ending is not None
-            and ending.is_running
-            and not self._is_leaving
-            and now < self._status_due
-        )
-        if self._is_status_awaited:
-            self._set_alarm()
-        else:
-            self._fail_lost()
-
-    def _fail_lost(self) -> None:
-        """Fail all pending calls."""
-        self._is_status_awaited = False
-        calls = cast("list[Call]", self._protocol.connection_lost())
-        self._set_alarm()
-        error = f"{self._name}: {self._reason}"
-        if calls and self.process is not None and not self._is_leaving:  # it ended by itself
-            status = self.process.poll()
-            error += "" if status is None else f"; its process has ended with status {status}"
-        _fail_all(calls, lambda call: Disconnected(f"{call.procedure}: {error}"))
-
-    def _see_to_process(self, grace: float) -> None:
-        """Have the server's process end, if it was started for this client."""
-        process = self.process
-        if process is None or process.returncode is not None or self._ending is not None:
-            return
-        try:
-            self._ending = Ending(self._mux, process, self._name, grace)
-        except (OSError, RuntimeError, ValueError) as error:
-            log.warning("%s: process %d is not waited for: %s", self._name, process.pid, error)
+            self._gave_up = True
+            log.error("%s: %s", self._name, error)
 
 
-_GRACE = 5.0  # seconds that a server has to end by itself
-_MOMENT = 1.0  # seconds that the status of a process may come after the end of its connection
+_MOST_NESTED = 32  # of callbacks that wait; Python's own limit would come down on anything
+_OF_CONNECTION = {"ready", "sent", "error", "closing", "closed"}
 
 
-def _earlier(one: float | None, other: float | None) -> float | None:
-    """Return the lower of two times; None is never."""
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)
-
-
-def _too_late(call: Call) -> RPCError:
-    return CallTimeout(f"{call.procedure}: no answer within {call.timeout} seconds")
-
-
-def _fail_all(calls: list[Call], error: Callable[[Call], RPCError]) -> None:
-    """Fail calls, whatever their callbacks raise; then raise the first."""
-    errors = [error(call) for call in calls]
-    for call, failure in zip(calls, errors, strict=True):
-        call._settle(failure)  # all of them now: a callback may ask for another's result
-    first: Exception | None = None
-    for call, failure in zip(calls, errors, strict=True):
-        try:
-            call._fail(failure)
-        except Exception as raised:  # noqa: BLE001  # raised below, when all had their turn
-            first = _first(first, raised, call)
-    if first is not None:
-        raise first
-
-
-def _first(first: Exception | None, error: Exception, token: object) -> Exception:
-    """Return the first of two exceptions; the other one is logged."""
-    if first is None:
-        return error
-    name = token.procedure if isinstance(token, Call) else "the server"
-    log.error("callback of %s failed", name, exc_info=error)
+def _first(first: Exception | None, other: Exception | None) -> Exception | None:
+    """Return the first of what two rounds of callbacks have raised; the other is logged."""
+    if first is None or other is None:
+        return other if first is None else first
+    log.error("callback of %s failed", "the server", exc_info=other)
     return first
 
 
+def _raise_if_any(failure: Exception | None) -> None:
+    if failure is not None:
+        raise failure
+
+
 def _open(mux: EventMux, server: str | socket.socket, args: tuple[str, ...]) -> socket.socket:
-    """Return the socket, watched by the mux."""
+    """Return the socket, watched by the mux; how much may be queued for it, the outbox says."""
     if isinstance(server, str):
         if is_stream_url(server) and not args:
-            return mux.connect(server)
+            return mux.connect(server, max_outbuffer=None)
         sock = connect_stream(server, *args)
     else:
         sock = server
         check_stream(sock)
     try:
-        mux.add(sock)
+        mux.add(sock, max_outbuffer=None)
     except BaseException:
         if isinstance(server, str):
             url_disconnect(sock)

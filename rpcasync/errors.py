@@ -16,6 +16,7 @@ __all__ = [
     "Fault",
     "FrameTooLarge",
     "ProtocolError",
+    "QueueFull",
     "RPCError",
     "RemoteError",
 ]
@@ -74,6 +75,14 @@ class FrameTooLarge(ProtocolError):
 
 class EncodeError(RPCError, TypeError):
     """A local value cannot be sent."""
+
+
+class QueueFull(RPCError):
+    """A call cannot be made: too much is queued for a server that does not read.
+
+    Nothing has changed, and calls that were made before are still under way. There is room again
+    when the loop has turned and the server has read.
+    """
 
 
 class Fault(RPCError):

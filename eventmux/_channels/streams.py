@@ -11,6 +11,7 @@ What is only open for reading or only for writing is a `Source` or a `Sink`.
 from __future__ import annotations
 
 import errno
+import os
 import socket
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import ClassVar, cast

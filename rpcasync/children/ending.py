@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eventmux import EventMux
-from eventmux.events import Event
+from eventmux.events import Event, Handle
 from rpcasync._log import log
 
 __all__ = ["Ending"]
@@ -27,12 +27,14 @@ class Ending:
         process: a process that should end.
         name: what it is, for the log.
         grace: seconds before SIGTERM, and then before SIGKILL.
+        fh: what the events come with.
     """
 
     def __init__(
-        self, mux: EventMux, process: subprocess.Popen[Any], name: str, grace: float
+        self, mux: EventMux, process: subprocess.Popen[Any], name: str, grace: float, fh: Handle
     ) -> None:
         self._mux = mux
+        self._fh = fh
         self._process = process
         self._name = name
         self._grace = grace
@@ -41,9 +43,9 @@ class Ending:
             ("SIGTERM", process.terminate),
         ]
         self._is_done = False  # the process has ended, and its event was taken
-        self._timer = mux.timer(grace, self)
+        self._timer = mux.timer(grace, self, fh=fh)
         try:
-            self._child = mux.child(process)
+            self._child = mux.child(process, fh=fh)
         except BaseException:
             self._timer.cancel()
             raise
@@ -58,9 +60,11 @@ class Ending:
         details: Any = event
         if event.type == "timer" and getattr(event, "data", None) is self:
             self._use_force()
-        elif event.type == "child" and not self._is_done and details.pid == self._process.pid:
-            self._is_done = True
+        elif event.type == "child" and details.pid == self._process.pid:
             self._timer.cancel()
+            if self._is_done:
+                return True
+            self._is_done = True
             level = logging.INFO if details.returncode else logging.DEBUG
             log.log(level, "%s ended with status %s", self._name, details.returncode)
         else:
@@ -72,11 +76,12 @@ class Ending:
         if grace < self._grace and self._means and self._process.returncode is None:
             self._grace = grace
             self._timer.cancel()
-            self._timer = self._mux.timer(grace, self)
+            self._timer = self._mux.timer(grace, self, fh=self._fh)
 
     def _use_force(self) -> None:
-        name, use = self._means.pop()
+        name, use = self._means[-1]
         log.warning("%s has not ended within %s seconds: %s", self._name, self._grace, name)
         use()
+        self._means.pop()
         if self._means:
-            self._timer = self._mux.timer(self._grace, self)
+            self._timer = self._mux.timer(self._grace, self, fh=self._fh)

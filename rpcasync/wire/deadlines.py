@@ -60,11 +60,7 @@ class Deadlines:
             heapq.heappop(heap)
         return heap[0][0] if heap else None
 
-    def take_due(self, now: float) -> list[int]:
-        """Return the keys that are due, in order, and forget them."""
-        keys = []
-        while (due := self.next()) is not None and due <= now:
-            key = heapq.heappop(self._heap)[1]
-            del self.due[key]
-            keys.append(key)
-        return keys
+    def first(self, now: float) -> int | None:
+        """Return the key that is due first, if it is due by now. It stays until it is discarded."""
+        due = self.next()
+        return self._heap[0][1] if due is not None and due <= now else None

@@ -26,6 +26,7 @@ __all__ = [
     "CALLBACK_CLASS",
     "CALLBACK_HINT",
     "CALLBACK_MARK",
+    "FAILURE_KEYS",
     "CallbackRef",
     "Failure",
     "Id",
@@ -33,6 +34,7 @@ __all__ = [
     "Release",
     "Request",
     "Result",
+    "Stray",
     "as_id",
     "as_text",
     "check_reply",
@@ -104,6 +106,11 @@ class Release:
     """The server will not call the function any more that `token` stands for."""
 
     token: object
+
+
+@dataclass(slots=True)
+class Stray:
+    """A reply that nobody waits for."""
 
 
 def check_request(value: object) -> tuple[Id, str, list[object]]:
@@ -189,8 +196,8 @@ def _describe(value: object) -> str:
     return f"{kind} of length {len(value)}" if isinstance(value, (list, dict, str)) else kind
 
 
-# A tuple, not a set: a list may stand where a name should.
-_FAILURE_KEYS = ("error", "errors")
+FAILURE_KEYS = ("error", "errors")
+"""The names in a failure. A tuple, not a set: a list may stand where a name should."""
 
 
 def failure_values(text: str) -> tuple[object, ...]:
@@ -207,10 +214,7 @@ def failure_text(values: list[object]) -> str | None:
     count = len(values)
     if count != 2 and count != 4:
         return None
-    key = values[0]
-    if type(key) is str and key not in _FAILURE_KEYS:  # most answers need no more than this
-        return None
-    if any(as_text(key) not in _FAILURE_KEYS for key in values[::2]):
+    if any(as_text(key) not in FAILURE_KEYS for key in values[::2]):
         return None
     found = values[1]
     texts: Iterable[object] = map(as_text, found if type(found) is list else [found])

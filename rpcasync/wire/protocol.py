@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from rpcasync._log import log
 from rpcasync.errors import EncodeError, ProtocolError
@@ -23,6 +23,7 @@ from rpcasync.wire.leaves import map_leaves
 from rpcasync.wire.messages import (
     CALLBACK_HINT,
     CALLBACK_MARK,
+    FAILURE_KEYS,
     CallbackRef,
     Failure,
     Id,
@@ -30,6 +31,7 @@ from rpcasync.wire.messages import (
     Release,
     Request,
     Result,
+    Stray,
     check_reply,
     check_request,
     failure_text,
@@ -39,9 +41,14 @@ from rpcasync.wire.messages import (
     release_values,
 )
 
-__all__ = ["ClientProtocol", "ServerProtocol"]
+__all__ = ["ClientProtocol", "Peeked", "ServerProtocol"]
 
 R = TypeVar("R", bound=Request)
+
+Message = Result | Failure | Invoke | Release
+
+Peeked = tuple[type[Result | Failure | Invoke | Release | Stray], Any, Any]
+"""The kind of a message, its token, and what else it has: cheaper than the message itself."""
 
 _LONGEST_TEXT = 4096  # characters of an error
 _MOST_ABANDONED = 65_536  # ids to remember: a server that never answers must not fill the memory
@@ -188,7 +195,10 @@ class ClientProtocol(_Protocol):
         max_packet: bytes in one packet, both ways.
     """
 
-    __slots__ = ("_abandoned", "_callbacks", "_codec", "_deadlines", "_next_id", "_pending")
+    __slots__ = (
+        *("_abandoned", "_callbacks", "_codec", "_deadlines", "_next_id", "_pending"),
+        *("_peeked_id", "_peeked_in"),
+    )
 
     def __init__(self, codec: Codec, max_packet: int = DEFAULT_MAX_PACKET) -> None:
         super().__init__(max_packet)
@@ -198,6 +208,8 @@ class ClientProtocol(_Protocol):
         self._abandoned: dict[Id, None] = {}  # calls that may still be answered, oldest first
         self._deadlines = Deadlines()
         self._next_id = 0
+        self._peeked_id: Id = 0  # what the message that was looked at takes with it
+        self._peeked_in: dict[Id, object] | dict[Id, None] | None = None
 
     @property
     def pending(self) -> Mapping[Id, object]:
@@ -234,10 +246,10 @@ class ClientProtocol(_Protocol):
             id = self._free_id(id, callbacks)  # noqa: A001
             payload = self._codec.encode([id, procedure, *args])
         packet = self._frame(payload)
+        self._next_id = (id + 1) & _ID_MASK
         if callbacks:
             self._callbacks.update(callbacks)
         self._pending[id] = token
-        self._next_id = (id + 1) & _ID_MASK
         return id, packet
 
     def _free_id(self, id: int, others: Container[Id] = ()) -> int:  # noqa: A002
@@ -264,68 +276,125 @@ class ClientProtocol(_Protocol):
         except ValueError as error:
             raise EncodeError(f"cannot send: {error}") from None
 
-    def next_message(self) -> Result | Failure | Invoke | Release | None:
+    def next_message(self) -> Message | None:
         """Return the next answer to a pending call, or what is to be done with a function.
 
-        None if there is nothing yet. What nobody waits for is logged and skipped.
+        None if there is nothing yet. What nobody waits for is logged and skipped. It is
+        `peek()` and `drop()` in one.
 
         Raises:
             ProtocolError: the server sent something that is no reply.
         """
-        pending = self._pending
-        while True:
-            frames = self.framing.frames or self._cut()
-            if not frames:
-                return None
-            frame = frames.pop()
-            try:
-                value: Any = self._codec.decode(frame)
-                # An int that a call is pending by needs no check of what it is.
-                if type(value) is list and value and type(value[0]) is int and value[0] in pending:
-                    id, values = value.pop(0), value  # noqa: A001
-                else:
-                    id, values = check_reply(value)  # noqa: A001
-                    if id not in pending:
-                        id = _as_number(id)  # noqa: A001
-            except Exception as error:  # noqa: BLE001  # it is raised as another
-                raise self._reject(error, self._codec) from None
-            if id in pending:
-                token = pending.pop(id)
-                if self._deadlines.due:
-                    self._deadlines.discard(int(id))
-                text = failure_text(values)
-                return Result(token, values) if text is None else Failure(token, text)
-            if id in self._callbacks:
-                return self._for_callback(id, values)
-            if id in self._abandoned:
-                del self._abandoned[id]
-                log.debug("< call %.20r is answered too late", id)
-            else:
-                log.warning("< reply to a call that is not pending, id %.20r", id)
+        while (peeked := self.peek()) is not None:
+            self.drop()
+            kind, token, detail = peeked
+            if kind is not Stray:
+                make = cast("Callable[..., Message]", kind)
+                return make(token) if kind is Release else make(token, detail)
+        return None
 
-    def _for_callback(self, id: Id, values: list[object]) -> Invoke | Release:  # noqa: A002
+    def peek(self) -> Peeked | None:
+        """Return what comes next, a packet for each message, and change nothing; None if nothing.
+
+        Until `drop()` the call is pending, and the function can be called: whoever is
+        interrupted in the middle of his work with a message, by Ctrl-C, finds it here again.
+
+        Raises:
+            ProtocolError: the server sent something that is no reply.
+        """
+        frames = self.framing.frames or self._cut()
+        if not frames:
+            return None
+        pending = self._pending
+        id: Id  # noqa: A001
+        try:
+            value: Any = self._codec.decode(frames[-1])
+            # An int that a call is pending by needs no check of what it is.
+            if type(value) is list and value and type(value[0]) is int and value[0] in pending:
+                id = value[0]  # noqa: A001
+                del value[0]
+                values = value
+            else:
+                id, values = check_reply(value)  # noqa: A001
+                if id not in pending:
+                    id = _as_number(id)  # noqa: A001
+        except Exception as error:
+            if not isinstance(error, (ProtocolError, MemoryError)) and self._is_sound(frames[-1]):
+                raise  # the handler of a signal did, say: it is read again
+            raise self._reject(error, self._codec) from None
+        self._peeked_id = id
+        if id in pending:
+            self._peeked_in = pending
+            if values and type(values[0]) is str and values[0] not in FAILURE_KEYS:
+                return Result, pending[id], values  # most answers need no more than this
+            text = failure_text(values)
+            return (Result, pending[id], values) if text is None else (Failure, pending[id], text)
+        if id in self._callbacks:
+            return self._for_callback(id, values)
+        if id in self._abandoned:
+            self._peeked_in = self._abandoned
+            log.debug("< call %.20r is answered too late", id)
+        else:
+            self._peeked_in = None
+            log.warning("< reply to a call that is not pending, id %.20r", id)
+        return Stray, None, None
+
+    def _is_sound(self, frame: bytes) -> bool:
+        """True if a packet can be read after all: what was raised came from outside."""
+        try:
+            check_reply(self._codec.decode(frame))
+        except Exception:  # noqa: BLE001  # the first one is looked at
+            return False
+        return True
+
+    def drop(self) -> None:
+        """Take off the message that `peek()` has returned, and the call or function with it.
+
+        The last line does all of it, without a moment in which Ctrl-C could come between.
+        """
+        taken_from, id = self._peeked_in, self._peeked_id  # noqa: A001
+        if taken_from is None:
+            del self.framing.frames[-1]
+        else:
+            if self._deadlines.due:
+                self._deadlines.discard(int(id))
+            del self.framing.frames[-1], taken_from[id]
+
+    @property
+    def has_more(self) -> bool:
+        """True if `peek()` has something to return, or to raise."""
+        framing = self.framing
+        return bool(framing.frames or framing.cut()) or framing.failure is not None
+
+    def _for_callback(self, id: Id, values: list[object]) -> Peeked:  # noqa: A002
         try:
             args = parse_invoke(values)
         except ProtocolError as error:
             raise self._reject(error, self._codec) from None
-        if args is None:
-            return Release(self._callbacks.pop(id))
-        return Invoke(self._callbacks[id], args)
+        self._peeked_in = self._callbacks if args is None else None
+        return (Invoke if args is not None else Release), self._callbacks[id], args
 
     # The end of a call without an answer
 
-    def abandon(self, id: Id) -> object:  # noqa: A002
-        """Return the token of a pending call, and wait for its answer no more.
+    def abandon(self, id: Id) -> None:  # noqa: A002
+        """Wait for the answer of a pending call no more.
 
         Its id stays in use, since the answer may still come; of more than 65,536 such ids, the
-        oldest is free again.
+        oldest is free again. The last line does it, and whatever came before can be done again.
         """
-        token = self._pending.pop(id)
-        self._deadlines.discard(int(id))
         self._abandoned[id] = None
         if len(self._abandoned) > _MOST_ABANDONED:
             del self._abandoned[next(iter(self._abandoned))]
-        return token
+        due: dict[Any, float] = self._deadlines.due
+        if id in due:
+            del due[id], self._pending[id]
+        else:
+            del self._pending[id]
+
+    def withdraw(self, token: object) -> None:
+        """Abandon a call that could not be made after all, whatever has become of it so far."""
+        for id in [id for id, other in self._pending.items() if other is token]:  # noqa: A001
+            self.abandon(id)
 
     def set_deadline(self, id: int, due: float | None) -> None:  # noqa: A002
         """Have a pending call expire at a time, in the seconds of `expire()`; None is never."""
@@ -338,18 +407,23 @@ class ClientProtocol(_Protocol):
         """Return when the next call expires; None if none does."""
         return self._deadlines.next()
 
-    def expire(self, now: float) -> list[object]:
-        """Return the tokens of the calls whose time is over, and abandon them."""
-        return [self.abandon(key) for key in self._deadlines.take_due(now)]
+    def next_expired(self, now: float) -> object | None:
+        """Return the token of a call whose time is over; it is pending until `abandon()`."""
+        while (id := self._deadlines.first(now)) is not None:  # noqa: A001
+            if id in self._pending:
+                return self._pending[id]
+            self._deadlines.discard(id)
+        return None
 
     def connection_lost(self) -> list[object]:
-        """Return the tokens of the calls that will never be answered, and forget everything."""
-        tokens = list(self._pending.values())
-        self._pending.clear()
+        """Return the tokens of the calls that will never be answered, and forget all else.
+
+        They are pending until `abandon()`.
+        """
         self._callbacks.clear()
         self._abandoned.clear()
         self._deadlines.clear()
-        return tokens
+        return list(self._pending.values())
 
 
 def _copy_of(error: ProtocolError) -> ProtocolError:

@@ -272,7 +272,7 @@ def test_a_client_without_a_process(mux):
 
 def test_events_of_others(mux, start):
     first, second = start(WAIT_FOR_EOF), start(WAIT_FOR_EOF)
-    endings = [Ending(mux, sock.process, "server", 5) for sock in (first, second)]
+    endings = [Ending(mux, sock.process, "server", 5, sock) for sock in (first, second)]
     mine = mux.timer(0, "mine")
     (event,) = [mux.mux()]
     assert [ending.io(event) for ending in endings] == [False, False]
@@ -362,28 +362,22 @@ def test_a_status_that_somebody_else_has_waited_for_by_then(mux, clock, lost):
 def test_result_waits_for_the_status(mux, lost):
     client, call = lost
     client.process.kill()
+    wait_for_end(client.process)
     with pytest.raises(Disconnected, match=KILLED):
         call.result()
     run_to_the_end(mux, client)
 
 
-def test_result_does_not_wait_for_ever(lost, monkeypatch):
+def test_result_does_not_wait_for_ever(lost):
     client, call = lost
-    monkeypatch.setattr(client.process, "wait", never_ends)
     with pytest.raises(Disconnected, match=f"{CLOSED}$"):
         call.result()
     with pytest.raises(Disconnected, match=f"{CLOSED}$"):  # the moment is over, or the clock stands
         client.y().result(5)
 
 
-def never_ends(timeout):
-    assert 0 <= timeout <= 1
-    raise subprocess.TimeoutExpired("x", timeout)
-
-
-def test_result_with_less_time_than_the_status_has(mux, lost, monkeypatch):
+def test_result_with_less_time_than_the_status_has(mux, lost):
     client, call = lost
-    monkeypatch.setattr(client.process, "wait", never_ends)
     with pytest.raises(CallTimeout):
         call.result(0.25)
     assert not client.wait(0.25)
@@ -394,9 +388,8 @@ def test_result_with_less_time_than_the_status_has(mux, lost, monkeypatch):
     assert why(call) == KILLED
 
 
-def test_result_of_a_call_with_less_time_than_the_status_has(lost, monkeypatch):
+def test_result_of_a_call_with_less_time_than_the_status_has(lost):
     client, call = lost
-    monkeypatch.setattr(client.process, "wait", never_ends)
     short = client.y().set_timeout(0.25)
     with pytest.raises(CallTimeout):
         short.result()
@@ -407,6 +400,7 @@ def test_result_when_the_loop_has_not_seen_the_end_yet(mux, start):
     client = Client(mux, start(CLOSE_FIRST))
     call = client.x()
     client.process.kill()
+    wait_for_end(client.process)
     with pytest.raises(Disconnected, match=KILLED):
         call.result()
     run_to_the_end(mux, client)
@@ -496,9 +490,8 @@ def test_two_clients_that_were_lost(mux, clock, start):
     assert clock.now == pytest.approx(before + 1)
 
 
-def test_the_end_of_the_mux_in_between(mux, lost, monkeypatch):
+def test_the_end_of_the_mux_in_between(mux, lost):
     client, call = lost
-    monkeypatch.setattr(client.process, "wait", never_ends)
     mux.__exit__(None, None, None)
     with pytest.raises(Disconnected, match=f"{CLOSED}$"):
         call.result()

@@ -309,5 +309,9 @@ def test_a_lost_connection_gives_the_tokens_back_once():
     for token in "abc":
         client.call("x", [], token)
     assert client.connection_lost() == ["a", "b", "c"]
+    client.abandon(1)
+    assert client.connection_lost() == ["a", "c"]
+    for id in (0, 2):
+        client.abandon(id)
     assert client.connection_lost() == []
     assert not client.pending

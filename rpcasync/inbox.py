@@ -1,0 +1,222 @@
+"""What a server sends, handed to the client's program: answers, and calls of its functions.
+
+The program's functions are called from one line, in `_tell()`. Two rules hold there. A turn is
+short: what comes after so many messages, or so long, waits for the next one, and nothing is read
+meanwhile, so that no server can keep the loop to itself, or fill the memory. And nothing is lost:
+a message stays until its function is called, so that what Ctrl-C interrupts is done the next time.
+
+This file decides nothing about bytes, and knows no timeouts.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections.abc import Callable
+from typing import Any, cast
+
+from eventmux import EventMux
+from eventmux.events import Event, Handle
+from rpcasync._log import log
+from rpcasync.arguments.known import signature_of
+from rpcasync.calls import Call, Telling, raise_error
+from rpcasync.coderefs import Coderef
+from rpcasync.errors import ArgumentError, ProtocolError, RemoteError, RPCError
+from rpcasync.wire.messages import Failure, Invoke, Result
+from rpcasync.wire.protocol import ClientProtocol
+
+__all__ = ["Inbox"]
+
+# Of one turn. More answers than this in one read are rare, and a turn costs a microsecond more.
+_MOST_MESSAGES = range(256)
+_MOST_SECONDS = 0.01
+_SELDOM = (
+    7  # after so many answers, it is at each eighth that the time is asked for: it has a price
+)
+
+
+class Inbox:
+    """What has come from one server.
+
+    Args:
+        mux: what the socket is watched by.
+        fh: the socket.
+        protocol: the core.
+        name: the server, for the log.
+        give_up: ends the connection, when the server has broken the rules.
+    """
+
+    __slots__ = (
+        *("_fh", "_give_up", "_is_paused", "_mux", "_name", "_protocol"),
+        *("is_woken", "unfed", "wake_event"),
+    )
+
+    def __init__(
+        self,
+        mux: EventMux,
+        fh: Handle,
+        protocol: ClientProtocol,
+        name: str,
+        give_up: Callable[[ProtocolError], None],
+    ) -> None:
+        self._mux = mux
+        self._fh = fh
+        self._protocol = protocol
+        self._name = name
+        self._give_up = give_up
+        self.unfed = b""
+        """What was read and not taken yet."""
+        self.wake_event = Event(fh)
+        """Comes when there is more to `take()`; `is_woken` is True while it is in the queue."""
+        self.is_woken = False
+        self._is_paused = False  # nothing is read until all that was read is handed over
+
+    def take(self, *, is_last: bool = False) -> Exception | None:
+        """Hand over what has come, for as long as a turn may last; it goes on by `wake_event`.
+
+        Args:
+            is_last: hand over all of it, as there will be no other turn.
+
+        Returns:
+            What a function of the program's has raised, when all have had their turn.
+        """
+        protocol, now = self._protocol, self._mux.clock
+        peek, drop = protocol.peek, protocol.drop
+        first: Exception | None = None
+        end = now() + _MOST_SECONDS
+        is_all = False
+        try:
+            if self.unfed:
+                if not protocol.framing.has_fed(self.unfed):  # else Ctrl-C came behind it
+                    protocol.feed(self.unfed)
+                self.unfed = b""
+            for count in itertools.count() if is_last else _MOST_MESSAGES:
+                message = peek()
+                if message is None:
+                    is_all = True
+                    break
+                kind, token, detail = message
+                try:
+                    if kind is Result:
+                        telling = token._answered(detail)
+                    else:
+                        telling = self._telling(kind, token, detail)
+                except Exception as error:
+                    if self._can_be_told(kind, token, detail):
+                        raise  # the handler of a signal did, say: it is told the next time
+                    telling = raise_error, (error,), {}  # of the program's annotations
+                drop()
+                if telling is None:
+                    continue
+                function, args, named = telling
+                if kind is not Invoke:
+                    token._callback = token._signature = None
+                try:
+                    # This is where the program's code is called.
+                    function(*args, **named)
+                except Exception as error:  # noqa: BLE001  # raised when all have had their turn
+                    first = _first(first, error, token)
+                if count & _SELDOM and count > _SELDOM and kind is Result:
+                    continue
+                if now() >= end and not is_last:
+                    break
+        except ProtocolError as error:
+            is_all = True
+            self._give_up(error)
+        except BaseException:  # Ctrl-C, say, or what the handler of a signal raises
+            if first is not None:
+                _log_failure(first, None)
+            raise
+        finally:
+            if self.unfed or (not is_all and protocol.has_more):
+                self._pause()
+            elif self._is_paused:
+                self._go_on()
+        return first
+
+    def _pause(self) -> None:
+        """Have `wake_event` come, and read nothing until then."""
+        self.wake()
+        if not self._is_paused:
+            self._is_paused = True  # before it is so, and still when it is not, for Ctrl-C's sake
+            self._want_read(False)
+
+    def _go_on(self) -> None:
+        """Read again."""
+        self._want_read(True)
+        self._is_paused = False
+
+    def _want_read(self, is_wanted: bool) -> None:
+        with contextlib.suppress(KeyError):  # it is not watched any more
+            self._mux.want_read(self._fh, is_wanted)
+
+    def wake(self) -> None:
+        """Have `wake_event` come."""
+        if not self.is_woken:
+            self._mux.push_event(self.wake_event)
+            self.is_woken = True
+
+    def fail(self, call: Call, error: RPCError, first: Exception | None) -> Exception | None:
+        """End a call with an error; return what its callback raises, if it is the first."""
+        telling = call._failed(error)
+        self._protocol.abandon(call.id)
+        if telling is None:
+            return first
+        call._callback = call._signature = None
+        try:
+            telling[0](*telling[1], **telling[2])
+        except Exception as raised:  # noqa: BLE001  # for the caller, when all had their turn
+            return _first(first, raised, call)
+        return first
+
+    def _telling(self, kind: type, token: Any, detail: Any) -> Telling | None:
+        """Return what is to be called for anything but an answer."""
+        if kind is Failure:
+            return cast("Call", token)._failed(RemoteError(detail))
+        return self._bind(token, detail) if kind is Invoke else None
+
+    def _can_be_told(self, kind: type, token: Any, detail: Any) -> bool:
+        """True if nothing is wrong with that: what was raised came from outside."""
+        try:
+            if kind is Result:
+                cast("Call", token)._answered(detail)
+            else:
+                self._telling(kind, token, detail)
+        except Exception:  # noqa: BLE001  # the first one is looked at
+            return False
+        return True
+
+    def _bind(self, function: Callable[..., object], values: list[object]) -> Telling:
+        """Return how to call a function of the program's for the server."""
+        try:
+            args, named = signature_of(function).bind(values)
+        except ArgumentError as error:
+            why = f"values of the server, to {function!r}: {error}"
+            return raise_error, (ArgumentError(why),), {}
+        if isinstance(function, Coderef):
+            return self._pass_on, (function, *args), named
+        return function, args, named
+
+    def _pass_on(self, coderef: Coderef, /, *args: object, **named: object) -> None:
+        """Call a callback of a client of ours that was passed on.
+
+        What goes wrong between the two of them must not end us: the client has gone, or its
+        codec has no form for a value.
+        """
+        try:
+            coderef(*args, **named)
+        except (RPCError, ValueError) as error:
+            log.warning("%s: a callback that was passed on: %s", self._name, error)
+
+
+def _first(first: Exception | None, error: Exception, token: object) -> Exception:
+    """Return the first of two exceptions; the other one is logged."""
+    if first is None:
+        return error
+    _log_failure(error, token)
+    return first
+
+
+def _log_failure(error: Exception, token: object) -> None:
+    name = token.procedure if isinstance(token, Call) else "the server"
+    log.error("callback of %s failed", name, exc_info=error)

@@ -1,0 +1,138 @@
+"""What comes of a connection that has ended: calls that fail, and a process that is to end.
+
+A server that was started as a child process closes its sockets on its way out: a moment later it
+has a status. The calls are pending until then, as the loop turns, and tell it; or for a second.
+`children/ending.py` watches the process.
+
+This file sets no timer for that: `due` says when it has waited long enough.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from typing import cast
+
+from eventmux import EventMux
+from eventmux.events import Event, Handle
+from rpcasync._log import log
+from rpcasync.calls import Call
+from rpcasync.children.ending import Ending
+from rpcasync.errors import Disconnected
+from rpcasync.inbox import Inbox
+from rpcasync.wire.protocol import ClientProtocol
+
+__all__ = ["Loss"]
+
+_GRACE = 5.0  # seconds that a server has to end by itself
+_MOMENT = 1.0  # seconds that the status of a process may come after the end of its connection
+
+
+class Loss:
+    """The end of one connection.
+
+    Args:
+        mux: what the socket is watched by.
+        fh: the socket; it has the `process` of a server that was started for it.
+        protocol: the core.
+        inbox: tells the callbacks.
+        name: the server, for messages.
+    """
+
+    __slots__ = (
+        *("_ending", "_fh", "_inbox", "_mux", "_name", "_protocol", "_status_due"),
+        *("is_awaited", "is_leaving", "reason"),
+    )
+
+    def __init__(
+        self, mux: EventMux, fh: Handle, protocol: ClientProtocol, inbox: Inbox, name: str
+    ) -> None:
+        self._mux = mux
+        self._fh = fh
+        self._protocol = protocol
+        self._inbox = inbox
+        self._name = name
+        self._ending: Ending | None = None
+        self._status_due: float | None = None
+        self.reason = ""
+        """Why the connection ended, as far as is known."""
+        self.is_leaving = False
+        """The program has disconnected."""
+        self.is_awaited = False
+        """Calls wait for the status of the process."""
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """The process of a server that was started for this client."""
+        return getattr(self._fh, "process", None)
+
+    @property
+    def due(self) -> float | None:
+        """When calls that wait for the status fail without it; None if none does."""
+        return self._status_due if self.is_awaited and self._protocol.pending else None
+
+    def io(self, event: Event) -> tuple[bool, Exception | None]:
+        """Take an event; return whether it was of the process, or the timer of its grace.
+
+        With it goes what a callback has raised.
+        """
+        if self._ending is None or not self._ending.io(event):
+            return False, None
+        return True, self.lose() if self.is_awaited and event.type == "child" else None
+
+    def leave(self, grace: float) -> None:
+        """Note that the program has disconnected, and have the process end."""
+        self.reason = self.reason or "disconnected"
+        self.is_leaving = True
+        if self._ending is None:
+            self._see_to_process(grace)
+        else:
+            self._ending.hurry(grace)
+
+    def lose(self) -> Exception | None:
+        """Fail the calls of a connection that has gone, perhaps in a moment; end the process.
+
+        Returns:
+            What a callback has raised, when all have had their turn.
+        """
+        now = self._mux.clock()
+        if self._status_due is None:
+            self._status_due = now + _MOMENT
+        self._see_to_process(_GRACE)
+        ending = self._ending
+        self.is_awaited = (
+            bool(self._protocol.pending)
+            and ending is not None
+            and ending.is_running
+            and not self.is_leaving
+            and now < self._status_due
+        )
+        return None if self.is_awaited else self.fail()
+
+    def fail(self) -> Exception | None:
+        """Fail all pending calls; those that their callbacks make have an event of their own.
+
+        Returns:
+            As `lose()`.
+        """
+        calls = cast("list[Call]", self._protocol.connection_lost())
+        self.is_awaited = False
+        error = f"{self._name}: {self.reason}"
+        if calls and self.process is not None and not self.is_leaving:  # it ended by itself
+            status = self.process.poll()
+            error += "" if status is None else f"; its process has ended with status {status}"
+        first: Exception | None = None
+        for call in calls:
+            if call.id in self._protocol.pending:  # a callback may have asked for its result
+                failure = Disconnected(f"{call.procedure}: {error}")
+                first = self._inbox.fail(call, failure, first)
+        return first
+
+    def _see_to_process(self, grace: float) -> None:
+        """Have the server's process end, if it was started for this client."""
+        process = self.process
+        if process is None or process.returncode is not None or self._ending is not None:
+            return
+        try:
+            self._ending = Ending(self._mux, process, self._name, grace, self._fh)
+        except (OSError, RuntimeError, ValueError) as error:
+            log.warning("%s: process %d is not waited for: %s", self._name, process.pid, error)

@@ -1,0 +1,83 @@
+"""What leaves to a server: calls, and how much of them may wait for a server that does not read.
+
+A call is refused when too much is queued before it, so that one of any size can be made. Then
+nothing has changed, and the others are still under way.
+
+This file hands nothing to the program, and knows no timeouts of calls.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from eventmux import EventMux
+from eventmux.events import Closed, Handle
+from rpcasync.calls import Call
+from rpcasync.errors import QueueFull
+from rpcasync.wire.protocol import ClientProtocol
+
+__all__ = ["NOT_WATCHED", "Outbox"]
+
+NOT_WATCHED = "the socket is not watched any more"
+
+
+class Outbox:
+    """What is queued for one server.
+
+    Args:
+        mux: what the socket is watched by.
+        fh: the socket.
+        protocol: the core.
+        max_outbuffer: bytes that may be queued when a call is made.
+    """
+
+    __slots__ = ("_fh", "_max_outbuffer", "_mux", "_protocol", "_queued", "_send")
+
+    def __init__(
+        self, mux: EventMux, fh: Handle, protocol: ClientProtocol, max_outbuffer: int
+    ) -> None:
+        self._mux = mux
+        self._send = mux.send
+        self._fh = fh
+        self._protocol = protocol
+        self._max_outbuffer = max_outbuffer
+        self._queued = 0  # bytes, as of the last call
+
+    def put(self, call: Call, values: list[object]) -> None:
+        """Make a call, which has its id then; it leaves with others.
+
+        Raises:
+            EncodeError: an argument cannot be sent.
+            QueueFull: too much is queued already.
+        """
+        if self._queued > self._max_outbuffer:
+            self._make_room(call)
+        call.id, packet = self._protocol.call(call.procedure, values, call)
+        try:
+            self._queued = self._send(self._fh, packet, later=True)
+        except KeyError:  # there will be no event any more that could fail the call
+            self._mux.push_event(Closed(self._fh, reason=NOT_WATCHED))
+
+    def _make_room(self, call: Call) -> None:
+        """Send what can be sent.
+
+        Raises:
+            QueueFull: that was not enough.
+        """
+        try:
+            self._queued = self._send(self._fh)
+        except KeyError:  # it is not watched any more: the call will fail
+            self._queued = 0
+        if self._queued > self._max_outbuffer:
+            raise QueueFull(
+                f"{call.procedure}: {self._queued} bytes queued for a server that does not read,"
+                f" limit is {self._max_outbuffer}"
+            )
+
+    def close(self, grace: float) -> None:
+        """Send what is queued, and close the socket, within so many seconds."""
+        with contextlib.suppress(KeyError):  # the server has closed it before
+            if self._send(self._fh):
+                self._mux.close(self._fh, timeout=grace)  # the rest leaves as the loop turns
+            else:
+                self._mux.kill(self._fh)
