@@ -1,0 +1,303 @@
+"""Ctrl-C at any place in a client, for a program that goes on: nothing is lost or comes twice.
+
+A callback counts as called if Ctrl-C came at the moment of the call: for the program, that is the
+same as Ctrl-C at its first line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+from pathlib import Path
+
+import pytest
+from support.line_interrupts import Interrupter
+from support.peers import Peer, turn
+from support.pump import PATIENCE
+
+import rpcasync
+from eventmux import EventMux
+from rpcasync import CallTimeout, Client, Disconnected, RemoteError
+
+# Where the program's functions are called.
+AT_THE_CALL = ("take", "fail", "raise_error")
+
+
+class Alarm(Exception):
+    """What the handler of a signal may raise, as Python's documentation shows it."""
+
+
+class Scene:
+    """A client, its server's end of the socket in our hands, and what the callbacks were given."""
+
+    def __init__(self, codec="json"):
+        self.mux = EventMux()
+        ours, theirs = socket.socketpair()
+        self.client = Client(self.mux, ours, codec=codec)
+        self.peer = Peer(theirs, codec)
+        self.got = []
+        self.calls = []
+
+    def taker(self, name):
+        def take(*values, error=None):
+            self.got.append((name, values or type(error)))
+
+        return take
+
+    def close(self):
+        self.peer.sock.close()
+        self.mux.__exit__(None, None, None)
+
+    def finish(self):
+        """Go on as a program does that caught Ctrl-C."""
+        while self.client.has_requests():
+            event = self.mux.mux(PATIENCE)
+            assert event is None or event.type != "timeout", self.client.dump_requests()
+            self.client.io(event)
+
+
+def each_place(act, check, sample, kind=KeyboardInterrupt):
+    """Interrupt `act` at each line, or at each so many, and `check` what is left of the scene."""
+    at = 0
+    while True:
+        at += sample
+        scene = Scene()
+        interrupter = Interrupter(rpcasync, at, kind)
+        try:
+            act(scene, interrupter)
+            check(scene, interrupter)
+        except BaseException as error:
+            raise AssertionError(f"Ctrl-C at line {at}, {interrupter.place}") from error
+        finally:
+            scene.close()
+        if not interrupter.has_fired:
+            return at
+
+
+SAMPLES = [pytest.param(1, marks=pytest.mark.slow), 47]
+
+
+@pytest.mark.parametrize(
+    ("turn_of", "kind"), [(256, KeyboardInterrupt), (2, KeyboardInterrupt), (256, Alarm)]
+)
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_answers(sample, turn_of, kind, monkeypatch):
+    monkeypatch.setattr(rpcasync.inbox, "_MOST_MESSAGES", range(turn_of))
+
+    def act(scene, interrupter):
+        client, peer, got = scene.client, scene.peer, scene.got
+        scene.calls = [client.call(name, scene.taker(name)) for name in "abc"]
+        scene.plain = client.plain()
+        client.watch(lambda *values: got.append(("watched", values)), 1)
+        turn(scene.mux, client)
+        for call in scene.calls[:2]:
+            peer.send(call.id, call.procedure)
+        peer.send(scene.calls[2].id, "error", "no")
+        peer.send(scene.plain.id, "fine")
+        for number in range(3):
+            peer.send(scene.calls[-1].id + 2, "call", number)
+        with contextlib.suppress(kind, RemoteError), interrupter:
+            client.wait(PATIENCE, *scene.calls, scene.plain)
+        peer.send(scene.calls[-1].id + 3)
+
+    def check(scene, interrupter):
+        scene.finish()
+        turn(scene.mux, scene.client)
+        expected = [("a", ("a",)), ("b", ("b",)), ("c", RemoteError)]
+        expected += [("watched", (number,)) for number in range(3)]
+        assert is_all_but_one(expected, scene.got, interrupter)
+        assert scene.plain.result() == ("fine",)
+        assert [call.done for call in scene.calls] == [True] * 3
+        later = scene.client.later(scene.taker("later"))
+        scene.peer.send(later.id, 1)
+        assert later.result(PATIENCE) == (1,)
+
+    each_place(act, check, sample, kind)
+
+
+def is_all_but_one(expected, got, interrupter):
+    """True if all has come, in order; but one may be missing whose call was interrupted."""
+    if got == expected:
+        return True
+    lost = [one for one in expected if one not in got]
+    return (
+        len(lost) == 1
+        and interrupter.place.endswith(AT_THE_CALL)
+        and got == [one for one in expected if one not in lost]
+    )
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_io(sample):
+    def act(scene, interrupter):
+        client, peer = scene.client, scene.peer
+        scene.calls = [client.call(name, scene.taker(name)) for name in "ab"]
+        turn(scene.mux, client)
+        for call in scene.calls:
+            peer.send(call.id, call.procedure)
+        event = scene.mux.mux()
+        try:
+            with interrupter:
+                client.io(event)
+        except KeyboardInterrupt:
+            if " io" in interrupter.place and is_first_line(interrupter.place):
+                client.io(event)  # it is as if it had come before the call
+
+    def check(scene, interrupter):
+        scene.finish()
+        assert is_all_but_one([("a", ("a",)), ("b", ("b",))], scene.got, interrupter)
+
+    each_place(act, check, sample)
+
+
+def is_first_line(place):
+    lines = Path(rpcasync.client.__file__).read_text().splitlines()
+    number = int(place.partition(":")[2].partition(" ")[0])
+    return any("unseen, rest =" in line for line in lines[number - 2 : number])
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_calls_that_fail_together(sample):
+    def act(scene, interrupter):
+        client = scene.client
+        scene.calls = [client.call(name, scene.taker(name)) for name in "abc"]
+        scene.plain = client.plain()
+        turn(scene.mux, client)
+        scene.peer.sock.close()
+        with contextlib.suppress(KeyboardInterrupt), interrupter:
+            client.wait(PATIENCE)
+
+    def check(scene, interrupter):
+        scene.finish()
+        expected = [(name, Disconnected) for name in "abc"]
+        assert is_all_but_one(expected, scene.got, interrupter)
+        with pytest.raises(Disconnected):
+            scene.plain.result(PATIENCE)
+        with pytest.raises(Disconnected):
+            scene.client.later().result(PATIENCE)
+
+    each_place(act, check, sample)
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_calls_that_time_out(sample):
+    def act(scene, interrupter):
+        client = scene.client
+        scene.calls = [client.call(name, scene.taker(name)).set_timeout(0) for name in "abc"]
+        with contextlib.suppress(KeyboardInterrupt), interrupter:
+            client.wait(PATIENCE)
+
+    def check(scene, interrupter):
+        scene.finish()
+        expected = [(name, CallTimeout) for name in "abc"]
+        assert is_all_but_one(expected, scene.got, interrupter)
+        later = scene.client.later()
+        scene.peer.send(later.id, 1)
+        assert later.result(PATIENCE) == (1,)
+
+    each_place(act, check, sample)
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_making_and_cancelling_calls(sample):
+    def act(scene, interrupter):
+        client = scene.client
+        client._timeout = 60
+        with contextlib.suppress(KeyboardInterrupt), interrupter:
+            scene.calls.append(client.call("a", scene.taker("a"), [print]))
+            scene.calls.append(client.call("b", scene.taker("b")))
+            scene.calls[1].cancel()
+
+    def check(scene, interrupter):
+        turn(scene.mux, scene.client)
+        made = scene.peer.read()
+        for id, *_ in made:
+            scene.peer.send(id, id)
+        scene.finish()
+        assert len(scene.got) == len(set(scene.got)) <= len(scene.calls)
+        if scene.calls:
+            assert scene.calls[0].done
+        later = scene.client.later()
+        scene.peer.send(later.id, 1)
+        assert later.result(PATIENCE) == (1,)
+        assert not scene.client.has_requests()
+
+    each_place(act, check, sample)
+
+
+class Stop(BaseException):
+    """What the handler of a signal may raise."""
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, GeneratorExit, Stop])
+@pytest.mark.parametrize("way", ["result", "io"])
+def test_a_callback_that_ends_the_program(mux, connect, got, kind, way):
+    """It is raised at once, and what came behind it is handed over when the program goes on."""
+    client, peer = connect()
+
+    def stop(*values):
+        raise kind
+
+    first = client.x(stop)
+    others = [client.y(got.taker(number)) for number in range(3)]
+    turn(mux, client)
+    peer.sock.sendall(b"".join(peer.packet(call.id, 1) for call in (first, *others)))
+    with pytest.raises(kind):
+        others[-1].result() if way == "result" else client.io(mux.mux())
+    assert (got, client.has_requests()) == ([], True)
+    while client.has_requests():
+        client.io(mux.mux())
+    assert got == [(number, (1,)) for number in range(3)]
+    assert first.result() == (1,)
+
+
+@pytest.mark.parametrize("ending", ["closed", "timeout"])
+def test_one_of_many_callbacks_ends_the_program(mux, connect, got, ending):
+    client, peer = connect()
+
+    def stop(error=None):
+        raise KeyboardInterrupt
+
+    callbacks = [got.error_taker("a"), stop, got.error_taker("b"), stop, got.error_taker("c")]
+    for callback in callbacks:
+        client.x(callback)
+    if ending == "closed":
+        peer.sock.close()
+    else:
+        for call in client.dump_requests().values():
+            call.set_timeout(0)
+    interrupts = 0
+    while client.has_requests():
+        try:
+            client.io(mux.mux(PATIENCE))
+        except KeyboardInterrupt:
+            interrupts += 1
+    assert interrupts == 2
+    error = Disconnected if ending == "closed" else CallTimeout
+    assert got == [(name, error) for name in "abc"]
+
+
+def test_a_signal_while_result_waits(mux, connect, got):
+    """The call stays, and its answer can be asked for again."""
+    signal = pytest.importorskip("signal")
+    client, peer = connect()
+    call = client.x(got.taker("x"))
+    if not hasattr(signal, "setitimer"):
+        pytest.skip("no timers of the system")
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.005)
+        with pytest.raises(KeyboardInterrupt):
+            call.result(PATIENCE)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    peer.send(call.id, 1)
+    assert call.result(PATIENCE) == (1,)
+    assert got == [("x", (1,))]
+    assert sys.gettrace() is None
