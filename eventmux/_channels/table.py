@@ -330,16 +330,19 @@ class ChannelTable:
     def settle(self, only: Handle | None) -> None:
         """Let channels go on whose events have all been handed out; with `only`, that one."""
         for _ in range(len(self.unsettled)):
-            channel = self.unsettled.popleft()
-            if self.channels.get(channel.fh) is not channel:
-                continue
-            if only is not None and channel.fh != only:
-                self.unsettled.append(channel)
-                continue
-            try:
-                channel.settle()
-            finally:  # the program's meta_handler may raise
-                self._poller.arm(channel)
+            channel = self.unsettled[0]
+            if self.channels.get(channel.fh) is channel:
+                if only is not None and channel.fh != only:
+                    self.unsettled.rotate(-1)
+                    continue
+                try:
+                    channel.settle()
+                except Exception:  # the program's meta_handler
+                    del self.unsettled[0]
+                    raise
+                finally:
+                    self._poller.arm(channel)
+            del self.unsettled[0]  # last: should a signal handler raise, it is done again
 
     def is_behind(self) -> bool:
         """True if something was read that nothing but `settle()` will cut."""
