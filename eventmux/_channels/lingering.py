@@ -58,7 +58,7 @@ def discard(sock: socket.socket, most: int = _AT_ONCE) -> tuple[int, bool]:
             data = sock.recv(_READ_SIZE, _DONT_WAIT)
         except BlockingIOError:
             return size, True
-        except OSError:
+        except (OSError, MemoryError):  # what is not read now never is
             return size, False
         if not data:
             return size, False

@@ -10,7 +10,7 @@ left over then. So this works for a discipline of the program's, too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol, cast
 
 from eventmux.buffers._records import Buffer
@@ -92,11 +92,17 @@ class Rewinding:
         """As the buffer has it."""
         return self._waits and bool(self._buffer.waiting)  # type: ignore[attr-defined]
 
-    def expect(self, size: int) -> None:
-        """Say how long the next record is."""
-        self._buffer.expect(size)  # type: ignore[attr-defined]  # asked for only if it has it
-        self._steps.append(size)
-        self._is_expecting = size > 0
+    @property
+    def expect(self) -> Callable[[int], None]:
+        """Says how long the next record is; only a buffer that can be told so has it."""
+        tell: Callable[[int], None] = self._buffer.expect  # type: ignore[attr-defined]
+
+        def expect(size: int) -> None:
+            tell(size)
+            self._steps.append(size)
+            self._is_expecting = size > 0
+
+        return expect
 
     def read(self) -> list[bytes]:
         """Return the complete records that were not returned before."""

@@ -1,6 +1,7 @@
 """What a stream has besides its bytes: a limit to its output, an id, and buffers that change."""
 
 import contextlib
+import re
 
 import pytest
 from support.pump import PATIENCE, drain, kinds, receive, take
@@ -296,6 +297,15 @@ def test_a_listener_is_no_stream_of_bytes(mux):
         mux.set(listener, buffered=Split())
     with pytest.raises(TypeError, match="is no stream of bytes"):
         mux.recvdata(listener, 5)
+
+
+@pytest.mark.parametrize("buffered", [None, Split(), Split(re.compile(b"x"))])
+def test_only_some_buffers_wait_for_a_size(mux, pair, buffered):
+    fh, peer = up(mux, pair, buffered=buffered)
+    peer.send(b"axbx\n")
+    drain(mux)
+    with pytest.raises(TypeError, match="has no buffer that waits for a size"):
+        mux.recvdata(fh, 5)
 
 
 # A head, and then the body
