@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 from functools import cache
+from itertools import starmap
 from typing import cast
 
 from eventmux._channels.backlog import Backlog
@@ -27,10 +28,18 @@ from eventmux.events import Closed, Closing, Error, Event, Handle, Read, ReadLas
 __all__ = ["Intake"]
 
 
+# What all streams share, as there may be many thousands.
+
+
 @cache
 def _times(count: int) -> range:
-    """Return a range that all streams share: there may be many thousands."""
     return range(count)
+
+
+@cache
+def _one_read(size: int) -> tuple[tuple[int, int]]:
+    """Return the arguments of `recv()`, for `starmap()`."""
+    return ((size, RECV_FLAGS),)
 
 
 class _Rejected:
@@ -67,7 +76,7 @@ class Intake(Channel):
         "_buffer",
         "_is_giving",
         "_is_plain",
-        "_read_size",
+        "_one_read",
         "_reads",
         "_recv",
     )
@@ -80,7 +89,7 @@ class Intake(Channel):
         super().__init__(fh, port, outlet, options, meta)
         self._reads = _times(options.reads_per_turn)  # in one turn
         self._recv = port.recv
-        self._read_size = options.read_size
+        self._one_read = _one_read(options.read_size)
         self._is_giving = False  # in the middle of the records of one read
         self._after = _USUAL
         self._see_buffer()
@@ -99,13 +108,12 @@ class Intake(Channel):
         if self.closing:
             self._hear()
             return
-        read_size = self._read_size
         for _ in self._reads:
             event = Read(self.fh)
             # Nothing is called from when the kernel has given it until it is kept: a signal handler
-            # may raise as soon as a call returns. By `map()` it is C code that calls.
+            # may raise as soon as a call returns. Here C code calls.
             try:
-                [event.data] = map(self._recv, (read_size,), (RECV_FLAGS,))
+                [event.data] = starmap(self._recv, self._one_read)
             except BlockingIOError:
                 return
             except OSError as error:
@@ -132,7 +140,7 @@ class Intake(Channel):
                 else self._cut_slowly(backlog, data)
             )
             # A short read has emptied the socket: asking again would only cost a system call.
-            if is_cut or len(data) < read_size:
+            if is_cut or len(data) < self.options.read_size:
                 return
 
     def _hear(self) -> None:

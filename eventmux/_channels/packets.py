@@ -12,6 +12,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable
+from itertools import starmap
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any, ClassVar, cast
 
@@ -341,7 +342,7 @@ class PacketStream(Stream):
         """Send one packet; False if the kernel did not take it."""
         out = self._out
         try:
-            [_] = map(self._send, (out[0],), (SEND_FLAGS,))
+            [_] = starmap(self._send, ((out[0], SEND_FLAGS),))
         except BlockingIOError:
             return False
         except OSError as error:

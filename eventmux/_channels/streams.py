@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from itertools import starmap
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import ClassVar, cast
 
@@ -164,7 +165,7 @@ class Stream(Intake):
             if size < _HARDLY_CUT:
                 sent = self._send(piece, SEND_FLAGS)
             else:
-                [sent] = map(self._send, (piece,), (SEND_FLAGS,))  # see _send_once()
+                [sent] = starmap(self._send, ((piece, SEND_FLAGS),))  # see _send_once()
         except BlockingIOError:
             sent = 0
         except OSError:
@@ -245,7 +246,7 @@ class Stream(Intake):
         """Send one piece; False if the kernel did not take all of it.
 
         A signal handler may raise as soon as a call returns: then it would not be known how much
-        was sent, and it would be sent twice. By `map()` it is C code that calls.
+        was sent, and it would be sent twice. By `starmap()` it is C code that calls.
         """
         if self.connecting and (refusal := self._own_peer_error()) is not None:
             self.fail(refusal)
@@ -256,7 +257,7 @@ class Stream(Intake):
             size = len(data)
             if size > _WRITE_SIZE:  # a slice of it is no copy
                 data = out[0] = memoryview(data)
-            [sent] = map(self._send, (data,), (SEND_FLAGS,))
+            [sent] = starmap(self._send, ((data, SEND_FLAGS),))
         except BlockingIOError:
             return False
         except MemoryError:
