@@ -199,6 +199,8 @@ class Poller:
 
     def _expel(self, fd: int) -> None:
         """Take a descriptor out of an epoll whose selector has forgotten it."""
+        if not self._is_epoll:  # what the others know is what they are asked for each time
+            return
         with contextlib.suppress(OSError):
             epoll = select.epoll.fromfd(
                 os.dup(cast("selectors.EpollSelector", self._selector).fileno())
@@ -225,6 +227,10 @@ class Poller:
         if pollable.is_lost():
             self._has_ghosts = True
 
+    @property
+    def _is_epoll(self) -> bool:
+        return type(self._selector) is getattr(selectors, "EpollSelector", None)
+
     def _drive_out_ghosts(self) -> None:
         """Stop epoll from reporting what the program closed: it does while a duplicate is open.
 
@@ -232,7 +238,7 @@ class Poller:
         Who watches that one would not notice, and hear nothing any more: then it stays as it is.
         """
         self._has_ghosts = False
-        if self._is_shown or type(self._selector) is not getattr(selectors, "EpollSelector", None):
+        if self._is_shown or not self._is_epoll:
             return
         with contextlib.suppress(OSError), select.epoll() as fresh:
             for key in self._selector.get_map().values():
