@@ -2,9 +2,10 @@
 
     python tests/benchmarks/route.py [--codec json] [--list]
 
-From the `recv()` that reads a request to the `send()` of its answer, each call of a Python function
-of the two packages counts, the files that these are in, and how often a call is in another file
-than the one before. The call is the third one of its client: what is read once is known by then.
+From the function that reads a request to the one that sends its answer, each call of a Python
+function of the two packages counts, the files that these are in, and how often a call is in another
+file than the one before. The call is the third one of its client: what is read once is known by
+then.
 """
 
 from __future__ import annotations
@@ -23,24 +24,25 @@ sys.path.insert(0, str(ROOT))
 from eventmux import EventMux  # noqa: E402  # those of this tree
 from rpcasync import Client, Server  # noqa: E402
 
+_FIRST, _LAST = "readable", "_send_once"  # what a channel has for `recv()` and `send()`
+
 
 class Route:
-    """Notes what is called between a read and the next write."""
+    """Notes what is called from a read to the next write."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str]] = []  # file and function
         self._is_on = False
 
-    def note(self, frame: FrameType, event: str, argument: object) -> None:
+    def note(self, frame: FrameType, event: str, _argument: object) -> None:
         """Note one step, for `sys.setprofile()`."""
-        name = getattr(argument, "__name__", "")
-        if event == "c_return" and name == "recv":
-            self._is_on = True
-        elif event == "c_call" and name == "send":
-            self._is_on = False
-        file = frame.f_code.co_filename
-        if self._is_on and event == "call" and file.startswith(_PACKAGES):
-            self.calls.append((str(Path(file).relative_to(ROOT)), frame.f_code.co_name))
+        file, name = frame.f_code.co_filename, frame.f_code.co_name
+        if event != "call" or not file.startswith(_PACKAGES):
+            return
+        self._is_on = self._is_on or name == _FIRST
+        if self._is_on:
+            self.calls.append((str(Path(file).relative_to(ROOT)), name))
+        self._is_on = self._is_on and name != _LAST
 
     def __str__(self) -> str:
         """Show how long it is."""

@@ -7,7 +7,7 @@ import sys
 import pytest
 from support.quick import quick_first
 
-from benchmarks import goals, under_attack
+from benchmarks import goals, route, under_attack
 from benchmarks.attacks import ATTACKS
 from benchmarks.calls_table import calls_section
 from benchmarks.chart import Bar, draw
@@ -38,6 +38,13 @@ def test_each_echo_server_echoes(name):
     rate, processor = measure_echo_server(name, 10, _BRIEF, _BRIEF)
     assert rate > 0
     assert processor > 0
+
+
+@pytest.mark.parametrize("codec", ["storable", "json"])
+def test_the_route_of_a_call_is_from_its_read_to_the_write_of_its_answer(codec):
+    functions = [function for _, function in route.follow(codec).calls]
+    assert (functions[0], functions[-1]) == ("readable", "_send_once")
+    assert {"decode", "_call", "return_", "encode"} < set(functions)
 
 
 @pytest.mark.slow
