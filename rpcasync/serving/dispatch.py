@@ -103,10 +103,11 @@ class Dispatcher:
                     break
                 # As long as calls are quick, every fourth look is enough.
                 look, seen = (left - 1) & -4 if now - seen < QUICK else left - 1, now
-        if framing.size or peer.held:
-            self._peers.see(peer, left != MOST_CALLS)
         if peer.waiting or peer.muted or peer.in_line:
             self._muting.mute(peer, peer.in_line or self._waits_too_much(peer))
+            self._peers.see(peer, left != MOST_CALLS)
+        elif framing.size or peer.held:
+            self._peers.see(peer, left != MOST_CALLS)
         if peer.broken:
             self._end_broken(peer)
 

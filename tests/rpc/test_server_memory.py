@@ -7,6 +7,7 @@ import re
 import struct
 
 import pytest
+from support.fakes import FakeClock
 from support.peers import Bench
 from support.records import warnings_of
 
@@ -172,6 +173,39 @@ def test_calls_that_wait_are_kept_too(serve, procedures, caplog):
     assert bench.rpc.has_queued() == 2
     (line,) = warnings_of(caplog)
     assert "holds 5" in line
+
+
+def test_calls_that_wait_are_kept_too_if_each_came_in_one_piece(serve, procedures, caplog):
+    bench = serve(max_buffered=300_000)
+    bench.rpc.set_limits(outstanding=1)
+    bench.ask(bench.peer(), 0, "park")
+    peers = [bench.peer() for _ in range(2)]
+    for number in range(3):
+        for peer in peers:
+            peer.send(number, "note", "x" * 50_000)
+            bench.turn()
+    (line,) = warnings_of(caplog)
+    assert "holds 15" in line
+    assert bench.rpc.has_queued() == 3
+
+
+def test_calls_of_those_in_line_are_kept_too(serve, procedures, caplog, monkeypatch):
+    bench = serve(max_buffered=110_000)
+    clock = FakeClock()
+    monkeypatch.setattr(bench.rpc._dispatcher._turns, "clock", clock)  # it has no public face
+
+    def rpc_slow(caller, text, /):
+        clock.advance(1)
+        bench.rpc.return_(caller)
+
+    procedures.rpc_slow = rpc_slow
+    peers = [bench.peer() for _ in range(3)]
+    for peer in peers:
+        peer.sock.sendall(peer.packet(0, "slow", "x" * 10_000) * 6)
+    bench.turn()
+    (line,) = warnings_of(caplog)
+    assert line.endswith("of all clients, limit is 110000")
+    assert [len(peer.read()) for peer in peers].count(6) == 2
 
 
 def test_answers_that_are_not_read_are_kept_too(serve, procedures, caplog):
