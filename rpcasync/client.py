@@ -22,16 +22,12 @@ from eventmux import EventMux, Watch
 from eventmux.events import Closed, Event
 from rpcasync._log import log
 from rpcasync.calls import Call
-from rpcasync.errors import (
-    CallCancelled,
-    CallTimeout,
-    ProtocolError,
-)
-from rpcasync.inbox import Inbox
+from rpcasync.errors import CallCancelled, CallTimeout, ProtocolError
+from rpcasync.inbox import Inbox, first_of
 from rpcasync.loss import Loss
 from rpcasync.outbox import NOT_WATCHED, Outbox
 from rpcasync.urls import check_stream, connect_stream, is_stream_url, url_disconnect
-from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, get_codec
+from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, check_limit, get_codec
 from rpcasync.wire.deadlines import check_seconds
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
 from rpcasync.wire.messages import Id
@@ -90,8 +86,7 @@ class Client:
     ) -> None:
         if max_outbuffer is None:
             max_outbuffer = 4 * check_max_packet(max_packet)
-        elif type(max_outbuffer) is not int or max_outbuffer < 1:
-            raise ValueError(f"max_outbuffer is {max_outbuffer!r}, must be 1 or more")
+        check_limit("max_outbuffer", max_outbuffer)
         self._protocol = ClientProtocol(get_codec(codec, max_items), max_packet)
         self._mux = mux
         self._timeout = None if timeout is None else check_seconds("timeout", timeout)
@@ -309,7 +304,7 @@ class Client:
             first = self._inbox.fail(call, error, first)
         due = self._loss.due
         if due is not None and now >= due:
-            return _first(first, self._loss.fail())
+            return first_of(first, self._loss.fail())
         return first
 
     def _cancel(self, call: Call) -> bool:
@@ -387,7 +382,7 @@ class Client:
         elif kind == "closed":
             failure = self._inbox.take(is_last=True)
             loss.reason = loss.reason or details.reason or "the socket was closed"
-            failure = _first(failure, loss.lose())
+            failure = first_of(failure, loss.lose())
             self._set_alarm()
         return None if is_own else event, failure
 
@@ -443,14 +438,6 @@ class Client:
 
 _MOST_NESTED = 32  # of callbacks that wait; Python's own limit would come down on anything
 _OF_CONNECTION = {"ready", "sent", "error", "closing", "closed"}
-
-
-def _first(first: Exception | None, other: Exception | None) -> Exception | None:
-    """Return the first of what two rounds of callbacks have raised; the other is logged."""
-    if first is None or other is None:
-        return other if first is None else first
-    log.error("callback of %s failed", "the server", exc_info=other)
-    return first
 
 
 def _raise_if_any(failure: Exception | None) -> None:

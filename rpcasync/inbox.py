@@ -25,14 +25,12 @@ from rpcasync.errors import ArgumentError, ProtocolError, RemoteError, RPCError
 from rpcasync.wire.messages import Failure, Invoke, Result
 from rpcasync.wire.protocol import ClientProtocol
 
-__all__ = ["Inbox"]
+__all__ = ["Inbox", "first_of"]
 
 # Of one turn. More answers than this in one read are rare, and a turn costs a microsecond more.
 _MOST_MESSAGES = range(256)
 _MOST_SECONDS = 0.01
-_SELDOM = (
-    7  # after so many answers, it is at each eighth that the time is asked for: it has a price
-)
+_FEW = 7  # behind so many answers the clock, which has a price, is looked at for each eighth
 
 
 class Inbox:
@@ -115,8 +113,8 @@ class Inbox:
                     # This is where the program's code is called.
                     function(*args, **named)
                 except Exception as error:  # noqa: BLE001  # raised when all have had their turn
-                    first = _first(first, error, token)
-                if count & _SELDOM and count > _SELDOM and kind is Result:
+                    first = first_of(first, error, token)
+                if count & _FEW and count > _FEW and kind is Result:
                     continue
                 if now() >= end and not is_last:
                     break
@@ -166,7 +164,7 @@ class Inbox:
         try:
             telling[0](*telling[1], **telling[2])
         except Exception as raised:  # noqa: BLE001  # for the caller, when all had their turn
-            return _first(first, raised, call)
+            return first_of(first, raised, call)
         return first
 
     def _telling(self, kind: type, token: Any, detail: Any) -> Telling | None:
@@ -209,11 +207,13 @@ class Inbox:
             log.warning("%s: a callback that was passed on: %s", self._name, error)
 
 
-def _first(first: Exception | None, error: Exception, token: object) -> Exception:
-    """Return the first of two exceptions; the other one is logged."""
-    if first is None:
-        return error
-    _log_failure(error, token)
+def first_of(
+    first: Exception | None, other: Exception | None, token: object = None
+) -> Exception | None:
+    """Return the first of what callbacks have raised; another one, of a call's, is logged."""
+    if first is None or other is None:
+        return other if first is None else first
+    _log_failure(other, token)
     return first
 
 

@@ -28,7 +28,7 @@ from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import OUT_OF_MEMORY, Mux, Peers
 from rpcasync.serving.reminder import Reminder
 from rpcasync.urls import check_stream, parse_stream_url, url_listen
-from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, get_codec
+from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, check_limit, get_codec
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
 from rpcasync.wire.protocol import ServerProtocol
 
@@ -77,8 +77,8 @@ class Server:
             that sends more is disconnected. A codec of `codecs` that is no name has its own limit.
 
     Raises:
-        ValueError: `max_packet` is not between 7 and 2**32 - 1, `codecs` is empty, or another
-            limit is not 1 or more.
+        ValueError: `max_packet` is not between 7 and 2**32 - 1, `codecs` is empty,
+            `packet_timeout` is not above 0, or another limit is not 1 or more.
         ImportError: there is no module of that name.
     """
 
@@ -104,8 +104,8 @@ class Server:
         self._notes = Notes(mux)
         self._muting = Muting(mux)
         self._reminder = Reminder(mux, self._notes)
-        max_outbuffer = _check_limit("max_outbuffer", max_outbuffer)
-        _check_limit("max_buffered", max_buffered)
+        check_limit("max_outbuffer", max_outbuffer)
+        check_limit("max_buffered", max_buffered)
         self._peers = Peers(mux, self._admission, self._notes, max_outbuffer, max_buffered)
         built_in = {"methods": Procedure("methods", self._methods)}
         self._dispatcher = Dispatcher(
@@ -117,7 +117,7 @@ class Server:
             max_waiting=max_waiting,
             packet_timeout=packet_timeout,
         )
-        self._max_items = _check_limit("max_items", max_items)
+        self._max_items = check_limit("max_items", max_items)
         self._codecs: tuple[Codec, ...] = ()
         self.set_codecs(*(("storable", "json") if codecs is None else codecs))
         self._listeners: set[socket.socket] = set()
@@ -164,9 +164,8 @@ class Server:
             counts["outstanding"] = outstanding
         for name, limit in counts.items():  # all of them, before any is changed
             if limit is not None:
-                _check_limit(name, limit)
-        if packet_timeout is not ... and packet_timeout is not None:
-            _check_seconds("packet_timeout", packet_timeout)
+                check_limit(name, limit)
+        _check_seconds("packet_timeout", packet_timeout)
         if max_packet is not None:
             self._max_packet = check_max_packet(max_packet)
         if max_callbacks is not None:
@@ -447,13 +446,9 @@ class Server:
             self._listeners.discard(fh)
 
 
-def _check_limit(name: str, limit: int) -> int:
-    if type(limit) is not int or limit < 1:
-        raise ValueError(f"{name} is {limit!r}, must be 1 or more")
-    return limit
-
-
-def _check_seconds(name: str, limit: float) -> None:
+def _check_seconds(name: str, limit: float | EllipsisType | None) -> None:
+    if limit is None or limit is ...:
+        return
     if type(limit) not in (int, float) or not 0 < limit < float("inf"):
         raise ValueError(f"{name} is {limit!r}, must be a number of seconds above 0, or None")
 

@@ -34,12 +34,24 @@ __all__ = [
     "Codec",
     "JSONCodec",
     "StorableCodec",
+    "check_limit",
     "get_codec",
     "refuse_constant",
     "refuse_infinity",
 ]
 
 DEFAULT_MAX_ITEMS = 1_000_000
+
+
+def check_limit(name: str, limit: int) -> int:
+    """Return a limit if it can be one.
+
+    Raises:
+        ValueError: it is no int, or not 1 or more.
+    """
+    if type(limit) is not int or limit < 1:
+        raise ValueError(f"{name} is {limit!r}, must be 1 or more")
+    return limit
 
 
 class Codec(Protocol):
@@ -93,12 +105,10 @@ class StorableCodec:
         max_depth: int = 256,
         max_items: int = DEFAULT_MAX_ITEMS,
     ) -> None:
-        thaw(  # checks them
-            b"\x05\x0b\x05", byte_strings=byte_strings, max_depth=max_depth, max_items=max_items
-        )
+        self._max_items = check_limit("max_items", max_items)
+        thaw(b"\x05\x0b\x05", byte_strings=byte_strings, max_depth=max_depth)  # checks these
         self._byte_strings = byte_strings
         self._max_depth = max_depth
-        self._max_items = max_items
 
     def encode(self, values: list[object]) -> bytes:
         """Return the image of the list.
@@ -239,9 +249,7 @@ class JSONCodec:
     _scan_for_callbacks = staticmethod(_prepared_decoder(_from_json))
 
     def __init__(self, *, max_items: int = DEFAULT_MAX_ITEMS) -> None:
-        if max_items < 1:
-            raise ValueError(f"limits start at 1: max_items={max_items}")
-        self._max_items = max_items
+        self._max_items = check_limit("max_items", max_items)
         self._is_short = 2 * max_items  # bytes, in which there cannot be more
         self._was_long = False  # the last list was, so long texts are looked for in the next
 
@@ -321,8 +329,9 @@ def get_codec(codec: str | Codec, max_items: int = DEFAULT_MAX_ITEMS) -> Codec:
     """Return the codec of a name, with that limit, or the codec itself.
 
     Raises:
-        ValueError: there is no codec of that name, or the limit is less than 1.
+        ValueError: there is no codec of that name, or the limit is not 1 or more.
     """
+    check_limit("max_items", max_items)
     if not isinstance(codec, str):
         return codec
     if codec == StorableCodec.name:

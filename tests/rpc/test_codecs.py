@@ -136,7 +136,7 @@ def test_a_packet_holds_so_many_values(codec):
     assert codec(max_items=6).decode(payload) == [[None] * 3, {"k": 1}]
     with pytest.raises(DecodeError, match="limit-items: 6 values.*limit is 5"):
         codec(max_items=5).decode(payload)
-    with pytest.raises(ValueError, match="max_items=0"):
+    with pytest.raises(ValueError, match="max_items is 0, must be 1 or more"):
         codec(max_items=0)
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import gc
 import tracemalloc
+from functools import partial
 
 import pytest
 from support.strategies import u32
 
-from rpcasync import Client
+from rpcasync import Client, Server
 from rpcasync.errors import DecodeError, FrameTooLarge, ProtocolError
 from rpcasync.wire.codecs import JSONCodec, StorableCodec
 from rpcasync.wire.framing import LengthPrefix
@@ -131,8 +132,15 @@ def test_values_in_a_packet_of_a_server_and_a_client(serve, connect, codec, capl
     server.send(0, [1, 2, 3, 4])
     with pytest.raises(ConnectionError, match="limit-items: 6 values"):
         call.result()
-    for limit in (0, -1):
-        with pytest.raises(ValueError, match="max_items"):
-            serve(max_items=limit)
-        with pytest.raises(ValueError, match="max_items"):
-            Client(bench.mux, "tcp://127.0.0.1:1", codec=codec, max_items=limit)
+
+
+@pytest.mark.parametrize("limit", [0, -1, True, 1.5, "1"])
+def test_a_number_of_values_that_is_none(mux, limit):
+    own = JSONCodec()
+    for make in (JSONCodec, StorableCodec, partial(Server, mux, {})):
+        with pytest.raises(ValueError, match=r"max_items is .*, must be 1 or more"):
+            make(max_items=limit)
+    for codec in ("json", "storable", own):
+        with pytest.raises(ValueError, match=r"max_items is .*, must be 1 or more"):
+            Client(mux, "tcp://127.0.0.1:1", codec=codec, max_items=limit)
+    assert not mux.handles()
