@@ -456,6 +456,21 @@ class EventMux(Nestable):
             self._loop.trace_sent(channel, data)
         return channel.unsent
 
+    def flush(self) -> None:
+        """Send what `send(later=True)` has put off, as far as the kernel takes it.
+
+        The mux does so before it waits. This is for a program that has much else to do before it
+        calls `mux()` again.
+        """
+        if self._is_inherited:
+            self._poller.refuse()
+        table = self._loop.table
+        try:
+            table.flush()
+        except BaseException:  # Ctrl-C, for example: what is queued leaves even so
+            table.mend()
+            raise
+
     def buflen(self, fh: Handle) -> int:
         """Return how many bytes, or packets, are queued for output.
 

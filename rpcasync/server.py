@@ -51,8 +51,8 @@ class Server:
     noticed until something is sent to it.
 
     Args:
-        mux: an `EventMux`, or anything with its `add`, `send` and `kill`; `close`, `push_event`,
-            `post`, `want_read` and `timer` are used if they are there.
+        mux: an `EventMux`, or anything with its `add`, `send` and `kill`; `close`, `flush`,
+            `push_event`, `post`, `want_read` and `timer` are used if they are there.
         namespace: where the procedures are: a module, a mapping, an object with `rpc_*`
             methods, or the dotted name of a module (`"pkg::"` works, too). Default is the module
             of the caller. Names are looked up at each call.

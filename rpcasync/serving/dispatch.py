@@ -133,6 +133,8 @@ class Dispatcher:
 
         No more than fits in one turn, and one call and one client at least.
         """
+        if self._turns:
+            self._peers.flush()  # those who were just answered need not wait for others' calls
         end = self._turns.end_of_all()
         if not self._is_running_waiting:  # else a procedure called io(): who called it goes on
             try:

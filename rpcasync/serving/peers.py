@@ -35,7 +35,8 @@ class Mux(Protocol):
     More of its methods are used where a mux has them: without `close`, answers that do not leave
     at once are lost when we disconnect a client; without `push_event` and `post`, calls that may
     run now, or were dropped by the program, wait for the next event, and all calls of a client
-    run in one go; without `want_read`, calls over the limit wait in memory; without `timer`, it
+    run in one go; without `flush`, answers may leave some milliseconds later; without
+    `want_read`, calls over the limit wait in memory; without `timer`, it
     is not noticed that a client hangs up while it is not read from, and no packet is late.
     """
 
@@ -75,6 +76,7 @@ class Peers:
     ) -> None:
         self._mux = mux
         self._close = getattr(mux, "close", None)
+        self._flush = getattr(mux, "flush", None)
         self._admission = admission
         self._max_outbuffer = max_outbuffer
         self.high_water = min(HIGH_WATER, max_outbuffer)
@@ -148,6 +150,11 @@ class Peers:
             self.send(peer, peer.protocol.failure(id, text))
         except EncodeError as error:
             self.disconnect(peer, f"an error cannot be sent to it: {error}")
+
+    def flush(self) -> None:
+        """Have answers that were put off leave now."""
+        if self._flush is not None:
+            self._flush()
 
     # Calls that end
 

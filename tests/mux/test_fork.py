@@ -47,6 +47,7 @@ CALLS = {
     "remove": lambda mux, fh, other: mux.remove(fh),
     "set": lambda mux, fh, other: mux.set(fh, buffered=Split()),
     "want_read": lambda mux, fh, other: mux.want_read(fh, False),
+    "flush": lambda mux, fh, other: mux.flush(),
     "buflen": lambda mux, fh, other: mux.buflen(fh),
     "meta": lambda mux, fh, other: mux.meta(fh),
     "handles": lambda mux, fh, other: mux.handles(),

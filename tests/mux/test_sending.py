@@ -58,6 +58,26 @@ def test_later_is_sent_before_the_mux_waits(mux, watched):
     assert drain(mux) == []
 
 
+def test_what_was_put_off_can_be_sent_before(mux, watched, pair):
+    fh, peer = watched
+    slow, theirs = pair()
+    mux.add(slow)
+    assert mux.mux() == Ready(slow)
+    mux.send(fh, b"one", later=True)
+    mux.send(fh, b"two", later=True)
+    mux.send(slow, HUGE, later=True)
+    mux.flush()
+    assert receive(peer) == b"onetwo"
+    assert mux.buflen(fh) == 0
+    assert 0 < mux.buflen(slow) < len(HUGE)
+    mux.flush()
+    size = 0
+    while mux.buflen(slow):
+        size += len(receive(theirs))
+        drain(mux)
+    assert size + len(receive(theirs)) == len(HUGE)
+
+
 def test_later_costs_one_system_call(mux, watched):
     fh, peer = watched
     for number in range(31):

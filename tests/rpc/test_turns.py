@@ -78,6 +78,24 @@ def test_a_single_call_comes_between_those_of_another(bench, procedures, step):
 
 
 @pytest.mark.usefixtures("slow")
+def test_an_answer_does_not_wait_for_the_calls_of_those_in_line(bench, procedures, step):
+    greedy, modest = bench.peer(), bench.peer()
+    slow, answers = procedures.rpc_slow, []
+
+    def rpc_slow(caller, n, /):
+        answers.append(modest.read())
+        slow(caller, n)
+
+    procedures.rpc_slow = rpc_slow
+    greedy.send_calls(*[("slow", n) for n in range(5)])
+    step()
+    modest.send(0, "note", "modest")
+    bench.turn()
+    behind = procedures.ran.index("modest")
+    assert answers[behind] == [[0, "modest"]]
+
+
+@pytest.mark.usefixtures("slow")
 def test_calls_that_wait_are_taken_client_by_client_and_in_turns(bench, procedures, step):
     bench.rpc.set_limits(outstanding=1)
     greedy, modest = bench.peer(), bench.peer()
