@@ -166,16 +166,6 @@ class LengthPrefix:
             )
         return FrameTooLarge(f"packet of {size} bytes, limit is {self.max_packet}")
 
-    def split(self, data: bytes) -> tuple[list[bytes], ProtocolError | None]:
-        """Take bytes of the stream; return the payloads that are complete now, in order.
-
-        With them goes what is wrong behind the last of them.
-        """
-        self.feed(data)
-        frames = self.cut()
-        self.frames = []
-        return frames[::-1], self.failure
-
     def frame(self, payload: bytes) -> bytes:
         """Return the packet to send.
 

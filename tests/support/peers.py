@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from eventmux import Event, EventMux, Timeout
 from rpcasync import Server
+from rpcasync.errors import ProtocolError
 from rpcasync.wire.codecs import Codec, get_codec
 from rpcasync.wire.framing import LengthPrefix
 from rpcasync.wire.protocol import ClientProtocol
@@ -34,6 +35,13 @@ def set_next_id(protocol: ClientProtocol, id: int) -> None:
     protocol._next_id = id
 
 
+def split(framing: LengthPrefix, data: bytes) -> tuple[list[bytes], ProtocolError | None]:
+    """Return the payloads that are complete with these bytes, and what is wrong behind them."""
+    framing.feed(data)
+    frames, framing.frames = framing.cut(), []
+    return frames[::-1], framing.failure
+
+
 class Peer:
     """The other end of a connection: sends what it likes and sees what comes."""
 
@@ -59,7 +67,7 @@ class Peer:
         frames = []
         try:
             while data := self.sock.recv(2**20):
-                found, failure = self.framing.split(data)
+                found, failure = split(self.framing, data)
                 assert failure is None, failure
                 frames += found
             self.ended = True
