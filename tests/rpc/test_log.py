@@ -83,6 +83,7 @@ def test_tracebacks_of_all_kinds(lines):
     fail(EVIL)
     fail(EVIL, KeyError)
     fail(EVIL, Odd)
+    fail(EVIL, type(EVIL.replace("\x00", "")[:-5], (Exception,), {"__module__": EVIL}))
     try:
         try:
             raise KeyError(EVIL)
@@ -102,7 +103,6 @@ def test_tracebacks_of_all_kinds(lines):
     except (SyntaxError, ValueError):
         log.exception("syntax")
     try:
-        type(EVIL.replace("\x00", "")[:-5], (Exception,), {"__module__": EVIL})
         exec(compile("raise ValueError", "evil\nname", "exec"))
     except ValueError:
         log.exception("file name")
