@@ -147,6 +147,7 @@ class Call:
                 has a timeout, which is over.
             CallCancelled: the call was cancelled.
             ValueError: `timeout` is negative, infinite or NaN.
+            RuntimeError: as for `Client.wait()`.
             Exception: what a callback of another call raised meanwhile.
         """
         if not self.done and not self._owner._run_until(lambda: self.done, timeout):

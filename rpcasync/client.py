@@ -208,6 +208,9 @@ class Client:
 
         Raises:
             ValueError: `timeout` is negative, infinite or NaN.
+            RuntimeError: this is another thread than that which made the client; or 32 functions
+                that the server has called wait already, each called while the one before waits.
+            Exception: what a callback raised meanwhile.
         """
         ids = {call.id if isinstance(call, Call) else call for call in calls}
         pending = self._protocol.pending
