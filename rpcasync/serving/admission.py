@@ -3,7 +3,7 @@
 Each call that runs is counted with its peer, and given back once: when it is answered, or when the
 peer has gone. Both are noted in one step, with the call itself, so that the count cannot drift,
 whatever becomes of a call and wherever Ctrl-C interrupts. Those that wait are taken client by
-client, and for each client in order.
+client, in rounds, and for each client in order.
 
 This file runs nothing.
 """
@@ -26,12 +26,12 @@ class Admission:
     `outstanding` is how many may run at a time, None is any number.
     """
 
-    __slots__ = ("_line", "_running", "_waiting", "outstanding")
+    __slots__ = ("_round", "_running", "_waiting", "outstanding")
 
     def __init__(self) -> None:
         self.outstanding: int | None = None
-        self._line: OrderedDict[Peer, None] = OrderedDict()  # whose calls wait, the next one first
-        self._waiting = 0  # calls, those of stalled peers included, which are not in the line
+        self._round: OrderedDict[Peer, None] = OrderedDict()  # whose calls wait, the next one first
+        self._waiting = 0  # calls, those of stalled peers included, which are not in the round
         self._running = 0
 
     def __len__(self) -> int:
@@ -44,7 +44,7 @@ class Admission:
     def admit(self, peer: Peer, caller: Caller) -> bool:
         """Start a call that comes now, if none waits in front of it, and say whether it does."""
         if (self.outstanding is not None or self._waiting) and (
-            peer.waiting or self._line or self._is_full()
+            peer.waiting or self._round or self._is_full()
         ):
             return False
         # As start() does, without the call: each call comes here.
@@ -62,17 +62,17 @@ class Admission:
             caller.answered, peer.running, self._running = True, peer.running - 1, self._running - 1
         else:  # it was never counted, or given back with all others of its peer
             caller.answered = True
-        return self.has_next() if self._line else False
+        return self.has_next() if self._round else False
 
     # Those that wait
 
     def has_next(self) -> bool:
         """True if one that waits may run."""
-        return bool(self._line) and not self._is_full()
+        return bool(self._round) and not self._is_full()
 
     def next_peer(self) -> Peer | None:
         """Return whose call may run next; None if none waits, or none may run."""
-        return next(iter(self._line)) if self._line and not self._is_full() else None
+        return next(iter(self._round)) if self._round and not self._is_full() else None
 
     def put(self, peer: Peer, caller: Caller) -> None:
         """Have a call wait."""
@@ -83,45 +83,45 @@ class Admission:
         peer.waiting_size += caller.size
         self._waiting += 1
         if not peer.stalled:
-            self._line.setdefault(peer)
+            self._round.setdefault(peer)
 
     def take(self, peer: Peer) -> Caller:
-        """Return the first call of a peer that is in the line, which then goes to its end."""
+        """Return the first call of a peer that is in the round, which then goes to its end."""
         calls = cast("deque[Caller]", peer.calls)
-        del self._line[peer]
+        del self._round[peer]
         caller = calls.popleft()
         peer.waiting -= 1
         peer.waiting_size -= caller.size
         self._waiting -= 1
         if calls:
-            self._line[peer] = None
+            self._round[peer] = None
         return caller
 
     def stall(self, peer: Peer) -> None:
-        """Take a client out of the line, until it has read what was queued for it."""
+        """Take a client out of the round, until it has read what was queued for it."""
         peer.stalled = True
-        self._line.pop(peer, None)
+        self._round.pop(peer, None)
 
     def resume(self, peer: Peer) -> None:
-        """Put it in the line again."""
+        """Put it in the round again."""
         peer.stalled = False
         if peer.calls:
-            self._line.setdefault(peer)
+            self._round.setdefault(peer)
 
     # Peers that go
 
     def forget(self, peer: Peer) -> None:
         """Note that a peer has gone: drop what waits of it, and give back what runs."""
         peer.gone, self._running, peer.running = True, self._running - peer.running, 0
-        self._line.pop(peer, None)
+        self._round.pop(peer, None)
         self._waiting -= peer.waiting
         peer.waiting = peer.waiting_size = 0
         peer.calls = None
 
     def recount(self, peers: Iterable[Peer]) -> None:
-        """Count anew what waits, and who is in the line: something was interrupted."""
+        """Count anew what waits, and who is in the round: something was interrupted."""
         self._waiting = 0
-        self._line.clear()
+        self._round.clear()
         for peer in peers:
             calls = peer.calls or ()
             peer.waiting = len(calls)

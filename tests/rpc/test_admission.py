@@ -106,7 +106,7 @@ class Model(RuleBasedStateMachine):
 
     @rule()
     def something_is_interrupted(self):
-        self.admission._line.clear()
+        self.admission._round.clear()
         self.admission._waiting = 7
         self.admission.recount(self.clients)
         self.line = [client for client in self.clients if self.waiting[client]]
@@ -164,7 +164,7 @@ def test_clients_that_have_gone_take_no_memory(full):
         for number in range(10):
             full.put(client, Call(client, number))
         full.forget(client)
-        assert len(full) == len(full._line) == 1
+        assert len(full) == len(full._round) == 1
 
 
 def test_one_client_with_many_calls_has_every_second_turn(full):
