@@ -432,14 +432,14 @@ class Decoder(Reader):
             self._virtual += size
             size = self.pos + self._virtual
             if size > self._max_expanded:
-                raise _too_large(f"{size} bytes", self._max_expanded)
+                raise _too_much_shared("limit-size", f"{size} bytes", self._max_expanded)
             if self._values > self._max_items:
-                raise _too_large(f"{self._values} values", self._max_items)
+                raise _too_much_shared("limit-items", f"{self._values} values", self._max_items)
         return tag, below
 
 
-def _too_large(size: str, limit: int) -> DecodeError:
-    return DecodeError("limit-size", f"{size} or more with all that is shared, limit is {limit}")
+def _too_much_shared(code: str, size: str, limit: int) -> DecodeError:
+    return DecodeError(code, f"{size} or more with all that is shared, limit is {limit}")
 
 
 @lru_cache(maxsize=256)

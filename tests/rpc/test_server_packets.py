@@ -106,7 +106,7 @@ def test_shared_structure_is_no_way_around_the_limit(bench, caplog):
     bench.turn()
     assert peer.read() == []
     assert peer.ended
-    assert "limit-size" in warnings_of(caplog)[-1]
+    assert "limit-items" in warnings_of(caplog)[-1]
 
 
 @pytest.mark.parametrize(

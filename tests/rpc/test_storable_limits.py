@@ -99,7 +99,7 @@ def test_what_is_shared_counts_in_each_place_if_its_bytes_do():
     shared = b"\x04\x02" + u32(4) + b"\x05" * 4
     data = HEADER + b"\x02" + u32(3) + shared + (b"\x04\0" + u32(2)) * 2
     assert refusal(data, max_items=9) == ""
-    with pytest.raises(DecodeError, match="limit-size: 15 values or more with all that is shared"):
+    with pytest.raises(DecodeError, match="limit-items: 15 values or more with all that is shared"):
         thaw(data, max_items=14, max_expanded=1000)
     assert thaw(data, max_items=15, max_expanded=1000) == [[None] * 4] * 3
 
@@ -111,7 +111,7 @@ def test_laughs_within_the_depth_that_a_conversion_walks():
     for tag in (6, 4, 2):
         data += (b"\x04\0" + u32(tag)) * 199
     thaw(data)
-    with pytest.raises(DecodeError, match="limit-size: 1[0-9]{6} values or more"):
+    with pytest.raises(DecodeError, match="limit-items: 1[0-9]{6} values or more"):
         StorableCodec().decode(data)
 
 

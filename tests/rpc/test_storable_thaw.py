@@ -138,7 +138,7 @@ def test_a_laugh_is_short_when_it_counts_in_full():
     assert thaw(image) is not None
     with pytest.raises(DecodeError, match=r"limit-size: \d+ bytes or more with all"):
         thaw(image, max_expanded=2**20)
-    with pytest.raises(DecodeError, match=r"limit-size: \d+ values or more with all"):
+    with pytest.raises(DecodeError, match=r"limit-items: \d+ values or more with all"):
         thaw(image, max_expanded=2**24)
 
 
