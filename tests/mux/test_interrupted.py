@@ -113,6 +113,20 @@ def test_what_was_put_off_and_what_arrives(everywhere, kind):
     everywhere(scenario)
 
 
+def test_what_is_flushed(everywhere, kind):
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            for fh, text in zip(here.handles, (b"one", b"two"), strict=True):
+                here.mux.send(fh, text, later=True)
+            try:
+                interrupter.run(here.mux.flush)
+            except Interrupt:
+                here.turn(interrupter.run)
+            assert here.received() == [b"one", b"two"]
+
+    everywhere(scenario)
+
+
 def test_output_that_waits_for_its_peer(everywhere, kind):
     text = bytes(range(256)) * 1200
 
