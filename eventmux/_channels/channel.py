@@ -354,13 +354,17 @@ class Channel:
             with contextlib.suppress(OSError):
                 self.port.settimeout(None)
 
-    def _emit_read(self, data: bytes, sender: Address | None = None) -> None:
+    def _emit_read(self, data: bytes) -> None:
         if self.closing:  # the program's code has closed it in the middle of a read
             return
-        event = Read(self.fh, data, sender)
+        event = Read(self.fh, data)
         self._emit(event)  # first: should the program's code raise, no data is lost
+        self._identify(event)
+
+    def _identify(self, event: Read) -> None:
+        """Let the program say which session it belongs to, if it wants to."""
         if self.options.meta_handler is not None:
-            event.id = self.options.meta_handler(self.fh, data, sender)
+            event.id = self.options.meta_handler(self.fh, event.data, event.sender)
 
     def _begin_to_close(self) -> None:
         if not self.closing:

@@ -115,7 +115,8 @@ class Descriptor:
         """Read one packet, from a device that has packets."""
         del ancillary_size, flags
         check(self._owner, self._fd, self._file)
-        return self._without_waiting(os.read, size), [], 0, None
+        data = self._without_waiting(os.read, size)
+        return data, [], 0, None
 
     def send(self, data: bytes | memoryview, flags: int = 0, /) -> int:
         """Write bytes; return how many were taken."""
@@ -128,14 +129,21 @@ class Descriptor:
         return self._is_master or (self._is_tty and not _is_background(self._fd))
 
     def _without_waiting(self, call: Callable[[int, A], T], argument: A) -> T:
+        """Read or write.
+
+        By `map()`: a signal handler may raise as soon as a call returns, and then what was read
+        would be lost, or what was written be written again. Here C code calls.
+        """
         fd = self._io
         if not self._is_blocking_for_others or not os.get_blocking(fd):
-            return call(fd, argument)
+            [result] = map(call, (fd,), (argument,))
+            return result
         os.set_blocking(fd, False)
         try:
-            return call(fd, argument)
+            [result] = map(call, (fd,), (argument,))
         finally:
             os.set_blocking(fd, True)
+        return result
 
     def sendto(self, *arguments: object) -> int:
         """Refuse: only sockets have addresses."""
@@ -205,7 +213,8 @@ def _write(fd: int, data: bytes | memoryview) -> int:
     flag as for sockets.
     """
     if _SIGPIPE is None or signal.getsignal(_SIGPIPE) is not signal.SIG_DFL:
-        return os.write(fd, data)
+        [written] = map(os.write, (fd,), (data,))  # see _without_waiting()
+        return written
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {_SIGPIPE})
     try:
         is_pending = _SIGPIPE in signal.sigpending()

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from functools import cache
-from itertools import starmap
+from itertools import repeat, starmap
 from typing import cast
 
 from eventmux._channels.backlog import Backlog
@@ -79,6 +80,7 @@ class Intake(Channel):
         "_one_read",
         "_reads",
         "_recv",
+        "_taken",
     )
 
     def __init__(
@@ -91,6 +93,7 @@ class Intake(Channel):
         self._recv = port.recv
         self._one_read = _one_read(options.read_size)
         self._is_giving = False  # in the middle of the records of one read
+        self._taken: Sequence[bytes] | None = None  # records that the program was not told of
         self._after = _USUAL
         self._see_buffer()
 
@@ -130,15 +133,26 @@ class Intake(Channel):
             if not data:
                 self._end()
                 return
-            if self._buffer is None:
-                self._give(data)
+            buffer = self._buffer
+            if buffer is None:
+                self._emit(event)
+                self._is_giving = True
+                try:
+                    self._identify(event)
+                finally:
+                    self._is_giving = False
                 return
-            backlog = self._after.backlog
-            is_cut = (
-                self._cut(self._buffer, data)
-                if backlog is None
-                else self._cut_slowly(backlog, data)
-            )
+            self._taken = ()
+            try:
+                before = -1
+                before = getattr(buffer, "pending", 0)
+                backlog = self._after.backlog
+                is_cut = (
+                    self._cut(buffer, data) if backlog is None else self._cut_slowly(backlog, data)
+                )
+            except BaseException:
+                self._cut_again(before, data)
+                raise
             # A short read has emptied the socket: asking again would only cost a system call.
             if is_cut or len(data) < self.options.read_size:
                 return
@@ -155,8 +169,39 @@ class Intake(Channel):
             failure = error
         return self._give_out(buffer, failure)
 
+    def _cut_again(self, before: int, data: bytes) -> None:
+        """Cut once more what a signal handler has cut off, if the program was not told of it."""
+        again = getattr(self._buffer, "again", None)
+        if self._taken is None or again is None or self._after.backlog is not None:
+            return
+        self._buffer, came = again(before, self._taken, data)
+        self._cut(self._buffer, came)
+
     def _give_out(self, buffer: Buffer, failure: EventMuxError | None) -> bool:
-        records = buffer.read()
+        records = self._taken = buffer.read()
+        raised = None
+        if self.options.meta_handler is not None:
+            self._taken = None  # what comes out of the program's code comes in the midst of it
+            raised = self._give_one_by_one(records)
+        elif not records or self.closing:
+            self._taken = None
+        elif len(records) == 1:  # as most often; it is queued, and that noted, by C code alone
+            [self._taken] = map(self._emit, (Read(self.fh, records[0]),))
+        else:
+            events = [*map(Read, repeat(self.fh), records)]
+            [*_, self._taken] = map(self._emit, events)
+        if records and getattr(buffer, "waiting", False):
+            self.muted |= WAITING
+        if records and type(buffer) is Rewinding:  # it keeps them until settle()
+            self._unsettle()
+        if failure is not None:
+            self._reject(buffer, failure)
+        if raised is not None:
+            raise raised
+        return bool(records) or failure is not None
+
+    def _give_one_by_one(self, records: list[bytes]) -> Exception | None:
+        """Emit them where the program's code has a say; return the first thing that it raised."""
         raised: Exception | None = None
         self._is_giving = True
         try:
@@ -167,15 +212,7 @@ class Intake(Channel):
                     raised = raised or error
         finally:  # also for Ctrl-C
             self._is_giving = False
-        if records and getattr(buffer, "waiting", False):
-            self.muted |= WAITING
-        if records and type(buffer) is Rewinding:  # it keeps them until settle()
-            self._unsettle()
-        if failure is not None:
-            self._reject(buffer, failure)
-        if raised is not None:
-            raise raised
-        return bool(records) or failure is not None
+        return raised
 
     def _give(self, data: bytes) -> None:
         """Emit one `Read`."""

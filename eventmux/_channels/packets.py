@@ -22,7 +22,7 @@ from eventmux._channels.descriptors import Descriptor
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import RECV_FLAGS, SEND_FLAGS, Port
 from eventmux._channels.streams import Stream
-from eventmux.events import Address, Error, Handle, Sent
+from eventmux.events import Address, Error, Handle, Read, Sent
 
 __all__ = ["Datagram", "PacketStream"]
 
@@ -31,7 +31,7 @@ _REPORTS_PER_TURN = 64
 _STALL = 0.01  # seconds until a full receiver is tried again
 _OUT_OF_RESOURCES = (errno.ENOBUFS, errno.ENOMEM)
 _BROKEN = (errno.EBADF, errno.ENOTSOCK)
-_TRUNCATED = getattr(socket, "MSG_TRUNC", 0)
+_TRUNCATED = int(getattr(socket, "MSG_TRUNC", 0))  # the enum would call functions of Python's
 
 Received = tuple[bytes, list[Any], int, Any]
 Receive = Callable[[int, int, int], Received]
@@ -59,7 +59,7 @@ class Datagram(Channel):
     """A datagram socket, or a device that gives one packet at each read."""
 
     kind: ClassVar[str] = "dgram"
-    __slots__ = ("_defer", "_out", "_receive", "_stalled")
+    __slots__ = ("_defer", "_ends_with_nothing", "_out", "_receive", "_stalled")
 
     def __init__(
         self,
@@ -78,6 +78,7 @@ class Datagram(Channel):
         self._out: deque[tuple[bytes, Address | None]] = deque()
         self._stalled = False
         self._receive = _recvmsg(port)
+        self._ends_with_nothing = isinstance(port, Descriptor)
 
     @property
     def wanted(self) -> int:
@@ -111,8 +112,11 @@ class Datagram(Channel):
         for _ in range(self.options.reads_per_turn):
             if self.closing:  # by the program's code, in the middle of the turn
                 return
-            try:
-                data, _, flags, sender = self._receive(read_size, 0, RECV_FLAGS)
+            event = Read(self.fh)
+            try:  # by starmap(), as in Intake.readable()
+                [(event.data, _, flags, event.sender)] = starmap(
+                    self._receive, ((read_size, 0, RECV_FLAGS),)
+                )
             except BlockingIOError:
                 self._report()
                 return
@@ -121,12 +125,13 @@ class Datagram(Channel):
                     self._fail_to_receive(error)
                 return
             if flags & _TRUNCATED:
-                self._emit(_too_long(self.fh, data, read_size, sender))
-            elif not data and isinstance(self.port, Descriptor):
+                self._emit(_too_long(self.fh, event.data, read_size, event.sender))
+            elif event.data or not self._ends_with_nothing:
+                self._emit(event)
+                self._identify(event)
+            else:
                 self._begin_to_close()  # only sockets have packets of no bytes: it is the end
                 return
-            else:
-                self._emit_read(data, sender)
 
     def _fail_to_receive(self, error: OSError) -> None:
         if error.errno in _BROKEN or isinstance(self.port, Descriptor):
@@ -315,17 +320,20 @@ class PacketStream(Stream):
             self._hear()
             return
         read_size = self.options.read_size
-        try:
-            data, _, flags, _ = cast("socket.socket", self.port).recvmsg(read_size, 0, RECV_FLAGS)
+        event = Read(self.fh)
+        receive = cast("socket.socket", self.port).recvmsg
+        try:  # by starmap(), as in readable() of other streams
+            [(event.data, _, flags, _)] = starmap(receive, ((read_size, 0, RECV_FLAGS),))
         except BlockingIOError:
             return
         except OSError as error:
             self.fail(error)
             return
         if flags & _TRUNCATED:
-            self._emit(_too_long(self.fh, data, read_size, None))
-        elif data:
-            self._emit_read(data)
+            self._emit(_too_long(self.fh, event.data, read_size, None))
+        elif event.data:
+            self._emit(event)
+            self._identify(event)
         else:
             self._end()
 

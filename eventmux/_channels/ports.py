@@ -18,6 +18,7 @@ import os
 import socket
 import stat
 import sys
+from itertools import starmap
 from typing import Any
 
 from eventmux._channels.descriptors import Descriptor
@@ -32,7 +33,11 @@ SEND_FLAGS = RECV_FLAGS | getattr(socket, "MSG_NOSIGNAL", 0)  # the program may 
 
 
 class BorrowedSocket(socket.socket):
-    """A socket that the program holds as a number, or as an object of its own."""
+    """A socket that the program holds as a number, or as an object of its own.
+
+    The kernel is called by `starmap()`: a signal handler may raise as soon as a call returns, and
+    then what was read would be lost, or what was sent be sent again. Here C code calls.
+    """
 
     owner: Handle
     file: tuple[int, int] | None
@@ -40,24 +45,28 @@ class BorrowedSocket(socket.socket):
     def recv(self, size: int, flags: int = 0, /) -> bytes:
         """Receive, if the number is still that of this socket."""
         check(self.owner, self.fileno(), self.file)
-        return super().recv(size, flags)
+        [data] = starmap(super().recv, ((size, flags),))
+        return data
 
     def recvmsg(
         self, size: int, ancillary_size: int = 0, flags: int = 0, /
     ) -> tuple[bytes, list[tuple[int, int, bytes]], int, Any]:
         """Receive, if the number is still that of this socket."""
         check(self.owner, self.fileno(), self.file)
-        return super().recvmsg(size, ancillary_size, flags)
+        [packet] = starmap(super().recvmsg, ((size, ancillary_size, flags),))
+        return packet
 
     def send(self, data: Any, flags: int = 0, /) -> int:
         """Send, if the number is still that of this socket."""
         check(self.owner, self.fileno(), self.file)
-        return super().send(data, flags)
+        [sent] = starmap(super().send, ((data, flags),))
+        return sent
 
     def sendto(self, *arguments: Any) -> int:
         """Send, if the number is still that of this socket."""
         check(self.owner, self.fileno(), self.file)
-        return super().sendto(*arguments)
+        [sent] = starmap(super().sendto, (arguments,))
+        return sent
 
     def __del__(self) -> None:
         """Leave the program's handle open, should the mux be dropped without its end."""

@@ -8,11 +8,12 @@ This file does not know how a record ends.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from eventmux.errors import EventMuxError
 
-__all__ = ["MAX_SIZE", "Buffer", "Records", "check_limit", "check_positive"]
+__all__ = ["MAX_SIZE", "Buffer", "Records", "Undivided", "check_limit", "check_positive"]
 
 MAX_SIZE = 32 * 1024 * 1024
 """Bytes that a record may have where nothing else is said; None is no limit."""
@@ -114,6 +115,31 @@ class Records:
         self._failure = failure
         self._rest += rest
         return failure
+
+
+class Undivided(Records):
+    """A discipline whose `write()` is done, or is not, whatever a signal handler raises.
+
+    It may raise wherever a function is called. So what a write changes, it changes at its end, and
+    nothing is called in between.
+    """
+
+    __slots__ = ()
+
+    def fresh(self) -> Undivided:
+        """Return an empty buffer with the same settings, for another stream."""
+        raise NotImplementedError
+
+    def again(self, before: int, taken: Sequence[bytes], data: bytes) -> tuple[Undivided, bytes]:
+        """Return a fresh buffer, and what to write to it, in the place of a write that was cut off.
+
+        Args:
+            before: how many bytes were pending; -1 if nothing was written since.
+            taken: the records that were read since.
+            data: what was to be written.
+        """
+        came = self.unread([*taken, *self._records])
+        return self.fresh(), came + data if before in (-1, len(came)) else came
 
 
 def check_positive(name: str, value: int) -> None:

@@ -10,7 +10,7 @@ left over then. So this works for a discipline of the program's, too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, cast
 
 from eventmux.buffers._records import Buffer
@@ -83,9 +83,24 @@ class Rewinding:
 
     def write(self, data: bytes) -> None:
         """Add bytes of the stream."""
-        self._steps.append(data)
-        self._size += len(data)
+        size = self._size + len(data)
+        self._steps += (data,)  # with the next line: see Undivided
+        self._size = size
         self._write(data)
+
+    def again(self, before: int, taken: Sequence[bytes], data: bytes) -> tuple[Rewinding, bytes]:
+        """Do as `Undivided.again()`, for a buffer that may be cut off in the midst of it."""
+        del before
+        if self._steps and self._steps[-1] is data:
+            del self._steps[-1]
+            self._size -= len(data)
+        fresh = Rewinding(self._replay(self._size))
+        fresh._steps, fresh._size = self._steps, self._size
+        fresh.read()
+        told = len(self._records) - len(taken)
+        fresh._records = self._records[:told]
+        fresh._is_expecting = self._is_expecting
+        return fresh, data
 
     @property
     def waiting(self) -> bool:

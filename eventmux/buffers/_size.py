@@ -11,13 +11,13 @@ from __future__ import annotations
 import math
 import struct
 
-from eventmux.buffers._records import MAX_SIZE, Records, check_limit, check_positive
+from eventmux.buffers._records import MAX_SIZE, Undivided, check_limit, check_positive
 from eventmux.errors import BufferOverflow, EventMuxError, MalformedRecord
 
 __all__ = ["FixedSize", "Last", "Size"]
 
 
-class Size(Records):
+class Size(Undivided):
     """Records with their length in front, which is not part of them.
 
     `format` is a `struct` format of one unsigned or signed integer, for example "!I" for the
@@ -85,7 +85,7 @@ class Size(Records):
         if self._failure is not None:
             raise self._failure.with_traceback(None)  # else it would grow each time
         if not self._rest:
-            self._cut(data, 0)
+            self._cut(data, 0, [])
         elif len(self._rest) + len(data) < self._need:
             self._rest += data
         else:
@@ -95,16 +95,15 @@ class Size(Records):
         """Cut what begins in the rest; a long record is copied once, not thrice."""
         rest, header = self._rest, self._format.size
         missing = self._need - len(rest)
-        self._rest = bytearray()
         if self._need > header:
-            self._records.append(b"".join((memoryview(rest)[header:], memoryview(data)[:missing])))
-            self._cut(data, missing)
+            record = b"".join((memoryview(rest)[header:], memoryview(data)[:missing]))
+            self._cut(data, missing, [record])
         else:
-            self._cut(bytes(rest) + data, 0)
+            self._cut(bytes(rest) + data, 0, [])
 
-    def _cut(self, data: bytes, position: int) -> None:
-        """Take records from a position on, where one begins."""
-        unpack, header, append = self._format.unpack_from, self._format.size, self._records.append
+    def _cut(self, data: bytes, position: int, records: list[bytes]) -> None:
+        """Take records from a position on, where one begins, behind those that are given."""
+        unpack, header, append = self._format.unpack_from, self._format.size, records.append
         offset, smallest, largest = self._offset, self._min_size, self._largest
         available = len(data)
         need = header
@@ -112,6 +111,8 @@ class Size(Records):
         while start <= available:
             size = unpack(data, position)[0] + offset
             if not smallest <= size <= largest:
+                self._records += records
+                self._rest = bytearray()
                 raise self._fail(self._impossible(size), data[position:])
             end = start + size
             if end > available:
@@ -120,9 +121,11 @@ class Size(Records):
             append(data[start:end])
             position = end
             start = end + header
-        self._need = need
-        if position < available:
-            self._rest += data[position:] if position else data
+        rest = self._rest
+        if rest or position < available:
+            rest = bytearray(data[position:] if position else data)
+        self._records += records  # with the next line: see Undivided
+        self._rest, self._need = rest, need
 
     def _impossible(self, size: int) -> EventMuxError:
         if size < self._min_size:
@@ -131,7 +134,7 @@ class Size(Records):
         return BufferOverflow(size, self._max_size or 0)
 
 
-class FixedSize(Records):
+class FixedSize(Undivided):
     """Records of one length, in bytes; what is left at the end of the stream is a `ReadLast`.
 
     Raises:
@@ -163,11 +166,13 @@ class FixedSize(Records):
             return
         data = bytes(self._rest)
         end = len(data) - len(data) % size
-        self._records += [data[start : start + size] for start in range(0, end, size)]
-        self._rest = bytearray(data[end:])
+        records = [data[start : start + size] for start in range(0, end, size)]
+        rest = bytearray(data[end:])
+        self._records += records  # with the next line: see Undivided
+        self._rest = rest
 
 
-class Last(Records):
+class Last(Undivided):
     """One record: the whole stream, when it has ended. A stream of no bytes has none.
 
     Raises:

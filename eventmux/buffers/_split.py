@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import re
 
-from eventmux.buffers._records import MAX_SIZE, Records, check_limit, check_positive
+from eventmux.buffers._records import MAX_SIZE, Undivided, check_limit, check_positive
 from eventmux.errors import BufferOverflow
 
 __all__ = ["Regexp", "Split"]
 
 
-class Split(Records):
+class Split(Undivided):
     r"""Records that end with a separator, which is not part of them.
 
     Empty records are kept. What follows the last separator at the end of the stream counts as
@@ -98,8 +98,9 @@ class Split(Records):
             *records, last = bytes(rest).split(self._separator)
             if self._max_size is not None and len(rest) > self._max_size:  # else none can be
                 self._check_sizes(records, last)
-            self._records += records
-            self._rest = rest = bytearray(last)
+            rest = bytearray(last)
+            self._records += records  # with the next line: see Undivided
+            self._rest = rest
         # A separator may have begun in the last bytes.
         self._scanned = max(0, len(rest) - self._longest + 1)
         if self._max_size is not None and len(rest) > self._max_size:
@@ -146,7 +147,7 @@ class Split(Records):
         return BufferOverflow(size, self._max_size or 0)
 
 
-class Regexp(Records):
+class Regexp(Undivided):
     r"""Records that a pattern matches, one directly after the other.
 
     A record is the first group of its match (b"" if that took no part), or the whole match if
@@ -212,8 +213,6 @@ class Regexp(Records):
         self._rest += data
         data = bytes(self._rest)
         end = self._cut(data)
-        if end:
-            self._rest = bytearray(data[end:])
         if self._max_size is not None and len(data) - end > self._max_size:
             raise self._fail(BufferOverflow(len(data) - end, self._max_size))
 
@@ -223,17 +222,23 @@ class Regexp(Records):
         # Not `matches(data, position)`: there "^" or a look-behind would see what was before
         # the record, which depends on how the stream arrives.
         view = memoryview(data)
+        records: list[bytes] = []
         position = 0
         while match := matches(view[position:]):
             size = match.end()
             if not size:
                 break
             if self._max_size is not None and size > self._max_size:
+                self._records += records
                 self._rest = bytearray()
                 raise self._fail(BufferOverflow(size, self._max_size), data[position:])
             start, end = match.span(group)  # -1 twice if it took no part: no bytes, too
-            self._records.append(data[position + start : position + end])
+            records.append(data[position + start : position + end])
             position += size
+        if records:
+            rest = bytearray(data[position:])
+            self._records += records  # with the next line: see Undivided
+            self._rest = rest
         return position
 
 

@@ -4,7 +4,10 @@ Each test does the same again and again, and is interrupted at one place after t
 place is left.
 """
 
+import contextlib
+import functools
 import os
+import re
 import signal
 import socket
 
@@ -15,6 +18,7 @@ from support.pump import SELECTORS, SELECTORS_IN_TURN, receive
 
 from eventmux import Child, Event, EventMux, Read, Signal, Timeout, _loop
 from eventmux._watching import children
+from eventmux.buffers import FixedSize, Regexp, Size, Split
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="socket pairs and selectors as of POSIX")
 
@@ -201,6 +205,79 @@ def test_signals_and_children(everywhere, kind, monkeypatch):
             assert [event for event in here.events if isinstance(event, Child)] == [
                 Child(pid=pid, returncode=0)
             ]
+
+    everywhere(scenario)
+
+
+# Input: what the kernel has given is handed out, once
+
+
+def numbered(*sizes):
+    """Return pieces of a stream of lines, as they arrive; lines come apart between them."""
+    text = b"".join(b"%04d\n" % number for number in range(sum(sizes) // 5))
+    ends = [sum(sizes[: index + 1]) for index in range(len(sizes))]
+    return [text[end - size : end] for size, end in zip(sizes, ends, strict=True)]
+
+
+@pytest.mark.parametrize(
+    "buffered",
+    [
+        None,
+        Split(b"\n"),
+        Split(re.compile(b"\n")),
+        Regexp(rb"(\d+)\n"),
+        Regexp(rb"\d+\n"),
+        FixedSize(5),
+        Size("!B", offset=4 - ord("0")),
+    ],
+    ids=["None", "Split", "pattern", "group", "Regexp", "FixedSize", "Size"],
+)
+def test_records_that_arrive_in_pieces(everywhere, kind, buffered):
+    pieces = numbered(12, 1, 9, 8)
+    lines = b"".join(pieces).split()
+
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            fh, peer = here.pairs[0]
+            here.mux.remove(fh)
+            here.mux.add(fh, buffered=buffered)
+            here.turn(lambda action: action())
+            here.events.clear()
+            for piece in pieces:
+                peer.send(piece)
+                here.turn(interrupter.run, 1)
+            here.turn(interrupter.run)
+            data = b"".join(event.data for event in by_type(here.events, "read"))
+            if isinstance(buffered, Size):  # the digit in front says that four bytes follow
+                expected = b"".join(line[1:] + b"\n" for line in lines)
+            else:
+                expected = b"".join(lines)
+                data = data.replace(b"\n", b"")
+            assert data == expected
+
+    everywhere(scenario)
+
+
+@pytest.mark.parametrize("which", ["number", "pipe", "inherited", "packets", "datagrams"])
+def test_what_arrives_on_other_handles(everywhere, kind, which):
+    def scenario(interrupter):
+        with Setting(kind) as here, contextlib.ExitStack() as stack:
+            if which in ("pipe", "inherited"):
+                fh, other = os.pipe()
+                os.set_inheritable(fh, which == "inherited")
+                stack.callback(os.close, other)
+                write = functools.partial(os.write, other)
+            else:
+                kinds = {"packets": socket.SOCK_SEQPACKET, "datagrams": socket.SOCK_DGRAM}
+                one, two = socket.socketpair(type=kinds.get(which, socket.SOCK_STREAM))
+                stack.enter_context(two)
+                fh, write = one.detach() if which == "number" else one, two.send
+            here.mux.add(fh)
+            for number in range(3):
+                write(b"%d" % number)
+                here.turn(interrupter.run)
+            reads = [event.data for event in by_type(here.events, "read") if event.fh == fh]
+            assert reads == [b"0", b"1", b"2"]
 
     everywhere(scenario)
 
