@@ -26,10 +26,13 @@ def fileno_of(fh: Handle) -> int:
     """
     if isinstance(fh, int) and not isinstance(fh, bool):
         return fh
-    fileno = getattr(fh, "fileno", None)
-    if not callable(fileno):
+    advice = ""
+    if not hasattr(type(fh), "fileno"):
+        # First: the object may answer to any name, as a client does that calls procedures.
         inner = getattr(fh, "fh", None)
         advice = "; its `fh` has one: give that" if hasattr(inner, "fileno") else ""
+    fileno = None if advice else getattr(fh, "fileno", None)
+    if not callable(fileno):
         raise TypeError(f"cannot watch {fh!r}: it has no file descriptor{advice}")
     try:
         fd = fileno()

@@ -89,9 +89,9 @@ def open_port(fh: Handle) -> Port:
         TypeError: it is no handle, or one that keeps data to itself, as TLS does.
         OSError: it is closed.
     """
+    fd = fileno_of(fh)
     if hasattr(fh, "do_handshake"):
         raise TypeError(f"cannot watch {fh!r}: TLS holds data back that no selector can see")
-    fd = fileno_of(fh)
     if isinstance(fh, socket.socket) and fd >= 0:
         return fh
     try:

@@ -489,7 +489,18 @@ def test_what_has_a_handle_but_is_none_says_where_it_is(mux, pair):
     class Client:
         fh = pair()[0]
 
-    assert_refused(mux, TypeError, Client(), "has no file descriptor; its `fh` has one: give that")
+    class Caller(Client):
+        def __getattr__(self, name):
+            if name.startswith("_"):
+                raise AttributeError(name)
+            return lambda: pytest.fail(f"{name} was called")
+
+    for client in (Client(), Caller()):
+        assert_refused(
+            mux, TypeError, client, "has no file descriptor; its `fh` has one: give that"
+        )
+        with pytest.raises(KeyError, match="is not watched"):
+            mux.close(client)
 
 
 @pytest.mark.parametrize("wrong", ["7", None, True, 7.0])
