@@ -171,9 +171,17 @@ class Loop:
                 if event.__class__ is Closed:
                     self._close_of(event)
             except BaseException:  # Ctrl-C, for example: it is handed out the next time
-                self.queue.put_back(event)
+                self.put_back(event)
                 raise
             return event
+
+    def put_back(self, event: Event) -> None:
+        """Hand out the next time what was taken, unless it was put off, and another one comes."""
+        if event.__class__ is Closed and event.fh is not None:
+            channel = self.table.channels.get(event.fh)
+            if channel is not None and channel.has_put_off(event):
+                return
+        self.queue.put_back(event)
 
     def dispose(self, event: Event) -> bool:
         """Close the handle whose last event is handed out, unless it was killed before.

@@ -130,7 +130,8 @@ class EventMux(Nestable):
                     try:
                         is_over = loop.dispose(event)
                     except BaseException:  # as in _take()
-                        self._queue.put_back(event)
+                        loop.put_back(event)
+                        loop.table.mend()
                         raise
                     if not is_over:
                         return loop.next_event(timeout, None)

@@ -293,6 +293,11 @@ class Channel:
         """Let the peer read the last words; True if that takes time, and `Closed` comes after."""
         return False
 
+    def has_put_off(self, closed: Closed) -> bool:
+        """True if another `Closed` comes in the place of that one, because of `linger()`."""
+        del closed
+        return False
+
     def discard(self) -> None:
         """Drop unread input that would have the kernel drop the last words."""
 

@@ -5,7 +5,7 @@ reset: what we sent last may be lost on the way, or be dropped by the peer befor
 whoever has the last word ends his side, and hears the peer out; a peer that never ends is heard
 for so long, and so many bytes, and no more (RFC 9112, section 9.6).
 
-This file knows connected sockets, and nothing of channels, events and clocks.
+This file knows connected sockets, and nothing of channels and clocks.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from __future__ import annotations
 import contextlib
 import socket
 import struct
+
+from eventmux.events import Closed
 
 __all__ = ["LINGER", "Lingering", "discard", "has_unread", "unacknowledged"]
 
@@ -27,12 +29,22 @@ _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0)
 
 def has_unread(sock: socket.socket) -> bool | None:
     """True if the peer has sent what nobody has read; None if nothing more can come."""
+    _wait_for_nothing(sock)
     try:
         return True if sock.recv(1, socket.MSG_PEEK | _DONT_WAIT) else None
     except BlockingIOError:
         return False
     except OSError:  # it is broken, or not connected
         return None
+
+
+def _wait_for_nothing(sock: socket.socket) -> None:
+    """Take the timeout off a socket object, which would wait by itself, whatever the flags say.
+
+    The kernel has been told O_NONBLOCK for it before, so nothing changes for others.
+    """
+    if sock.gettimeout():
+        sock.settimeout(0.0)
 
 
 def unacknowledged(sock: socket.socket) -> int:
@@ -52,6 +64,7 @@ def unacknowledged(sock: socket.socket) -> int:
 
 def discard(sock: socket.socket, most: int = _AT_ONCE) -> tuple[int, bool]:
     """Drop what the peer has sent; return how many bytes, and whether more can come."""
+    _wait_for_nothing(sock)
     size = 0
     while size < most:
         try:
@@ -69,10 +82,11 @@ def discard(sock: socket.socket, most: int = _AT_ONCE) -> tuple[int, bool]:
 class Lingering:
     """A connection that has had its last word."""
 
-    __slots__ = ("_left", "_sock", "is_over")
+    __slots__ = ("_left", "_sock", "is_over", "put_off")
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, put_off: Closed | None) -> None:
         self._sock = sock
+        self.put_off = put_off  # another one comes in its place
         self._left = _MOST
         self.is_over = False
         with contextlib.suppress(OSError):  # the peer has gone: reading will tell

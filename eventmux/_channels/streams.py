@@ -37,7 +37,7 @@ from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import SEND_FLAGS, Port
 from eventmux._waiting.pollable import HELD
 from eventmux.errors import EventMuxError
-from eventmux.events import Address, Error, Handle, ReadLast, Ready, Sent
+from eventmux.events import Address, Closed, Error, Handle, ReadLast, Ready, Sent
 
 __all__ = ["Sink", "Source", "Stream"]
 
@@ -391,14 +391,21 @@ class Stream(Intake):
         if is_unix and not unacknowledged(port):  # the peer has read all there is
             discard(port)
             return False
-        self.closed = None
         self._takes_output = False
-        self._own_after().lingering = Lingering(port)
+        after = self._own_after()
+        lingering = Lingering(port, self.closed)
+        after.lingering, self.closed = lingering, None  # nothing comes in between
         self._outlet.see_off(self, LINGER)
         return True
 
+    def has_put_off(self, closed: Closed) -> bool:
+        """True if another `Closed` comes in the place of that one."""
+        lingering = self._after.lingering
+        return lingering is not None and lingering.put_off is closed
+
     def _can_linger(self) -> bool:
-        return self._ready and not self.missing and not self.is_lost()
+        is_let_go = self.dialing  # by silence(), which was interrupted behind it
+        return self._ready and not self.missing and not is_let_go and not self.is_lost()
 
     def _hear(self) -> None:
         """Drop what comes behind our last words."""
@@ -413,6 +420,8 @@ class Stream(Intake):
         lingering = self._after.lingering
         if lingering is None or lingering.is_over:
             super().tell_end()
+        elif self.closed is None:
+            self._outlet.see_off(self, LINGER)  # a second time can only shorten it
 
     def give_up(self, within: str) -> None:
         """End what is closing as it is: it has had its time."""

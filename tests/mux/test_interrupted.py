@@ -186,6 +186,28 @@ def test_handles_that_end(everywhere, kind):
     everywhere(scenario)
 
 
+@pytest.mark.parametrize("seconds", [0, 2.5])
+def test_last_words(everywhere, kind, seconds):
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            fh, peer = here.pairs[0]
+            peer.send(b"nobody reads that")
+            here.mux.send(fh, b"last words", later=True)
+            here.mux.close(fh)
+            here.turn(interrupter.run)
+            assert [event.type for event in here.events] == ["closing"]
+            if seconds:
+                here.clock.advance(seconds)
+            else:
+                assert receive(peer) == b"last words"
+                peer.close()
+            here.turn(interrupter.run)
+            assert [event.type for event in here.events] == ["closing", "closed"]
+            assert fh.fileno() == -1
+
+    everywhere(scenario)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_signals_and_children(everywhere, kind, monkeypatch):
     monkeypatch.setattr(children, "_open_pidfd", lambda pid: -1)

@@ -338,6 +338,17 @@ def test_manual_handles_linger_as_well(mux):
         until(mux, "closed", fh)
 
 
+@pytest.mark.parametrize("unread", [b"", b"unread"])
+def test_the_timeout_of_a_socket_object_is_not_waited_for(mux, pair, unread):
+    """The program reads and writes itself, so its timeout was left alone."""
+    fh, peer = pair()
+    fh.settimeout(600)
+    mux.add(fh, manual_read=True, manual_write=True)
+    peer.send(unread)
+    mux.close(fh)
+    assert until(mux, "closed") == [Closing(fh), Closed(fh)]
+
+
 def test_what_was_read_is_no_reason_to_wait(mux, pair):
     fh, peer = pair()
     mux.add(fh, buffered=Split())
