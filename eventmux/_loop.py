@@ -126,8 +126,6 @@ class Loop:
                         return event
                 if table.unsettled and not self.queue.waits_for_look:
                     table.settle(only)
-                    if table.is_behind():  # between two rounds, the others have a look
-                        looked_after = self._turn(0.0, only, looked_after)
                     event = self._take(only)
                     if event is not None:
                         return event

@@ -166,6 +166,7 @@ class EventQueue:
                 removed.append(event)
             if last and event is last[0]:
                 last.popleft()
+        self.ration = min(self.ration, FOLLOWING * len(events) + MORE)  # they were counted in
         return removed
 
     def clear(self) -> None:
