@@ -63,7 +63,7 @@ def each_place(act, check, sample, kind=KeyboardInterrupt):
     while True:
         at += sample
         scene = Scene()
-        interrupter = Interrupter(rpcasync, at, kind)
+        interrupter = Interrupter(at, kind)
         try:
             act(scene, interrupter)
             check(scene, interrupter)

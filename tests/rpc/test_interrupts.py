@@ -6,10 +6,10 @@ import gc
 import inspect
 import linecache
 import logging
-import sys
 from pathlib import Path
 
 import pytest
+from support import line_interrupts
 from support.peers import Bench
 from support.procedures import Procedures
 
@@ -26,34 +26,12 @@ BEGIN += [line.strip() for line in LINES].index("try:")
 PLACES = tuple(str(PACKAGE / each) for each in ("server.py", "serving", "wire", "coderefs.py"))
 
 
-class Interrupter:
-    """Raises KeyboardInterrupt at the n-th line that runs in the package."""
-
+class Interrupter(line_interrupts.Interrupter):
     def __init__(self, at):
-        self.lines = 0
-        self.at = at
+        super().__init__(at, places=PLACES)
 
-    @property
-    def has_fired(self):
-        return self.lines >= self.at
-
-    def __enter__(self):
-        if not self.has_fired:
-            sys.settrace(self._enter)
-
-    def __exit__(self, *exception):
-        sys.settrace(None)
-
-    def _enter(self, frame, event, argument):
-        return self._note if frame.f_code.co_filename.startswith(PLACES) else None
-
-    def _note(self, frame, event, argument):
-        if event == "line" and not is_finalizing(frame) and not is_before(frame):
-            self.lines += 1
-            if self.has_fired:
-                sys.settrace(None)
-                raise KeyboardInterrupt
-        return self._note
+    def counts(self, frame):
+        return super().counts(frame) and not is_before(frame)
 
 
 def is_before(frame):
@@ -63,15 +41,6 @@ def is_before(frame):
     """
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
     return line == "try:" or (frame.f_code is Server.io.__code__ and frame.f_lineno < BEGIN)
-
-
-def is_finalizing(frame):
-    """Python drops what a finalizer raises: that is no place for Ctrl-C to come out of."""
-    while frame is not None:
-        if frame.f_code.co_name == "__del__":
-            return True
-        frame = frame.f_back
-    return False
 
 
 class Scene:

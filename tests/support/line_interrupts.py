@@ -1,28 +1,48 @@
-"""Ctrl-C at any place: an exception at the n-th line that runs in a package."""
+"""Ctrl-C at any line of rpcasync: coarser than `interrupts.py`, and so quick enough for a server.
+
+An exception is raised at the n-th line that runs in the package.
+"""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import FrameType, ModuleType
+from types import FrameType
 from typing import Any
+
+import rpcasync
+
+_PACKAGE = str(Path(rpcasync.__file__).parent)
 
 
 class Interrupter:
-    """Raises an exception once, at the n-th line of the package that runs in `with` blocks."""
+    """Raises an exception once, at the n-th line that runs in `with` blocks.
+
+    Args:
+        at: which line, from 1 on.
+        kind: what to raise.
+        places: the files and folders whose lines count.
+    """
 
     def __init__(
-        self, package: ModuleType, at: int, kind: type[BaseException] = KeyboardInterrupt
+        self,
+        at: int,
+        kind: type[BaseException] = KeyboardInterrupt,
+        places: tuple[str, ...] = (_PACKAGE,),
     ) -> None:
-        self._kind = kind
-        self._folder = str(Path(str(package.__file__)).parent)
         self._at = at
-        self._lines = 0
+        self._kind = kind
+        self._places = places
+        self.lines = 0
         self.place = ""  # where it was, for a test that fails
+
+    def counts(self, frame: FrameType) -> bool:
+        """True if the line is one where the exception may be raised."""
+        return not is_finalizing(frame)
 
     @property
     def has_fired(self) -> bool:
-        return self._lines >= self._at
+        return self.lines >= self._at
 
     def __enter__(self) -> Interrupter:
         if not self.has_fired:
@@ -33,11 +53,11 @@ class Interrupter:
         sys.settrace(None)
 
     def _enter(self, frame: FrameType, event: str, argument: Any) -> Any:
-        return self._note if frame.f_code.co_filename.startswith(self._folder) else None
+        return self._note if frame.f_code.co_filename.startswith(self._places) else None
 
     def _note(self, frame: FrameType, event: str, argument: Any) -> Any:
-        if event == "line" and not is_finalizing(frame):
-            self._lines += 1
+        if event == "line" and self.counts(frame):
+            self.lines += 1
             if self.has_fired:
                 sys.settrace(None)
                 code = frame.f_code
