@@ -19,6 +19,7 @@ import selectors
 import signal
 import socket
 import threading
+from functools import partial
 
 from eventmux._forking import tell_of_forks
 from eventmux._waiting.pollable import Internal
@@ -63,28 +64,29 @@ class _Line:
 
     def place(self) -> bool:
         """Put ours in place for good, in the main thread; False if somebody else's is there."""
-        ours = self._writer
-        there = _set(ours)
-        if there in (-1, ours) or not _put_back(there):
+        self._swap()
+        if not _put_back(self._theirs):
             self._is_placed = True
             self._theirs = -1
             return True
-        self._theirs = there
         self._is_known = self._is_known or self._is_placed
         self._is_placed = False
         return False
 
-    def lend(self) -> bool:
-        """Put ours in place for a while; False if nobody else has one any more."""
+    def lend(self) -> None:
+        """Put ours in place for a while, or for good if nobody else has one any more."""
+        self._swap()
+        self._is_placed = self._theirs < 0
+
+    def _swap(self) -> None:
+        """Put ours in place, and note whose was there.
+
+        By `map()`, it is C code that calls: no handler can raise before that is noted.
+        """
         ours = self._writer
-        there = _set(ours)
-        if there == -1:
-            self._is_placed = True
-            self._theirs = -1
-            return False
+        [there] = map(_set, (ours,))
         if there != ours:  # else it was not taken back: an exception came in between
             self._theirs = there
-        return True
 
     def take_back(self) -> None:
         """Put theirs back in place."""
@@ -108,13 +110,11 @@ class _Line:
         self._users -= 1
         if self._users or self._ends is None or not _is_main_thread():
             return
+        there = _set(-1)
+        is_ours = there == self._writer  # perhaps lent: an exception came in between
+        _put_back(self._theirs if is_ours else there)
         if self._is_placed:
-            there = _set(-1)
-            if there != self._writer:
-                _put_back(there)
-                self._is_known = there != -1 or self._is_known
-            else:
-                self._is_known = False
+            self._is_known = not is_ours and (there != -1 or self._is_known)
             self._is_placed = False
         if not self._is_known:
             self._close()
@@ -135,8 +135,7 @@ class _Line:
         self._theirs = -1
 
 
-def _set(fd: int) -> int:
-    return signal.set_wakeup_fd(fd, warn_on_full_buffer=False)
+_set = partial(signal.set_wakeup_fd, warn_on_full_buffer=False)
 
 
 def _put_back(fd: int) -> bool:
@@ -161,9 +160,10 @@ class _Lending:
 
     def wait(self, selector: selectors.BaseSelector, timeout: float | None) -> Ready:
         """Return what is ready, as `select()` does."""
-        if timeout == 0 or not _is_main_thread() or not _line.lend():
+        if timeout == 0 or not _is_main_thread():
             return self.waiter.wait(selector, timeout)
         try:
+            _line.lend()
             return self.waiter.wait(selector, timeout)
         finally:
             _line.take_back()

@@ -16,6 +16,7 @@ import sys
 import threading
 
 import pytest
+from support.interrupts import Interrupt, Interrupter
 from support.processes import forked, open_descriptors
 from support.pump import PATIENCE, SELECTORS_IN_TURN, receive
 
@@ -299,6 +300,20 @@ def test_theirs_comes_back_when_the_wait_ends_with_an_exception(elsewhere, their
         assert receive(theirs) == bytes([signal.SIGINT])
 
 
+def test_theirs_comes_back_wherever_the_wait_is_interrupted(theirs):
+    number_of_theirs = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(number_of_theirs)
+    number, has_raised = 0, True
+    while has_raised:
+        interrupter = Interrupter(number)
+        with EventMux(spin=0) as mux, contextlib.suppress(Interrupt):
+            interrupter.run(lambda mux=mux: mux.mux(0.0001))
+        there = signal.set_wakeup_fd(-1)
+        assert there == number_of_theirs, interrupter.where
+        signal.set_wakeup_fd(there)
+        number, has_raised = number + 1, interrupter.has_raised
+
+
 def test_a_newer_one_stays(kernel):
     one, two = socket.socketpair()
     with one, two:
@@ -341,11 +356,11 @@ def test_ours_comes_back_while_nothing_happens(elsewhere, timed, pair):
         pass
     signal.set_wakeup_fd(-1)
     timed.mux(1)
-    os.kill(os.getpid(), USR1)
     there = signal.set_wakeup_fd(-1)
     assert there >= 0
     signal.set_wakeup_fd(there)
-    while timed.mux(1).type != "signal":  # else it may come when nobody expects it any more
+    os.kill(os.getpid(), USR1)
+    while timed.mux(0) != Signal(signum=USR1):  # else it could come when nobody handles it
         pass
 
 
