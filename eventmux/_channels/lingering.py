@@ -41,9 +41,10 @@ def has_unread(sock: socket.socket) -> bool | None:
 def _wait_for_nothing(sock: socket.socket) -> None:
     """Take the timeout off a socket object, which would wait by itself, whatever the flags say.
 
-    The kernel has been told O_NONBLOCK for it before, so nothing changes for others.
+    The kernel has been told O_NONBLOCK for it before, so nothing changes for others. Where there is
+    no flag, it has to be told now.
     """
-    if sock.gettimeout():
+    if sock.gettimeout() or not _DONT_WAIT:
         sock.settimeout(0.0)
 
 
