@@ -56,12 +56,13 @@ class _Rejected:
 class _After:
     """What comes after the usual life of a stream; most streams that are idle share one."""
 
-    __slots__ = ("backlog", "end", "is_let_go", "is_unsettled", "lingering")
+    __slots__ = ("backlog", "end", "is_heard", "is_let_go", "is_unsettled", "lingering")
 
     def __init__(self) -> None:
         self.backlog: Backlog | None = None  # once the buffer was changed
         self.end: OSError | _Rejected | bool = False  # why nothing is read any more
         self.is_let_go = False  # the program has closed it
+        self.is_heard = False  # nothing more comes of the peer, as was seen after that
         self.is_unsettled = False  # the mux is to call settle()
         self.lingering: Lingering | None = None  # once the last word is said
 

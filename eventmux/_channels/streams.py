@@ -118,7 +118,9 @@ class Stream(Intake):
         if lingering is not None:
             return EVENT_READ if not lingering.is_over and not self.muted & HELD else 0
         write = EVENT_WRITE if self.unsent or not (self._ready or self.closing) else 0
-        return write if self.closing or self.muted or self.connecting else write | EVENT_READ
+        if self.closing:
+            return write | EVENT_READ if write and self._is_in_the_way() else write
+        return write if self.muted or self.connecting else write | EVENT_READ
 
     def connected(self) -> None:
         """Note that the connection is up, by another descriptor."""
@@ -407,13 +409,21 @@ class Stream(Intake):
         is_let_go = self.dialing  # by silence(), which was interrupted behind it
         return self._ready and not self.missing and not is_let_go and not self.is_lost()
 
+    def _is_in_the_way(self) -> bool:
+        """True if the peer's input may keep it from reading our last words: it sends first."""
+        after = self._after
+        return after.is_let_go and not after.is_heard and self.is_socket and not self.muted & HELD
+
     def _hear(self) -> None:
-        """Drop what comes behind our last words."""
+        """Drop what comes behind our last words, or while they leave."""
         lingering = self._after.lingering
         if lingering is not None and not lingering.is_over:
             lingering.hear()
             if lingering.is_over:
                 self._end_if_drained()
+        elif lingering is None and self.unsent and self._is_in_the_way():
+            _, may_go_on = discard(cast("socket.socket", self.port))
+            self._own_after().is_heard = not may_go_on
 
     def tell_end(self) -> None:
         """Emit `Closed` if that is what is missing, and not what is waited for."""

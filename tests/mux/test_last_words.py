@@ -1,6 +1,7 @@
 """What is sent to a peer last, it gets: behind a bad record, and behind input that nobody reads."""
 
 import contextlib
+import select
 import socket
 import threading
 
@@ -9,6 +10,8 @@ from support.meeting import meet
 from support.pump import PATIENCE, drain, kinds, receive, until
 
 from eventmux import Closed, Closing, Error, EventMux, MalformedRecord, Read, Ready
+from eventmux._channels import streams
+from eventmux._channels.lingering import discard
 from eventmux.buffers import HTTP, Regexp, Size, Split
 
 GET = b"GET / HTTP/1.1\r\n\r\n"
@@ -118,7 +121,11 @@ class Talker:
     def __init__(self, address, request):
         self.answer = b""
         self.error = None
-        self._sock = socket.create_connection(address)
+        if isinstance(address, str):
+            self._sock = socket.socket(socket.AF_UNIX)
+            self._sock.connect(address)
+        else:
+            self._sock = socket.create_connection(address)
         self._thread = threading.Thread(target=self._run, args=(request,), daemon=True)
         self._thread.start()
 
@@ -153,12 +160,45 @@ def test_a_peer_that_is_still_sending_reads_the_last_words(mux, buffered, reques
     talker = Talker(listener.getsockname(), request_)
     for event in mux:
         if event.type in ("read", "error") and listener in mux.handles():
+            if buffered is None:  # only what has arrived tells that there is more
+                select.select([event.fh], [], [], PATIENCE)
             mux.send(event.fh, b"no, thanks")
             mux.close(event.fh)
             mux.kill(listener)
         if event.type == end and event.fh is not listener:
             break
     assert talker.join() == (b"no, thanks", None)
+
+
+@pytest.mark.parametrize("family", ["tcp", "unix"])
+def test_long_last_words_to_a_peer_that_sends_first(mux, family, tmp_path):
+    # More than the kernel takes both ways: each would wait for the other.
+    url = "tcp://127.0.0.1:0" if family == "tcp" else f"unix://{tmp_path}/socket"
+    listener = mux.listen(url)
+    talker = Talker(listener.getsockname(), 2 * HUGE)
+    for event in mux:
+        if event.type == "read" and listener in mux.handles():
+            mux.send(event.fh, HUGE)
+            mux.close(event.fh)
+            mux.kill(listener)
+        if event.type == "closed" and event.fh is not listener:
+            assert event.missing == 0
+    assert talker.join() == (HUGE, None)
+
+
+def test_a_peer_that_has_ended_is_not_asked_again(mux, monkeypatch):
+    asked = []
+    monkeypatch.setattr(streams, "discard", lambda sock: asked.append(sock) or discard(sock))
+    fh, peer = accepted(mux)
+    with peer:
+        mux.send(fh, 2 * HUGE)
+        mux.close(fh)
+        peer.shutdown(socket.SHUT_WR)
+        assert kinds(drain(mux)) == ["closing"]
+        assert mux.mux(0.01).type == "timeout"  # it waits for the peer to read
+        assert asked == [fh]
+        while mux.mux(0).type != "closed":
+            receive(peer)
 
 
 def accepted(mux, **options):
