@@ -186,23 +186,23 @@ class Inbox:
 
     def _bind(self, function: Callable[..., object], values: list[object]) -> Telling:
         """Return how to call a function of the program's for the server."""
+        if isinstance(function, Coderef):  # to read its signature would take longer than to call it
+            return self._pass_on, (function, *values), {}
         try:
             args, named = signature_of(function).bind(values)
         except ArgumentError as error:
             why = f"values of the server, to {function!r}: {error}"
             return raise_error, (ArgumentError(why),), {}
-        if isinstance(function, Coderef):
-            return self._pass_on, (function, *args), named
         return function, args, named
 
-    def _pass_on(self, coderef: Coderef, /, *args: object, **named: object) -> None:
+    def _pass_on(self, coderef: Coderef, /, *args: object) -> None:
         """Call a callback of a client of ours that was passed on.
 
         What goes wrong between the two of them must not end us: the client has gone, or its
         codec has no form for a value.
         """
         try:
-            coderef(*args, **named)
+            coderef(*args)
         except (RPCError, ValueError) as error:
             log.warning("%s: a callback that was passed on: %s", self._name, error)
 

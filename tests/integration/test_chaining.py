@@ -12,7 +12,8 @@ from support.programs import PERL, PROGRAMS, ROOT, Program, listening, run
 
 from eventmux import EventMux
 from eventmux.buffers import Split
-from rpcasync import Client, Coderef, RemoteError, Server
+from rpcasync import Client, Coderef, RemoteError, Server, inbox
+from rpcasync.arguments import known
 from rpcasync.storable import ScalarRef
 
 needs_perl = pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl here")
@@ -411,4 +412,27 @@ def test_a_callback_whose_values_the_client_cannot_take(mux, caplog):
     assert got == ["text"]
     assert "a callback that was passed on: cannot send as JSON" in caplog.text
     assert len(front.rpc.clients) == 1
+    kept.clear()
+
+
+def test_a_callback_that_is_passed_on_takes_no_look_at_its_signature(mux, monkeypatch):
+    def signature_of(function):
+        assert not isinstance(function, Coderef)
+        return known.signature_of(function)
+
+    monkeypatch.setattr(inbox, "signature_of", signature_of)
+    back, front = Server(mux, Back()), Front()
+    url = f"tcp://127.0.0.1:{back.listen(ANY_PORT).getsockname()[1]}"
+    front.behind = Client(mux, url)
+    front.rpc = Server(mux, front)
+    url = f"tcp://127.0.0.1:{front.rpc.listen(ANY_PORT).getsockname()[1]}"
+    got = []
+    client = Client(mux, url)
+    client.report(lambda: None, report=got.append)
+    while len(got) < 2:
+        event = mux.mux(WAIT)
+        for party in (back, front.rpc, front.behind, client):
+            event = party.io(event)
+        assert event is None
+    assert got == [ScalarRef(1), "text"]
     kept.clear()
