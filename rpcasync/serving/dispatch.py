@@ -239,22 +239,36 @@ class Dispatcher:
                 raise Fault(f"{shorten(caller.procedure)}: {error}") from None
             # This is where the program's code is called.
             value = procedure.function(caller, *args, **named)
-        except Fault as fault:
-            self._fail(caller, str(fault))
-        except EncodeError:
-            name = shorten(caller.procedure)
-            log.exception("procedure %s has a value that cannot be sent", name)
-            self._fail(caller, f"{name}: a value cannot be sent")
-        except Disconnected as error:
-            self._lose(peer, caller, error)
         except Exception as error:  # noqa: BLE001  # whatever it is, only this client suffers
-            self._break(peer, caller, error)
+            failure = error
         else:
             if value is not None and not caller.answered:
                 name, kind = shorten(caller.procedure), type(value).__name__
                 log.warning(
                     "procedure %s returned %s, which is ignored: answer with return_()", name, kind
                 )
+            return
+        try:
+            self._end_failed(peer, caller, failure)
+        finally:
+            del failure  # its traceback holds this frame
+
+    def _end_failed(self, peer: Peer, caller: Caller, error: Exception) -> None:
+        """Deal with a call that an exception has ended.
+
+        It is not being handled here: Python shows what is, as it is, when a handler of the log
+        fails, at a character say that has no form in the encoding of its file.
+        """
+        if isinstance(error, Fault):
+            self._fail(caller, str(error))
+        elif isinstance(error, EncodeError):
+            name = shorten(caller.procedure)
+            log.error("procedure %s has a value that cannot be sent", name, exc_info=error)
+            self._fail(caller, f"{name}: a value cannot be sent")
+        elif isinstance(error, Disconnected):
+            self._lose(peer, caller, error)
+        else:
+            self._break(peer, caller, error)
 
     def _fail(self, caller: Caller, text: str) -> None:
         """Answer with an error."""

@@ -276,3 +276,25 @@ def test_what_a_peer_can_put_into_the_log(serve, lines, caplog):
     bench.turn()
     assert len(lines()) > 20
     assert_plain(lines())
+
+
+def test_a_handler_that_fails_shows_nothing_of_a_peer_as_it_is(serve, tmp_path, capsys):
+    def rpc_bad(caller, text):
+        raise ValueError(f"bad {text}")
+
+    def rpc_fault(caller, text):
+        bench.rpc.return_(caller)
+        raise Fault(text)
+
+    bench = serve({"rpc_bad": rpc_bad, "rpc_fault": rpc_fault})
+    handler = logging.FileHandler(tmp_path / "log", encoding="ascii")
+    log.addHandler(handler)
+    try:
+        for name in "bad", "fault":
+            bench.ask(bench.peer("json"), 1, name, "text", "\xe9\x1b[31m\nERROR rpcasync: forged")
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+    shown = capsys.readouterr().err  # logging writes there what went wrong
+    assert shown.count("UnicodeEncodeError") == 2
+    assert_plain(shown.split("\n"))
