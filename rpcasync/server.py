@@ -63,14 +63,15 @@ class Server:
         max_callbacks: how many callbacks of one client may be alive. A call with more is
             answered with an error.
         max_waiting: how many calls of one client may wait with `set_limits(outstanding=...)`.
-            Once there are so many, or `max_packet` bytes of them, nothing is read from it until
-            half of them have run. If it hangs up meanwhile, that is noticed within a second.
+            Once there are so many, or they take `max_packet` bytes of memory, nothing is read from
+            it until half of them have run. If it hangs up meanwhile, that is noticed within a
+            second.
         max_outbuffer: bytes that may be queued for a client that does not read. When an answer
             or the call of a callback is to be sent beyond that, it is disconnected; nothing is
             raised then, and `return_()` returns False. Default is four times `max_packet`.
         max_buffered: bytes that may be kept for all clients together: what has come of packets,
-            calls that wait, and what is queued. Beyond that, those that hold most are
-            disconnected until the rest fits. Default is 256 MiB.
+            calls that wait, as they take memory, and what is queued. Beyond that, those that hold
+            most are disconnected until the rest fits. Default is 256 MiB.
         packet_timeout: seconds that a packet may take to come, from its first byte; then the
             client is disconnected. None is no limit.
         max_items: values in one packet of a client: what stands in its lists and hashes. A client

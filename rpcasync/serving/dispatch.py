@@ -19,8 +19,11 @@ from rpcasync.serving.namespace import Namespace, Procedure
 from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import OUT_OF_MEMORY, Peers
 from rpcasync.serving.turns import MOST_CALLS, QUICK, Turns
+from rpcasync.wire.leaves import memory_of
 
 __all__ = ["Dispatcher"]
+
+_LITTLE = 256  # bytes of a packet, in which there cannot be much
 
 
 class Dispatcher:
@@ -92,7 +95,7 @@ class Dispatcher:
                 admission.start(peer, caller)
                 self._call(peer, caller)
             else:
-                admission.put(peer, caller)
+                self._wait(peer, caller)
             del caller  # if the procedure has dropped it, its finalizer leaves a note now
             if noted:
                 self._notes.do()
@@ -110,6 +113,12 @@ class Dispatcher:
             self._peers.see(peer, left != MOST_CALLS)
         if peer.broken:
             self._end_broken(peer)
+
+    def _wait(self, peer: Peer, caller: Caller) -> None:
+        """Have a call wait, which counts as what it takes in memory: often ten times its packet."""
+        if caller.size > _LITTLE:
+            caller.size = max(caller.size, memory_of(caller.args))
+        self._admission.put(peer, caller)
 
     def _ends_turn(self, peer: Peer) -> bool:
         """Put a client in line whose time is over; False if it has to be served to the end."""

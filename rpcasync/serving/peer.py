@@ -82,7 +82,7 @@ class Peer:
         self.running = 0  # calls that are under way
         self.calls: deque[Any] | None = None  # those that wait until others have been answered
         self.waiting = 0  # how many
-        self.waiting_size = 0  # bytes of their packets
+        self.waiting_size = 0  # bytes that they take
         self.stalled = False  # their turn came while too much was queued
         self._coderefs: WeakValueDictionary[Id, Coderef] | None = None
 

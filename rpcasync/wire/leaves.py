@@ -1,16 +1,17 @@
-"""Values in lists, dicts and references: one function for all that goes through such a tree.
+"""Values in lists, dicts and references: what goes through such a tree.
 
 This file knows nothing of what is in the leaves.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from rpcasync.storable import ScalarRef
+from rpcasync.storable import Blessed, ScalarRef
 
-__all__ = ["map_leaves"]
+__all__ = ["map_leaves", "memory_of"]
 
 _UNFINISHED = object()
 
@@ -66,3 +67,33 @@ def _with(value: Any, changed: dict[Any, object]) -> object:
     for key, item in changed.items():
         copy[key] = item
     return copy
+
+
+_CONTAINERS = frozenset({list, dict, ScalarRef, Blessed})
+_FREE = frozenset({int, bool, type(None)})  # most ints are small, and kept once by Python
+
+
+def memory_of(values: list[object]) -> int:
+    """Return about how many bytes of memory values from a peer take, and what is in them.
+
+    What is shared counts in each of its places, as it does for the limits of a codec.
+    """
+    size_of = sys.getsizeof
+    total = 0
+    todo: list[Any] = [values]
+    while todo:
+        container = todo.pop()
+        total += size_of(container)
+        items: Iterable[object] = container
+        if type(container) is dict:
+            total += sum(map(size_of, container))
+            items = container.values()
+        elif type(container) is not list:
+            items = (container.value,)
+        for item in items:
+            kind = type(item)
+            if kind in _CONTAINERS:
+                todo.append(item)
+            elif kind not in _FREE:
+                total += size_of(item)
+    return total

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcasync.storable import ScalarRef
-from rpcasync.wire.leaves import map_leaves
+from rpcasync.storable import Blessed, ScalarRef, freeze, thaw
+from rpcasync.wire.leaves import map_leaves, memory_of
 
 LEAVES = st.none() | st.integers() | st.text() | st.binary()
 
@@ -83,3 +85,23 @@ def test_what_is_nested_too_deeply():
         map_leaves(tree, str)
     while tree:
         tree = tree[0]
+
+
+@pytest.mark.parametrize(
+    "item", [[], {}, "text", 2.5, ["text"], {"name": "text"}, ScalarRef("text"), None, 1]
+)
+def test_memory_is_about_what_python_takes(item):
+    image = freeze([item] * 1000)
+    tracemalloc.start()
+    try:
+        values = thaw(image)
+        taken = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert taken / 2 < memory_of(values) < taken * 2
+
+
+def test_memory_of_objects_and_nested_values():
+    text = "x" * 10_000
+    for value in (Blessed("Class", [text]), [[[text]]], {"a": {text: 1}}, ScalarRef([text])):
+        assert 10_000 < memory_of([value]) < 11_000

@@ -187,3 +187,16 @@ def test_what_was_set_aside_is_not_overtaken(bench, procedures):
         bench.turn()
         answers += len(peer.read())
     assert procedures.ran == ["held", *range(400_000, 400_020), "last"]
+
+
+def test_a_call_that_waits_counts_as_what_it_takes_in_memory(serve, procedures):
+    bench = serve(procedures, max_buffered=1_000_000)
+    bench.rpc.set_limits(outstanding=1)
+    first = bench.peer()
+    bench.ask(first, 0, "park", "parked")
+    for _ in range(4):
+        peer = bench.peer()
+        peer.send(1, "park", [[] for _ in range(8_000)])  # half a megabyte in memory
+        bench.turn()
+    assert len(bench.rpc.clients) == 2
+    assert bench.ask(first, 1, "nothing")[0][0] == 1
