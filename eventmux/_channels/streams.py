@@ -412,7 +412,8 @@ class Stream(Intake):
     def _is_in_the_way(self) -> bool:
         """True if the peer's input may keep it from reading our last words: it sends first."""
         after = self._after
-        return after.is_let_go and not after.is_heard and self.is_socket and not self.muted & HELD
+        is_silent = self.connecting or after.is_heard or self.muted & HELD
+        return after.is_let_go and not is_silent and self.is_socket
 
     def _hear(self) -> None:
         """Drop what comes behind our last words, or while they leave."""
