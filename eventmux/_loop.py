@@ -216,6 +216,7 @@ class Loop:
             lost = table.lost
             looked_after = table.look_after_some()
             if table.lost > lost:  # one was closed behind our back
+                queue.ration = FOLLOWING * len(queue.waiting) + MORE
                 return looked_after
         limit = watches.until_due(timeout) if watches.timers.heap else timeout
         if self.mailbox.is_rung or (not queue.ration and queue.waits_for_look):

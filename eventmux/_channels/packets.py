@@ -357,6 +357,9 @@ class PacketStream(Stream):
             if error.errno == errno.EMSGSIZE:  # only this one cannot be sent
                 if not self._ready:
                     self._get_ready()
+                if self.closed is not None:  # nothing comes behind it; flush() tells it again
+                    self._outlet.take_back(self.closed)
+                    self.closed = None
                 packet = bytes(self._out.pop(0))
                 self.unsent -= 1
                 self._emit(Error(self.fh, reason_of(error), error.errno, error, packet))

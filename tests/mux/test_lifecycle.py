@@ -32,6 +32,7 @@ from eventmux import Event, EventMux, Timeout, Timer
 from eventmux.buffers import Size, Split
 
 READ_SIZE = 4096
+MOST_BETWEEN = 64  # events that are handed out before a timer that is due
 # One byte of text, so that Split and Size have whole and half records; and more than a socket takes
 PAYLOADS = st.one_of(
     st.sampled_from([b"", b"\n", b"\x01", b"abc", b"\x03abc", b"one\ntwo\n", b"\x00\x00"]),
@@ -218,23 +219,31 @@ class Clockwork:
 
     def __init__(self, now):
         self.now = now
-        self.running = {}  # by name: when it is due, its order, and the interval if it repeats
-        self.rung = []  # names whose event is in the queue
+        # By name: when it is due, its order, and the interval if it repeats. When the mux comes to
+        # look at one that repeats decides which beats are left out: then it is due at the soonest.
+        self.running = {}
         self.count = 0
 
     def add(self, name, due, interval):
         self.count += 1  # of those that are due at one time, the first that was set comes first
         self.running[name] = (due, self.count, interval)
 
-    def look(self):
-        """Note what is due, as the mux does whenever it is called."""
-        due = sorted((*entry, name) for name, entry in self.running.items() if entry[0] <= self.now)
-        for when, _, interval, name in due:
-            if name not in self.rung:
-                self.rung.append(name)
+    def once(self):
+        """Return when each one is due, and its order, of those that do not repeat."""
+        return [(due, order) for due, order, interval in self.running.values() if not interval]
+
+    def is_due(self):
+        return any(due <= self.now for due, _ in self.once())
+
+    def ring(self, name):
+        """Check an event of a timer."""
+        due, order, interval = self.running[name]
+        assert due <= self.now
+        if interval:
+            self.running[name] = (due + interval, order, interval)
+        else:
+            assert (due, order) == min(self.once())
             del self.running[name]
-            if interval:
-                self.add(name, when + interval * ((self.now - when) // interval + 1), interval)
 
 
 class Lifecycle(RuleBasedStateMachine):
@@ -255,6 +264,7 @@ class Lifecycle(RuleBasedStateMachine):
         self.timers = Clockwork(self.clock.now)
         self.watches = {}
         self.posted = []
+        self.put_off = 0  # events since a timer was due
         self.count = 0
 
     @rule(
@@ -432,8 +442,6 @@ class Lifecycle(RuleBasedStateMachine):
             name = sorted(self.watches)[choice]
             self.watches.pop(name).cancel()
             self.timers.running.pop(name, None)
-            if name in self.timers.rung:
-                self.timers.rung.remove(name)
 
     @rule(way=st.sampled_from(["post", "push_event"]))
     def post(self, way):
@@ -445,20 +453,21 @@ class Lifecycle(RuleBasedStateMachine):
 
     def turn(self, only=None):
         expected = self.mux.has_events() if only is None else None
-        self.timers.look()
         event = self.mux.mux(0, only=only)
         if event is None:
             assert only not in self.mux.handles()
             return False
         if isinstance(event, Timeout):
-            assert not expected, "events were promised"
-            assert only is not None or not self.timers.rung, "a timer is due"
+            assert not expected or self.is_hearing_out(), "events were promised"
+            assert only is not None or not self.timers.is_due(), "a timer is due"
             return False
         assert only is None or event.fh is only
-        if only is None and self.timers.rung:
-            assert isinstance(event, Timer), "traffic put a timer off"
+        if only is None and self.timers.is_due():
+            # What waits has its turn between two rounds of timers, but no more of it.
+            self.put_off = 0 if isinstance(event, Timer) else self.put_off + 1
+            assert self.put_off <= MOST_BETWEEN, "traffic put a timer off"
         if isinstance(event, Timer):
-            assert event.data == self.timers.rung.pop(0)
+            self.timers.ring(event.data)
         elif isinstance(event, Posted):
             of_this_way = [entry for entry in self.posted if entry[1] == event.number]
             ((way, _),) = of_this_way
@@ -467,6 +476,13 @@ class Lifecycle(RuleBasedStateMachine):
         else:
             self.lives[event.fh].happened(event)
         return True
+
+    def is_hearing_out(self):
+        """True if a `Closed` that was queued waits for a peer to read the last words."""
+        channels = self.mux._channels.values()
+        return any(
+            getattr(channel, "_after", None) and channel._after.lingering for channel in channels
+        )
 
     @rule()
     def one_event(self):

@@ -652,6 +652,14 @@ def test_a_packet_too_long_for_a_connection_does_not_stop_the_others(mux, linked
     assert sent == Sent(fh)
 
 
+def test_a_packet_too_long_behind_the_end_of_the_peer(mux, linked):
+    fh, peer = linked
+    peer.shutdown(socket.SHUT_WR)
+    assert mux.mux(PATIENCE) == Closing(fh)
+    mux.send(fh, b"x" * 10_000_000)
+    assert kinds(drain(mux)) == ["error", "sent", "closed"]  # not the other way round
+
+
 def test_a_full_connection_of_packets_is_waited_for(mux, linked):
     fh, peer = linked
     count = 1

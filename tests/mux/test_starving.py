@@ -165,6 +165,21 @@ def test_events_of_the_programs_own_that_push_themselves(mux, up, method, count)
     assert events_until(mux, up, push) <= 3 * count + 5
 
 
+def test_what_is_behind_a_pushed_event_comes_though_a_handle_is_lost(mux, pair):
+    fh, _ = pair()
+    mux.add(fh)
+    mux.push_event(Event())
+    other, _ = pair()
+    mux.add(other)
+    mux.close(other)
+    fh.close()  # without telling, and before the look that is behind the pushed event
+    seen = []
+    while mux.has_events():
+        seen.append(mux.mux(0).type)
+    assert "timeout" not in seen
+    assert seen.count("closed") == 2
+
+
 def test_push_event_and_a_late_timer_together(mux, clock, up):
     def handle(event):
         clock.advance(SLOW)
