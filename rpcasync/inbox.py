@@ -27,8 +27,8 @@ from rpcasync.wire.protocol import ClientProtocol
 
 __all__ = ["Inbox", "first_of"]
 
-# Of one turn. More answers than this in one read are rare, and a turn costs a microsecond more.
-_MOST_MESSAGES = range(256)
+# Of one turn. More answers than this in one read are rare, and each turn costs some microseconds.
+_MOST_MESSAGES = range(512)
 _MOST_SECONDS = 0.01
 _FEW = 7  # behind so many answers the clock, which has a price, is looked at for each eighth
 

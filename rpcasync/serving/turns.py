@@ -18,7 +18,7 @@ from rpcasync.serving.peer import Peer
 
 __all__ = ["MOST_CALLS", "QUICK", "Turns"]
 
-MOST_CALLS = 128  # in one turn; a multiple of four
+MOST_CALLS = 512  # in one turn; a multiple of four
 QUICK = 0.0005  # seconds for up to four calls
 _SECONDS = 0.005  # for one turn, and then to the end of the call that runs;
 _LEAST = 0.001  # shared by those in line, but no less than this

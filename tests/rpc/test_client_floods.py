@@ -227,7 +227,7 @@ def test_a_turn_is_short(mux, connect):
     peer.sock.sendall(many)
     client.io(mux.mux())
     seen = len(numbers)
-    assert 0 < seen < 500
+    assert 0 < seen < 1000
     mine = Event()
     mux.push_event(mine)
     client.io(mux.mux())
