@@ -24,8 +24,7 @@ from rpcasync.errors import CallCancelled, CallTimeout, Disconnected, RemoteErro
 
 __all__ = ["Session", "connected"]
 
-_GRACE = 5.0  # seconds that a server which we started has to end by itself
-_SHORT_GRACE = 1.0  # the same for one that did not answer
+_SHORT_GRACE = 1.0  # seconds that a server which did not answer has to end by itself
 
 
 @contextmanager
@@ -169,7 +168,10 @@ class Session:
 
     def end(self) -> None:
         """Disconnect; wait for the end of a server that was started, and pass on what it prints."""
-        self.client.disconnect(_SHORT_GRACE if self.is_silent else _GRACE)
+        if self.is_silent:
+            self.client.disconnect(_SHORT_GRACE)
+        else:
+            self.client.disconnect()
         process = self.client.process
         if process is None:
             return

@@ -395,12 +395,18 @@ class Front:
 kept = []
 
 
-def test_a_callback_whose_values_the_client_cannot_take(mux, caplog):
+def passing_on(mux):
+    """Return a server, one in front of it that passes callbacks on, and the URL of that one."""
     back, front = Server(mux, Back()), Front()
     url = f"tcp://127.0.0.1:{back.listen(ANY_PORT).getsockname()[1]}"
     front.behind = Client(mux, url)
     front.rpc = Server(mux, front)
     url = f"tcp://127.0.0.1:{front.rpc.listen(ANY_PORT).getsockname()[1]}"
+    return back, front, url
+
+
+def test_a_callback_whose_values_the_client_cannot_take(mux, caplog):
+    back, front, url = passing_on(mux)
     got = []
     client = Client(mux, url, codec="json")
     client.report(lambda: None, report=got.append)
@@ -421,11 +427,7 @@ def test_a_callback_that_is_passed_on_takes_no_look_at_its_signature(mux, monkey
         return known.signature_of(function)
 
     monkeypatch.setattr(inbox, "signature_of", signature_of)
-    back, front = Server(mux, Back()), Front()
-    url = f"tcp://127.0.0.1:{back.listen(ANY_PORT).getsockname()[1]}"
-    front.behind = Client(mux, url)
-    front.rpc = Server(mux, front)
-    url = f"tcp://127.0.0.1:{front.rpc.listen(ANY_PORT).getsockname()[1]}"
+    back, front, url = passing_on(mux)
     got = []
     client = Client(mux, url)
     client.report(lambda: None, report=got.append)

@@ -9,6 +9,7 @@ import sys
 import threading
 
 import pytest
+from support.processes import handling
 from support.pump import PATIENCE, drain
 
 from eventmux import Event, EventMux, Read, Ready, Signal, Timeout
@@ -28,15 +29,6 @@ def handlers():
     for signum, handler in before.items():
         signal.signal(signum, handler)
     assert after == before
-
-
-@contextlib.contextmanager
-def handling(signum, handler):
-    before = signal.signal(signum, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signum, before)
 
 
 def send(*signums):

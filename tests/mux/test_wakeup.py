@@ -17,7 +17,7 @@ import threading
 
 import pytest
 from support.interrupts import Interrupt, Interrupter
-from support.processes import forked, open_descriptors
+from support.processes import forked, handling, open_descriptors
 from support.pump import PATIENCE, SELECTORS_IN_TURN, receive
 
 from eventmux import CanRead, Child, EventMux, Read, Ready, Signal, Timeout
@@ -30,15 +30,6 @@ USR1 = signal.SIGUSR1
 
 class Stop(Exception):
     """What a handler raises."""
-
-
-@contextlib.contextmanager
-def handling(signum, handler):
-    before = signal.signal(signum, handler)
-    try:
-        yield
-    finally:
-        signal.signal(signum, before)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Child processes and descriptors, as tests count them."""
+"""Child processes, descriptors and signal handlers, as tests use and count them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import subprocess
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from support.pump import PATIENCE
 
@@ -27,6 +27,16 @@ def open_descriptors() -> dict[int, str]:
         with contextlib.suppress(OSError):  # that of the directory itself
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
     return found
+
+
+@contextlib.contextmanager
+def handling(signum: int, handler: Callable[..., object]) -> Iterator[None]:
+    """Have a handler for a signal, and the one that was there before back at the end."""
+    before = signal.signal(signum, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signum, before)
 
 
 def waiting_child(code: str = "0") -> subprocess.Popen[bytes]:
