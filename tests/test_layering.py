@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # A file may import those of its package that stand in an earlier line, and nothing in its own.
 FLOORS = {
     "eventmux": [
-        ["errors", "events", "_forking", "_memory"],
+        ["errors", "events", "_forking", "_memory", "_nearest"],
         ["buffers", "urls", "_queue", "_trace", "_socketfiles"],
         ["sockets", "datagrams", "_waiting"],
         ["_watching"],
