@@ -28,7 +28,7 @@ PAGE = HERE / "reference.md"
 # The modules of the page, in order, with the names that are shown; None is all of `__all__`.
 MODULES: list[tuple[str, list[str] | None]] = [
     ("eventmux", None),
-    ("eventmux.events", ["Address", "Handle"]),
+    ("eventmux.events", ["Address", "Handle", "MaybeNone", "SomeEvent"]),
     ("eventmux.buffers", None),
     ("rpcasync", None),
     ("rpcasync.arguments.conversions", ["conversion"]),
@@ -80,15 +80,17 @@ def _module(module: ModuleType, names: list[str]) -> Iterator[str]:
     events = [each for each in values.values() if _is_event(each)]
     errors = [each for each in values.values() if _is_error(each)]
     for name, value in values.items():
-        if inspect.isclass(value) and value not in events and value not in errors:
+        is_class = inspect.isclass(value) and value is not Any  # that is one, since 3.11
+        if is_class and value not in events and value not in errors:
             yield from _class(value)
         elif inspect.isfunction(value):
             yield f"### {name}"
             yield from _function(value, name)
-        elif not inspect.isclass(value):
+        elif not is_class:
+            source, text = _variable(module, name)
             yield f"### {name}"
-            yield _code(f"{name} = {_variables(module)[name][0]}", "pyi")
-            yield from _markdown(_variables(module)[name][1])
+            yield _code(_assignment(name, source), "pyi")
+            yield from _markdown(text)
     if events:
         yield "### Events"
         yield from _body(sys.modules[events[0].__module__])
@@ -354,6 +356,28 @@ def _code(text: str, language: str) -> str:
 
 
 # What has no docstring of its own in Python: a string below an assignment
+
+
+def _variable(module: ModuleType, name: str) -> tuple[str, str]:
+    """Return the source and the text of a name, from the module that has it first."""
+    found = _variables(module)
+    if name not in found:
+        for statement in ast.parse(inspect.getsource(module)).body:
+            if isinstance(statement, ast.ImportFrom) and name in _names(statement):
+                return _variable(importlib.import_module(str(statement.module)), name)
+    return found[name]
+
+
+def _names(statement: ast.ImportFrom) -> set[str]:
+    return {alias.name for alias in statement.names}
+
+
+def _assignment(name: str, source: str) -> str:
+    line = f"{name} = {source}"
+    if len(line) <= _WIDTH:
+        return line
+    inner = textwrap.fill(source, _WIDTH, initial_indent="    ", subsequent_indent="    ")
+    return f"{name} = (\n{inner}\n)"
 
 
 def _variables(module: ModuleType) -> dict[str, tuple[str, str]]:

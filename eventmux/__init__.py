@@ -15,6 +15,7 @@ from eventmux.errors import (
 )
 from eventmux.events import (
     Accepting,
+    AnyEvent,
     CanRead,
     CanWrite,
     Child,
@@ -35,6 +36,7 @@ from eventmux.mux import EventMux
 
 __all__ = [
     "Accepting",
+    "AnyEvent",
     "BufferOverflow",
     "CanRead",
     "CanWrite",

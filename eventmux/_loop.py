@@ -23,7 +23,7 @@ from eventmux._waiting.poller import Poller
 from eventmux._waiting.spinning import Spinner
 from eventmux._watching.mailbox import Mailbox
 from eventmux._watching.watches import Watches
-from eventmux.events import Closed, Event, Handle, Timeout
+from eventmux.events import AnyEvent, Closed, Event, Handle, Timeout
 
 __all__ = ["Loop"]
 
@@ -103,7 +103,7 @@ class Loop:
 
     # Turns
 
-    def next_event(self, timeout: float | None, only: Handle | None) -> Event | None:
+    def next_event(self, timeout: float | None, only: Handle | None) -> AnyEvent | None:
         """Return the next event, of one handle alone if `only` is given: see `EventMux.mux()`."""
         if self._holding_for is not None and self._holding_for is not only:
             self.poller.release()
@@ -112,7 +112,7 @@ class Loop:
         event = self._take(only)
         return self.wait(timeout, only) if event is None else event
 
-    def wait(self, timeout: float | None, only: Handle | None) -> Event | None:
+    def wait(self, timeout: float | None, only: Handle | None) -> AnyEvent | None:
         """Return the next event, when there is none in the queue."""
         deadline = None if timeout is None else self._clock() + timeout
         looked_after = False
@@ -155,7 +155,7 @@ class Loop:
             self.table.channels or self.watches.alive or self.mailbox or self.queue.waits_for_look
         )
 
-    def _take(self, only: Handle | None) -> Event | None:
+    def _take(self, only: Handle | None) -> AnyEvent | None:
         """Take the next event off the queue; with `Closed`, the handle is closed."""
         while True:
             event = self.queue.take() if only is None else self.queue.take_of(only)
@@ -173,7 +173,7 @@ class Loop:
                 raise
             return event
 
-    def put_back(self, event: Event) -> None:
+    def put_back(self, event: AnyEvent) -> None:
         """Hand out the next time what was taken, unless it was put off, and another one comes."""
         if event.__class__ is Closed and event.fh is not None:
             channel = self.table.channels.get(event.fh)

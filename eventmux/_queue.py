@@ -21,8 +21,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
+from typing import Any
 
-from eventmux.events import Child, Event, Handle
+from eventmux.events import AnyEvent, Child, Event, Handle
 
 __all__ = ["FOLLOWING", "MORE", "EventQueue"]
 
@@ -37,10 +38,12 @@ class EventQueue:
     __slots__ = ("_last", "push", "push_urgent", "ration", "urgent", "waiting")
 
     def __init__(self) -> None:
-        self.waiting: deque[Event] = deque()
+        # Of any class of event. What is taken has the types of ours, and a program that has its own
+        # says so by `EventMux[Done]`.
+        self.waiting: deque[Any] = deque()
         # By handle that was killed; more than one if a number was killed, used again, and killed.
         self._last: dict[Handle, deque[Event]] = {}
-        self.urgent: deque[Event] = deque()  # due timers: traffic must not put them off
+        self.urgent: deque[Any] = deque()  # due timers: traffic must not put them off
         self.ration = MORE  # how many are taken before the next look, which renews it
         self.push = self.waiting.append
         self.push_urgent = self.urgent.append
@@ -57,7 +60,7 @@ class EventQueue:
         """Return the last so many that are not urgent, from the last on."""
         return list(islice(reversed(self.waiting), max(0, count)))
 
-    def put_back(self, event: Event) -> None:
+    def put_back(self, event: AnyEvent) -> None:
         """Put an event that was taken in front of the others."""
         self.waiting.appendleft(event)
 
@@ -71,13 +74,13 @@ class EventQueue:
         self.waiting.extend(events)
         self.ration = min(self.ration, len(self.waiting))
 
-    def take(self) -> Event | None:
+    def take(self) -> AnyEvent | None:
         """Take the next event; None if there is none, or the ration is used up."""
         if self.urgent:
-            event = self.urgent[0]
+            event: AnyEvent = self.urgent[0]
             del self.urgent[0]
             return event
-        waiting = self.waiting
+        waiting: deque[AnyEvent] = self.waiting
         while waiting and self.ration:
             event = waiting[0]
             if self._last and self._is_dropped(event):
@@ -88,13 +91,14 @@ class EventQueue:
             return event
         return None
 
-    def take_of(self, fh: Handle) -> Event | None:
+    def take_of(self, fh: Handle) -> AnyEvent | None:
         """Take the next event of one handle; None if there is none, or the ration is used up."""
-        for index, event in enumerate(tuple(self.urgent)):
+        urgent: deque[AnyEvent] = self.urgent
+        for index, event in enumerate(tuple(urgent)):
             if event.fh == fh:
-                del self.urgent[index]
+                del urgent[index]
                 return event
-        waiting = self.waiting
+        waiting: deque[AnyEvent] = self.waiting
         dropped = 0
         for index, event in enumerate(tuple(waiting) if self.ration else ()):
             if event.fh != fh:

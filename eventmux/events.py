@@ -2,8 +2,9 @@
 
 `event.type` is a plain string, so `if event.type == "read"` reads well; the classes take part
 in pattern matching, so `case Read(fh, data)` does too. Every event has `fh`, which is None
-where no handle is concerned. Programs may define subclasses of `Event` of their own and put
-them in the queue with `EventMux.push_event()`.
+where no handle is concerned. Type checkers know by either which event it is, and with that its
+fields. Programs may define subclasses of `Event` of their own and put them in the queue with
+`EventMux.push_event()`.
 
 This file knows nothing of how the events come about.
 """
@@ -11,11 +12,15 @@ This file knows nothing of how the events come about.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    import socket
 
 __all__ = [
     "Accepting",
     "Address",
+    "AnyEvent",
     "CanRead",
     "CanWrite",
     "Child",
@@ -25,11 +30,13 @@ __all__ = [
     "Error",
     "Event",
     "Handle",
+    "MaybeNone",
     "Read",
     "ReadLast",
     "Ready",
     "Sent",
     "Signal",
+    "SomeEvent",
     "Timeout",
     "Timer",
 ]
@@ -49,12 +56,20 @@ Handle = HasFileno | int
 Address = tuple[str, int] | tuple[str, int, int, int] | str | bytes
 """A socket address as the `socket` module gives it: IPv4, IPv6, or the path of a UNIX socket."""
 
+MaybeNone = Any
+"""In a union: or None, but what the program watches tells whether; type checkers do not ask."""
+
+# For what an event that we make always has.
+_NOT_GIVEN: Any = None
+
 
 @dataclass(slots=True)
 class Event:
     """Something that happened; the base of all events, and of those that programs define."""
 
-    type: ClassVar[str] = ""
+    # A str. It is Any for type checkers, since they take a variable of a class for one that may be
+    # set, and would not let a subclass narrow it to a Literal.
+    type: ClassVar[Any] = ""
     fh: Handle | None = None
 
 
@@ -62,7 +77,7 @@ class Event:
 class Timeout(Event):
     """The wait ended with nothing to report."""
 
-    type: ClassVar[str] = "timeout"
+    type: ClassVar[Literal["timeout"]] = "timeout"
 
 
 @dataclass(slots=True)
@@ -73,9 +88,10 @@ class Connect(Event):
     process, user and group, for UNIX sockets on Linux; they are None elsewhere.
     """
 
-    type: ClassVar[str] = "connect"
-    parent_fh: Handle | None = None
-    address: Address | None = None
+    type: ClassVar[Literal["connect"]] = "connect"
+    fh: socket.socket = _NOT_GIVEN
+    parent_fh: Handle = _NOT_GIVEN
+    address: Address = _NOT_GIVEN
     pid: int | None = None
     uid: int | None = None
     gid: int | None = None
@@ -88,7 +104,8 @@ class Accepting(Event):
     It comes again at each turn until the program has accepted.
     """
 
-    type: ClassVar[str] = "accepting"
+    type: ClassVar[Literal["accepting"]] = "accepting"
+    fh: Handle = _NOT_GIVEN
 
 
 @dataclass(slots=True)
@@ -99,7 +116,8 @@ class Ready(Event):
     yet may have a `Read` before.
     """
 
-    type: ClassVar[str] = "ready"
+    type: ClassVar[Literal["ready"]] = "ready"
+    fh: Handle = _NOT_GIVEN
 
 
 @dataclass(slots=True)
@@ -110,9 +128,10 @@ class Read(Event):
     `meta_handler` returned, None without one.
     """
 
-    type: ClassVar[str] = "read"
+    type: ClassVar[Literal["read"]] = "read"
+    fh: Handle = _NOT_GIVEN
     data: bytes = b""
-    sender: Address | None = None
+    sender: Address | MaybeNone = None
     id: Any = None
 
 
@@ -120,7 +139,8 @@ class Read(Event):
 class ReadLast(Event):
     """What was left in the buffer, an incomplete record, when the stream ended or broke."""
 
-    type: ClassVar[str] = "read_last"
+    type: ClassVar[Literal["read_last"]] = "read_last"
+    fh: Handle = _NOT_GIVEN
     data: bytes = b""
 
 
@@ -131,7 +151,8 @@ class Sent(Event):
     What was sent to a stream with `later=True` has one only if it had to wait for the peer.
     """
 
-    type: ClassVar[str] = "sent"
+    type: ClassVar[Literal["sent"]] = "sent"
+    fh: Handle = _NOT_GIVEN
 
 
 @dataclass(slots=True)
@@ -142,7 +163,8 @@ class Closing(Event):
     otherwise a text.
     """
 
-    type: ClassVar[str] = "closing"
+    type: ClassVar[Literal["closing"]] = "closing"
+    fh: Handle = _NOT_GIVEN
     reason: str | None = None
 
 
@@ -154,7 +176,8 @@ class Closed(Event):
     queued and never sent. `reason` is None for an orderly end, otherwise a text.
     """
 
-    type: ClassVar[str] = "closed"
+    type: ClassVar[Literal["closed"]] = "closed"
+    fh: Handle = _NOT_GIVEN
     missing: int = 0
     reason: str | None = None
 
@@ -170,7 +193,8 @@ class Error(Event):
     `mtu` the most bytes that the way to the receiver takes.
     """
 
-    type: ClassVar[str] = "error"
+    type: ClassVar[Literal["error"]] = "error"
+    fh: Handle = _NOT_GIVEN
     error: str = ""
     errno: int | None = None
     exception: Exception | None = None
@@ -188,21 +212,23 @@ class CanRead(Event):
     returns `b""`, and the program calls `close()` or `kill()`.
     """
 
-    type: ClassVar[str] = "can_read"
+    type: ClassVar[Literal["can_read"]] = "can_read"
+    fh: Handle = _NOT_GIVEN
 
 
 @dataclass(slots=True)
 class CanWrite(Event):
     """A handle with `manual_write` can be written to. It comes again at each turn while it can."""
 
-    type: ClassVar[str] = "can_write"
+    type: ClassVar[Literal["can_write"]] = "can_write"
+    fh: Handle = _NOT_GIVEN
 
 
 @dataclass(slots=True)
 class Timer(Event):
     """A timer is due; `data` is what it was made with."""
 
-    type: ClassVar[str] = "timer"
+    type: ClassVar[Literal["timer"]] = "timer"
     data: Any = None
 
 
@@ -210,7 +236,7 @@ class Timer(Event):
 class Signal(Event):
     """The signal `signum`, which is watched, arrived, `count` times since the last report."""
 
-    type: ClassVar[str] = "signal"
+    type: ClassVar[Literal["signal"]] = "signal"
     signum: int = 0
     count: int = 1
 
@@ -223,6 +249,29 @@ class Child(Event):
     this program has waited for the process, and the status is lost.
     """
 
-    type: ClassVar[str] = "child"
+    type: ClassVar[Literal["child"]] = "child"
     pid: int = 0
     returncode: int | None = None
+
+
+AnyEvent = (
+    Accepting
+    | CanRead
+    | CanWrite
+    | Child
+    | Closed
+    | Closing
+    | Connect
+    | Error
+    | Read
+    | ReadLast
+    | Ready
+    | Sent
+    | Signal
+    | Timeout
+    | Timer
+)
+"""What a mux makes: any of these classes, by whose `type` a type checker knows one from another."""
+
+SomeEvent = TypeVar("SomeEvent", bound=Event | None)
+"""What a filter of events, as `Client.io()`, is given, and returns if it is not its own."""

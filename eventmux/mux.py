@@ -15,7 +15,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Generic, cast, overload
 
 from eventmux import datagrams, sockets
 from eventmux._channels.channel import PAUSED, Channel
@@ -30,15 +30,25 @@ from eventmux._trace import Trace
 from eventmux._waiting.spinning import Spinner
 from eventmux._watching.watches import Watch
 from eventmux.buffers import Buffer
-from eventmux.events import Address, Closed, Event, Handle
+from eventmux.events import Address, AnyEvent, Closed, Event, Handle
 from eventmux.urls import parse_url
 
 __all__ = ["EventMux"]
 
 _UNSET: Any = object()
 
+# The events of the program's own, which type checkers are told by `EventMux[Done]`.
+if TYPE_CHECKING:
+    from typing_extensions import Never, Self, TypeVar
 
-class EventMux(Nestable):
+    Own = TypeVar("Own", bound=Event, default=Never, covariant=True)
+else:
+    from typing import TypeVar
+
+    Own = TypeVar("Own", bound=Event, covariant=True)
+
+
+class EventMux(Nestable, Generic[Own]):
     """A multiplexer for a loop that the program owns.
 
         mux = EventMux()
@@ -100,7 +110,13 @@ class EventMux(Nestable):
 
     # The loop
 
-    def mux(self, *timeouts: float | None, only: Handle | None = None) -> Event | None:
+    @overload
+    def mux(self, timeout: float, /, *timeouts: float | None) -> AnyEvent | Own: ...
+
+    @overload
+    def mux(self, *timeouts: float | None, only: Handle | None = None) -> AnyEvent | Own | None: ...
+
+    def mux(self, *timeouts: float | None, only: Handle | None = None) -> AnyEvent | Own | None:
         """Return the next event, waiting for one if need be.
 
         Args:
@@ -139,7 +155,7 @@ class EventMux(Nestable):
             return loop.wait(timeout, None)
         return loop.next_event(timeout, only)
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[AnyEvent | Own]:
         """Iterate over `mux()` until there is nothing to wait for."""
         while (event := self.mux()) is not None:
             yield event
@@ -701,7 +717,7 @@ class EventMux(Nestable):
 
     # The end
 
-    def __enter__(self) -> EventMux:
+    def __enter__(self) -> Self:
         """Return the mux itself."""
         return self
 

@@ -20,6 +20,7 @@ try:
     process = Popen(sys.argv[1:], stdin=PIPE, stdout=PIPE, stderr=PIPE, bufsize=0)  # noqa: S603
 except OSError as error:
     sys.exit(f"{sys.argv[1]}: {error.strerror}")
+assert process.stdin and process.stdout and process.stderr  # they are pipes
 
 try:
     with EventMux() as mux:

@@ -17,7 +17,7 @@ MOST_BYTES = 10_000_000
 
 
 def ask(target, base=""):
-    """Ask for a page, or for that to which the one at `base` leads; return its URL."""
+    """Ask for a page, or for that to which the one at `base` leads; return its URL and socket."""
     try:
         url = urljoin(base, target)
         parts = urlsplit(url)
@@ -31,7 +31,7 @@ def ask(target, base=""):
     except (OSError, ValueError) as error:
         sys.exit(f"{sys.argv[1]}" + (f" leads to {target!r}: {error}" if base else f": {error}"))
     mux.send(fh, data)  # it waits until the connection is up
-    return url
+    return url, fh
 
 
 def location(head):
@@ -50,7 +50,7 @@ try:
             mux.timer(seconds)
         except (OverflowError, ValueError) as error:
             sys.exit(f"SECONDS: {error}")
-        url = ask(sys.argv[1])
+        url, fh = ask(sys.argv[1])
         for event in mux:
             match event.type:
                 case "read":
@@ -58,13 +58,13 @@ try:
                     status = int(head.split()[1])
                     if status < 200:
                         continue  # the answer is still to come
-                    mux.remove(event.fh)
-                    event.fh.close()
+                    mux.remove(fh)
+                    fh.close()
                     if status in (301, 302, 303, 307, 308) and location(head):
                         redirects += 1
                         if redirects > MOST_REDIRECTS:
                             sys.exit(f"{url}: more than {MOST_REDIRECTS} redirects")
-                        url = ask(location(head), url)
+                        url, fh = ask(location(head), url)
                         continue
                     sys.stdout.buffer.write(body)
                     answer = head.splitlines()[0].decode(errors="replace")

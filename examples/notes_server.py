@@ -61,6 +61,7 @@ def rpc_follow(caller, callback: Coderef):
 
 def rpc_import(caller, author, *command: str):
     process = subprocess.Popen(command, stdout=subprocess.PIPE)  # noqa: S603
+    assert process.stdout  # it is a pipe
     imports[process.stdout] = {"caller": caller, "author": author, "count": 0}
     mux.add(process.stdout, buffered=Split())
     mux.child(process)

@@ -19,7 +19,7 @@ from threading import get_ident
 from typing import IO, Any, cast
 
 from eventmux import EventMux, Watch
-from eventmux.events import Closed, Event
+from eventmux.events import Closed, Event, MaybeNone, SomeEvent
 from rpcasync._log import log
 from rpcasync.calls import Call
 from rpcasync.errors import CallCancelled, CallTimeout, ProtocolError
@@ -75,7 +75,7 @@ class Client:
 
     def __init__(
         self,
-        mux: EventMux,
+        mux: EventMux[Event],
         server: str | socket.socket,
         *args: str,
         codec: str | Codec = "storable",
@@ -125,18 +125,18 @@ class Client:
     # The server's process, if it was started for this client
 
     @property
-    def process(self) -> subprocess.Popen[bytes] | None:
-        """The process of a server that was started for this client."""
+    def process(self) -> subprocess.Popen[bytes] | MaybeNone:
+        """The process of a server that was started for this client, else None."""
         return self._loss.process
 
     @property
-    def stdout(self) -> IO[bytes] | None:
-        """Its stdout, where the URL asks for a pipe; it can be added to the mux."""
+    def stdout(self) -> IO[bytes] | MaybeNone:
+        """Its stdout, where the URL asks for a pipe, else None; it can be added to the mux."""
         return getattr(self.fh, "stdout", None)
 
     @property
-    def stderr(self) -> IO[bytes] | None:
-        """Its stderr, where the URL asks for a pipe."""
+    def stderr(self) -> IO[bytes] | MaybeNone:
+        """Its stderr, where the URL asks for a pipe, else None."""
         return getattr(self.fh, "stderr", None)
 
     # Calls
@@ -321,7 +321,7 @@ class Client:
 
     # Events
 
-    def io(self, event: Event | None) -> Event | None:
+    def io(self, event: SomeEvent) -> SomeEvent | None:
         """Take an event if it is this client's; return it if it is not.
 
         Callbacks run from here. If one raises, the others still run, and then the exception is
@@ -330,7 +330,8 @@ class Client:
         Raises:
             RPCError: a call failed, and its callback takes no `error`.
         """
-        unseen, rest = event, None
+        unseen: Event | None = event
+        rest: SomeEvent | None = None
         try:
             if get_ident() != self._thread:
                 self._check_thread()
@@ -342,7 +343,9 @@ class Client:
                 unseen, self._unseen, inbox.unfed = None, None, data  # one line: all of it, or none
                 failure = self._take()
             else:
-                rest, failure = self._other_event(event)
+                is_own, failure = self._other_event(event)
+                if not is_own:
+                    rest = event
         except BaseException:  # Ctrl-C, say: what is left to do is done on the next turn
             self._again(unseen)
             raise
@@ -359,11 +362,11 @@ class Client:
             if self._alarm is not None:
                 self._set_alarm()
 
-    def _other_event(self, event: Event) -> tuple[Event | None, Exception | None]:
+    def _other_event(self, event: Event) -> tuple[bool, Exception | None]:
         """Take an event that brings no bytes.
 
         Returns:
-            The event if it is not this client's, and what a callback has raised.
+            Whether it is this client's, and what a callback has raised.
         """
         loss, kind, details = self._loss, event.type, cast("Any", event)
         failure: Exception | None = None
@@ -387,7 +390,7 @@ class Client:
             loss.reason = loss.reason or details.reason or "the socket was closed"
             failure = first_of(failure, loss.lose())
             self._set_alarm()
-        return None if is_own else event, failure
+        return is_own, failure
 
     def _again(self, event: Event | None) -> None:
         """Go on with the next turn, and with an event if it was not seen to, to its end.
@@ -448,7 +451,9 @@ def _raise_if_any(failure: Exception | None) -> None:
         raise failure
 
 
-def _open(mux: EventMux, server: str | socket.socket, args: tuple[str, ...]) -> socket.socket:
+def _open(
+    mux: EventMux[Event], server: str | socket.socket, args: tuple[str, ...]
+) -> socket.socket:
     """Return the socket, watched by the mux; how much may be queued for it, the outbox says."""
     if isinstance(server, str):
         if is_stream_url(server) and not args:

@@ -51,7 +51,7 @@ class Inbox:
 
     def __init__(
         self,
-        mux: EventMux,
+        mux: EventMux[Event],
         fh: Handle,
         protocol: ClientProtocol,
         name: str,

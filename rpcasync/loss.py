@@ -44,7 +44,7 @@ class Loss:
     )
 
     def __init__(
-        self, mux: EventMux, fh: Handle, protocol: ClientProtocol, inbox: Inbox, name: str
+        self, mux: EventMux[Event], fh: Handle, protocol: ClientProtocol, inbox: Inbox, name: str
     ) -> None:
         self._mux = mux
         self._fh = fh

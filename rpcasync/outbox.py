@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 
 from eventmux import EventMux
-from eventmux.events import Closed, Handle
+from eventmux.events import Closed, Event, Handle
 from rpcasync.calls import Call
 from rpcasync.errors import QueueFull
 from rpcasync.wire.protocol import ClientProtocol
@@ -34,7 +34,7 @@ class Outbox:
     __slots__ = ("_fh", "_max_outbuffer", "_mux", "_protocol", "_queued", "_send")
 
     def __init__(
-        self, mux: EventMux, fh: Handle, protocol: ClientProtocol, max_outbuffer: int
+        self, mux: EventMux[Event], fh: Handle, protocol: ClientProtocol, max_outbuffer: int
     ) -> None:
         self._mux = mux
         self._send = mux.send

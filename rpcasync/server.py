@@ -16,7 +16,7 @@ from functools import partial
 from types import EllipsisType
 from typing import Any, NoReturn
 
-from eventmux.events import Event
+from eventmux.events import Event, SomeEvent
 from rpcasync._log import log
 from rpcasync.serving.admission import Admission
 from rpcasync.serving.callers import Caller
@@ -325,7 +325,7 @@ class Server:
 
     # Events
 
-    def io(self, event: Event | None) -> Event | None:
+    def io(self, event: SomeEvent) -> SomeEvent | None:
         """Take an event if it is this server's; return it if it is not.
 
         Procedures run from here, for some milliseconds, and what is left then waits for an event
@@ -333,6 +333,7 @@ class Server:
         what ends a program, such as KeyboardInterrupt. If it goes on, no call is lost by that.
         """
         notes, peers, peer, is_ours = self._notes, self._peers, None, False
+        unfed: Event | None = event
         try:
             if notes.actions:
                 notes.do()
@@ -348,7 +349,7 @@ class Server:
                 if event.type == "read":
                     if not peer.broken:  # else it is served to the end of what it sent before
                         peer.framing.feed(event.data)  # type: ignore[attr-defined]
-                    event = None  # it must not be fed twice
+                    unfed = None  # it must not be fed twice
                     if not peer.in_line:
                         self._dispatcher.serve(peer)
                 else:
@@ -366,7 +367,7 @@ class Server:
             self._run_out_of_memory(peer, error)
             return None
         except BaseException:  # Ctrl-C, say, or the end of the program
-            self._recover(event, is_ours or peer is not None)
+            self._recover(unfed, is_ours or peer is not None)
             raise
 
     def _is_wake_up(self, event: Event) -> bool:

@@ -50,7 +50,8 @@ def callables():
     for module in (eventmux, eventmux.buffers, rpcasync, rpcasync.storable):
         for name in module.__all__:
             value = getattr(module, name)
-            is_made = name not in generate.GIVEN and "__init__" in vars(value)
+            is_given = name in generate.GIVEN or not inspect.isclass(value)
+            is_made = not is_given and "__init__" in vars(value)
             is_called = is_made and value is not eventmux.buffers.Buffer
             if inspect.isfunction(value) or (is_called and not issubclass(value, Exception)):
                 yield value, inspect.getdoc(value)

@@ -31,7 +31,12 @@ class Ending:
     """
 
     def __init__(
-        self, mux: EventMux, process: subprocess.Popen[Any], name: str, grace: float, fh: Handle
+        self,
+        mux: EventMux[Event],
+        process: subprocess.Popen[Any],
+        name: str,
+        grace: float,
+        fh: Handle,
     ) -> None:
         self._mux = mux
         self._fh = fh

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from eventmux.errors import URLError
+from eventmux.events import MaybeNone
 from rpcasync._log import log
 from rpcasync.children.leftover import end_with_us
 
@@ -83,8 +84,8 @@ class ChildSocket(socket.socket):
     """
 
     process: subprocess.Popen[bytes]
-    stdout: IO[bytes] | None = None
-    stderr: IO[bytes] | None = None
+    stdout: IO[bytes] | MaybeNone = None
+    stderr: IO[bytes] | MaybeNone = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -90,7 +90,9 @@ class Session:
     it has not. `is_silent` is True after a call that was given up, until there is an answer.
     """
 
-    def __init__(self, mux: EventMux, client: Client, url: str, timeout: float | None) -> None:
+    def __init__(
+        self, mux: EventMux[Event], client: Client, url: str, timeout: float | None
+    ) -> None:
         self.mux = mux
         self.client = client
         self.timeout = timeout

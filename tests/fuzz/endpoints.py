@@ -281,7 +281,7 @@ class Streams(Buffers):
         return " ".join(dict.fromkeys(events))
 
     def _turn(self) -> list[str]:
-        kinds = []
+        kinds: list[str] = []
         while (event := self._mux.mux(0)) is not None and not _is_timeout(event):
             if isinstance(event, Read) and event.fh is not None:
                 self._mux.send(event.fh, event.data)

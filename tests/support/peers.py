@@ -21,7 +21,8 @@ class Taker(Protocol):
 
 def turn(mux: EventMux, *takers: Taker) -> list[Event]:
     """Run the loop until nothing happens; return the events that were nobody's."""
-    foreign = []
+    foreign: list[Event] = []
+    event: Event | None
     while not isinstance(event := mux.mux(0), Timeout):
         for taker in takers:
             event = taker.io(event)
