@@ -194,7 +194,7 @@ def _function(function: Any, name: str) -> Iterator[str]:
 
 def _signature(function: Any, name: str) -> str:
     signature = inspect.signature(function)
-    parameters = list(signature.parameters.values())
+    parameters = list(parameters_of(function))
     if parameters and parameters[0].name == "self":
         del parameters[0]
     returned = signature.return_annotation
@@ -213,6 +213,22 @@ def _signature(function: Any, name: str) -> str:
             shown.append("/")
         shown.append(_parameter(each))
     return _call(name, shown, after)
+
+
+def parameters_of(function: Any) -> Iterator[inspect.Parameter]:
+    """Yield the parameters of a function, with the options of a handle where it explains each."""
+    for each in inspect.signature(function).parameters.values():
+        if each.annotation != "Unpack[Options]" or "\n    options: " in str(
+            inspect.getdoc(function)
+        ):
+            yield each
+            continue
+        module = importlib.import_module("eventmux._channels.options")
+        values = {field.name: field.default for field in dataclasses.fields(module.ChannelOptions)}
+        for name, kind in module.Options.__annotations__.items():
+            default = None if name in ("meta", "read_size") else values[name]
+            text = kind.__forward_arg__
+            yield inspect.Parameter(name, each.KEYWORD_ONLY, default=default, annotation=text)
 
 
 def _call(name: str, parameters: list[str], after: str = "") -> str:

@@ -6,10 +6,12 @@ names may be a stranger's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from itertools import islice
+from typing import TypeVar, cast
 
-__all__ = ["did_you_mean", "nearest"]
+__all__ = ["did_you_mean", "nearest", "no_option", "tells_options"]
 
 _LONGEST = 64  # characters of a name; no mistyped one is longer
 _MOST = 1000  # names that are looked at
@@ -32,3 +34,30 @@ def did_you_mean(name: str, names: Iterable[str]) -> str:
     """Return the question to put behind a message, with its semicolon; "" if none is like it."""
     found = nearest(name, names)
     return "" if found is None else f"; did you mean {found!r}?"
+
+
+def no_option(called: str, unknown: Iterable[str], known: Iterable[str]) -> str:
+    """Return the message for options that there are not: what was called, and what is meant."""
+    name = min(unknown)
+    return f"{called}() has no option {name!r}{did_you_mean(name, known)}"
+
+
+_Init = TypeVar("_Init", bound=Callable[..., None])
+
+
+def tells_options(init: _Init) -> _Init:
+    """Have the `__init__` of a class say so itself when it is given an option that it has not.
+
+    Python's own message has no class that is derived, and names the nearest since 3.13 only.
+    """
+    code = init.__code__
+    known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+
+    @wraps(init)
+    def checked(self: object, *args: object, **options: object) -> None:
+        unknown = options.keys() - known
+        if unknown:
+            raise TypeError(no_option(type(self).__name__, unknown, known))
+        init(self, *args, **options)
+
+    return cast("_Init", checked)

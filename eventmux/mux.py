@@ -21,11 +21,12 @@ from eventmux import datagrams, sockets
 from eventmux._channels.channel import PAUSED, Channel
 from eventmux._channels.handles import is_closed
 from eventmux._channels.nested import Nestable
-from eventmux._channels.options import USUAL, ChannelOptions, Usual, check_buffer
+from eventmux._channels.options import ChannelOptions, Options, check_buffer
 from eventmux._channels.streams import Stream
 from eventmux._forking import Refusal, tell_of_forks
 from eventmux._loop import Loop
 from eventmux._memory import keep_freed_memory
+from eventmux._nearest import tells_options
 from eventmux._trace import Trace
 from eventmux._waiting.spinning import Spinner
 from eventmux._watching.watches import Watch
@@ -39,7 +40,7 @@ _UNSET: Any = object()
 
 # The events of the program's own, which type checkers are told by `EventMux[Done]`.
 if TYPE_CHECKING:
-    from typing_extensions import Never, Self, TypeVar
+    from typing_extensions import Never, Self, TypeVar, Unpack
 
     Own = TypeVar("Own", bound=Event, default=Never, covariant=True)
 else:
@@ -77,6 +78,7 @@ class EventMux(Nestable, Generic[Own]):
             infinite or NaN.
     """
 
+    @tells_options
     def __init__(
         self,
         *,
@@ -219,16 +221,7 @@ class EventMux(Nestable, Generic[Own]):
         *,
         listen: bool | None = None,
         type: str | None = None,  # noqa: A002  # as the method that asks for it
-        buffered: Buffer | None = None,
-        meta: object = None,
-        meta_handler: Callable[[Any, bytes, Address | None], object] | None = None,
-        read_size: int | None = None,
-        high_water: int | None = None,
-        max_outbuffer: int | Usual | None = USUAL,
-        errors: bool = False,
-        manual_accept: bool = False,
-        manual_read: bool = False,
-        manual_write: bool = False,
+        **options: Unpack[Options],
     ) -> None:
         """Watch a handle: a socket, any object with `fileno()`, a descriptor as a number.
 
@@ -269,25 +262,18 @@ class EventMux(Nestable, Generic[Own]):
         If it raises, nothing has changed.
 
         Raises:
-            TypeError: it is no handle (a TLS socket is none), or `buffered` is no buffer.
+            TypeError: it is no handle (a TLS socket is none), there is no such option, or
+                `buffered` is no buffer.
             ValueError: it is watched already, a size is less than 1, or an option does not fit
                 the handle.
             OSError: it is closed, or the kernel refuses.
         """
-        options = self._defaults.having(
-            buffered=buffered,
-            meta_handler=meta_handler,
-            read_size=read_size,
-            high_water=high_water,
-            max_outbuffer=max_outbuffer,
-            errors=errors,
-            manual_accept=manual_accept,
-            manual_read=manual_read,
-            manual_write=manual_write,
-        )
-        self._loop.table.add(fh, options, meta, listen=listen, kind=type)
+        inner = self._defaults.having(EventMux.add, options)
+        self._loop.table.add(fh, inner, options.get("meta"), listen=listen, kind=type)
 
-    def connect(self, url: str, *, timeout: float | None = None, **options: Any) -> socket.socket:
+    def connect(
+        self, url: str, *, timeout: float | None = None, **options: Unpack[Options]
+    ) -> socket.socket:
         """Start to connect to a URL and watch the socket.
 
         It returns at once: a name is looked up by a thread, one for each, and its addresses are
@@ -308,15 +294,19 @@ class EventMux(Nestable, Generic[Own]):
             ValueError: an option is wrong, or does not fit; the timeout is negative.
             OSError: the process is out of descriptors; a port to send from is in use.
         """
-        meta = options.pop("meta", None)
-        channel_options = self._defaults.having(**options)
+        inner = self._defaults.having(EventMux.connect, options)
         if timeout is not None:
             _lowest((timeout,))
-        channel = self._loop.table.connect(parse_url(url), channel_options, meta, timeout)
+        channel = self._loop.table.connect(parse_url(url), inner, options.get("meta"), timeout)
         return cast("socket.socket", channel.fh)
 
     def listen(
-        self, url: str, *, backlog: int = 1024, mode: int | None = None, **options: Any
+        self,
+        url: str,
+        *,
+        backlog: int = 1024,
+        mode: int | None = None,
+        **options: Unpack[Options],
     ) -> socket.socket:
         """Listen at a URL and watch the socket; a datagram socket is bound to the address.
 
@@ -328,17 +318,24 @@ class EventMux(Nestable, Generic[Own]):
             backlog: how many connections may wait to be accepted.
             mode: who may connect to a UNIX path, as for `os.chmod()`: 0o600 is our user alone.
                 Default is what the umask leaves.
-            options: as for `add()`; what is accepted inherits them.
+            options: as for `add()`, without `listen` and `type`; what is accepted inherits them.
 
         Raises:
             URLError: the URL is not understood.
             TypeError: there is no such option, or the URL is no str.
             ValueError: an option is wrong, or does not fit.
-            OSError: the address is in use, the name is unknown, permission is missing...
+            OSError: the address is in use, the name is unknown, permission is missing... Its
+                `filename` is the URL.
         """
-        sock = sockets.listen(parse_url(url), backlog, mode)
+        inner = self._defaults.having(EventMux.listen, options)
+        endpoint = parse_url(url)
         try:
-            self.add(sock, **options)
+            sock = sockets.listen(endpoint, backlog, mode)
+        except OSError as error:
+            sockets.name_endpoint(error, endpoint)
+            raise
+        try:
+            self._loop.table.add(sock, inner, options.get("meta"))
         except BaseException:
             sock.close()
             raise
@@ -430,10 +427,11 @@ class EventMux(Nestable, Generic[Own]):
 
         Raises:
             KeyError: the handle is not watched.
-            TypeError: something is not bytes, or the handle takes none.
+            TypeError: something is not bytes, as a str that has to be encoded, or the handle takes
+                none.
             ValueError: an empty packet for a connection of packets.
         """
-        channel = self._channels.get(fh) or self._channel(fh)
+        channel = self._channels.get(fh) or self._channel_to_send(fh)
         try:
             if channel.send(data, later):
                 self._poller.arm(channel)
@@ -462,7 +460,7 @@ class EventMux(Nestable, Generic[Own]):
                 the wrong kind.
             ValueError: the address is out of range, or has a name.
         """
-        channel = self._channel(fh)
+        channel = self._channel_to_send(fh)
         if channel.kind != "dgram" or not isinstance(channel.port, socket.socket):
             raise TypeError(f"cannot send on {fh!r} to an address: it is no datagram socket")
         datagrams.check_address(channel.port, address)
@@ -598,6 +596,11 @@ class EventMux(Nestable, Generic[Own]):
             return self._channels[fh]
         except KeyError:
             raise KeyError(f"{fh!r} is not watched") from None
+
+    def _channel_to_send(self, fh: Handle) -> Channel:
+        if isinstance(fh, (str, bytes)):  # the data, where the handle was forgotten
+            raise TypeError(f"{_shortened(fh)} is no handle; that is the first argument")
+        return self._channel(fh)
 
     def _stream(self, fh: Handle) -> Stream:
         channel = self._channel(fh)
@@ -750,6 +753,10 @@ def _lowest(timeouts: tuple[float | None, ...]) -> float | None:
         if not timeout >= 0:  # so that NaN is refused too
             raise ValueError(f"timeout is {timeout!r}, must be 0 or more")
     return min(given)
+
+
+def _shortened(data: str | bytes) -> str:
+    return repr(data) if len(data) <= 40 else f"{data[:40]!r}..."
 
 
 def _check_seconds(timeout: object) -> None:

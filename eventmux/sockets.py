@@ -41,6 +41,7 @@ __all__ = [
     "known_targets",
     "listen",
     "look_up",
+    "name_endpoint",
     "own_peer_error",
     "placeholder",
     "set_nodelay",
@@ -103,6 +104,13 @@ def listen(endpoint: Endpoint, backlog: int = 1024, mode: int | None = None) -> 
         if sock.type != socket.SOCK_DGRAM:
             sock.listen(backlog)
     return sock
+
+
+def name_endpoint(error: OSError, endpoint: Endpoint) -> None:
+    """Have an error of `listen()` name the URL: Python's name the address, or nothing at all."""
+    if error.errno is not None:
+        error.strerror = str(error.strerror).partition(" (while attempting to bind")[0]
+        error.filename = str(endpoint)
 
 
 def _check_mode(endpoint: Endpoint, mode: object) -> None:

@@ -60,7 +60,7 @@ def callables():
 
 def test_every_argument_is_explained():
     for value, text in callables():
-        names = {*inspect.signature(value).parameters} - {"self", "fh"}
+        names = {each.name for each in generate.parameters_of(value)} - {"self", "fh"}
         for name in names:
             is_told = re.search(rf"^    {name}: |`{name}[`=]", text, re.MULTILINE)
             assert is_told or len(names) == 1, f"{value.__qualname__}: {name}"

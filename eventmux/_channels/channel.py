@@ -402,7 +402,9 @@ def as_bytes(chunk: object) -> bytes:
     """Return a copy: the caller may change his while ours waits."""
     if isinstance(chunk, (bytes, bytearray, memoryview)):
         return bytes(chunk)
-    raise TypeError(f"cannot send {type(chunk).__name__}, only bytes, bytearray or memoryview")
+    advice = "; encode it, as in text.encode()" if isinstance(chunk, str) else ""
+    kind = type(chunk).__name__
+    raise TypeError(f"cannot send {kind}, only bytes, bytearray or memoryview{advice}")
 
 
 def reason_of(error: OSError | EventMuxError) -> str:

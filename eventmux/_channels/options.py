@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
+from eventmux._nearest import no_option
 from eventmux.buffers import Buffer
-from eventmux.events import Address, Handle
+from eventmux.events import Address
 
-__all__ = ["USUAL", "ChannelOptions", "Usual", "check_buffer"]
+__all__ = ["USUAL", "ChannelOptions", "Options", "Usual", "check_buffer"]
 
 _BUFFER_METHODS = ("write", "read", "read_last", "fresh", "returns_last")
 
@@ -28,6 +29,21 @@ class Usual(Enum):
 USUAL: Final = Usual.USUAL
 
 
+class Options(TypedDict, total=False):
+    """What a program may give by name to each method that watches a handle."""
+
+    buffered: Buffer | None
+    meta: object
+    meta_handler: Callable[[Any, bytes, Address | None], object] | None
+    read_size: int | None
+    high_water: int | None
+    max_outbuffer: int | Usual | None
+    errors: bool
+    manual_accept: bool
+    manual_read: bool
+    manual_write: bool
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelOptions:
     """The options of a handle; a listener hands its own on to what it accepts.
@@ -42,7 +58,7 @@ class ChannelOptions:
     buffered: Buffer | None = None
     high_water: int | None = None
     max_outbuffer: int | Usual | None = USUAL
-    meta_handler: Callable[[Handle, bytes, Address | None], object] | None = None
+    meta_handler: Callable[[Any, bytes, Address | None], object] | None = None
     errors: bool = False
     manual_accept: bool = False
     manual_read: bool = False
@@ -59,8 +75,12 @@ class ChannelOptions:
         if self.meta_handler is not None and not callable(self.meta_handler):
             raise TypeError(f"meta_handler is {self.meta_handler!r}, must be callable")
 
-    def having(self, *, read_size: int | None = None, **options: Any) -> ChannelOptions:
+    def having(self, method: Callable[..., object], options: Options) -> ChannelOptions:
         """Return these options with others in their place; no `read_size` leaves it as it is.
+
+        Args:
+            method: which one the program has called.
+            options: what it has given, by name; `meta` is not for the channels.
 
         Raises:
             TypeError: there is no such option; or as for the class.
@@ -68,13 +88,16 @@ class ChannelOptions:
         """
         unknown = options.keys() - _NAMES
         if unknown:
-            raise TypeError(f"{min(unknown)!r} is no option here")
-        if read_size is not None:
-            options["read_size"] = read_size
-        return replace(self, **options)
+            own: dict[str, object] = getattr(method, "__kwdefaults__", None) or {}
+            raise TypeError(no_option(method.__qualname__, unknown, [*own, *_NAMES]))
+        given: dict[str, Any] = {**options}
+        given.pop("meta", None)
+        if given.get("read_size", self) is None:
+            del given["read_size"]
+        return replace(self, **given)
 
 
-_NAMES = {field.name for field in fields(ChannelOptions)}
+_NAMES = Options.__optional_keys__
 
 
 def _check_count(name: str, value: object) -> None:

@@ -311,3 +311,26 @@ def test_sending_to_a_listener_is_refused(mux):
     listener = mux.listen("tcp://127.0.0.1:0")
     with pytest.raises(TypeError, match="it is a listener"):
         mux.send(listener, b"hello")
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_text_is_to_be_encoded(mux, watched, later):
+    fh, _ = watched
+    with pytest.raises(
+        TypeError, match=r"^cannot send str, .*; encode it, as in text\.encode\(\)$"
+    ):
+        mux.send(fh, b"one", "two", later=later)
+    assert mux.buflen(fh) == 0
+
+
+def test_text_is_to_be_encoded_for_packets_too(mux):
+    fh = mux.listen("udp://127.0.0.1:0")
+    with pytest.raises(TypeError, match="encode it"):
+        mux.sendto(fh, fh.getsockname(), "two")
+
+
+def test_the_handle_was_forgotten(mux, watched):
+    with pytest.raises(TypeError, match=r"^'x' is no handle; that is the first argument$"):
+        mux.send("x")
+    with pytest.raises(TypeError, match=rf"^b'{'x' * 40}'\.\.\. is no handle"):
+        mux.send(HUGE)
