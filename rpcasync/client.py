@@ -24,7 +24,7 @@ from rpcasync._log import log
 from rpcasync.calls import Call
 from rpcasync.errors import CallCancelled, CallTimeout, ProtocolError
 from rpcasync.inbox import Inbox, first_of
-from rpcasync.loss import Loss
+from rpcasync.loss import BY_SERVER, Loss
 from rpcasync.outbox import NOT_WATCHED, Outbox
 from rpcasync.urls import check_stream, connect_stream, is_stream_url, url_disconnect
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, check_limit, get_codec
@@ -384,7 +384,7 @@ class Client:
         elif kind == "error":
             loss.reason = details.error
         elif kind == "closing":
-            loss.reason = loss.reason or details.reason or "the server closed the connection"
+            loss.reason = loss.reason or details.reason or BY_SERVER
         elif kind == "closed":
             failure = self._inbox.take(is_last=True)
             loss.reason = loss.reason or details.reason or "the socket was closed"

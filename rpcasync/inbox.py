@@ -22,7 +22,7 @@ from rpcasync.arguments.known import signature_of
 from rpcasync.calls import Call, Telling, raise_error
 from rpcasync.coderefs import Coderef
 from rpcasync.errors import ArgumentError, ProtocolError, RemoteError, RPCError
-from rpcasync.wire.messages import Failure, Invoke, Result
+from rpcasync.wire.messages import Failure, Invoke, Result, crash_text
 from rpcasync.wire.protocol import ClientProtocol
 
 __all__ = ["Inbox", "first_of"]
@@ -46,7 +46,7 @@ class Inbox:
 
     __slots__ = (
         *("_fh", "_give_up", "_is_paused", "_mux", "_name", "_protocol"),
-        *("is_woken", "unfed", "wake_event"),
+        *("crash", "is_woken", "unfed", "wake_event"),
     )
 
     def __init__(
@@ -67,6 +67,8 @@ class Inbox:
         self.wake_event = Event(fh)
         """Comes when there is more to `take()`; `is_woken` is True while it is in the queue."""
         self.is_woken = False
+        self.crash: tuple[str, int] | None = None
+        """The procedure that raised an exception last, and where the ids stood when it was told."""
         self._is_paused = False  # nothing is read until all that was read is handed over
 
     def take(self, *, is_last: bool = False) -> Exception | None:
@@ -170,7 +172,10 @@ class Inbox:
     def _telling(self, kind: type, token: Any, detail: Any) -> Telling | None:
         """Return what is to be called for anything but an answer."""
         if kind is Failure:
-            return cast("Call", token)._failed(RemoteError(detail))
+            call = cast("Call", token)
+            if detail == crash_text(call.procedure):
+                self.crash = call.procedure, self._protocol.next_id
+            return call._failed(RemoteError(detail))
         return self._bind(token, detail) if kind is Invoke else None
 
     def _can_be_told(self, kind: type, token: Any, detail: Any) -> bool:

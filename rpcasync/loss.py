@@ -9,20 +9,24 @@ This file sets no timer for that: `due` says when it has waited long enough.
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 from typing import cast
 
 from eventmux import EventMux
 from eventmux.events import Event, Handle
-from rpcasync._log import log
+from rpcasync._log import log, shorten
 from rpcasync.calls import Call
 from rpcasync.children.ending import Ending
 from rpcasync.errors import Disconnected
 from rpcasync.inbox import Inbox
 from rpcasync.wire.protocol import ClientProtocol
 
-__all__ = ["Loss"]
+__all__ = ["BY_SERVER", "Loss"]
 
+BY_SERVER = "the server closed the connection"
+_ENDS_BY_SERVER = (BY_SERVER, os.strerror(errno.EPIPE), os.strerror(errno.ECONNRESET))
 _GRACE = 5.0  # seconds that a server has to end by itself
 _MOMENT = 1.0  # seconds that the status of a process may come after the end of its connection
 
@@ -39,7 +43,7 @@ class Loss:
     """
 
     __slots__ = (
-        *("_ending", "_fh", "_inbox", "_mux", "_name", "_protocol", "_status_due"),
+        *("_crashed", "_ending", "_fh", "_inbox", "_mux", "_name", "_protocol", "_status_due"),
         *("is_awaited", "is_leaving", "reason"),
     )
 
@@ -51,6 +55,7 @@ class Loss:
         self._protocol = protocol
         self._inbox = inbox
         self._name = name
+        self._crashed = ""  # the procedure whose exception has ended the connection
         self._ending: Ending | None = None
         self._status_due: float | None = None
         self.reason = ""
@@ -114,18 +119,35 @@ class Loss:
         Returns:
             As `lose()`.
         """
+        self._see_to_crash()
         calls = cast("list[Call]", self._protocol.connection_lost())
         self.is_awaited = False
         error = f"{self._name}: {self.reason}"
+        status = None
         if calls and self.process is not None and not self.is_leaving:  # it ended by itself
             status = self.process.poll()
-            error += "" if status is None else f"; its process has ended with status {status}"
+        if self._crashed and not status:
+            error += f" after {shorten(self._crashed)} failed; see its log"
+        if status is not None:
+            error += f"; its process has ended with status {status}"
         first: Exception | None = None
         for call in calls:
             if call.id in self._protocol.pending:  # a callback may have asked for its result
                 failure = Disconnected(f"{call.procedure}: {error}")
                 first = self._inbox.fail(call, failure, first)
         return first
+
+    def _see_to_crash(self) -> None:
+        """Note which procedure it was whose exception has ended the connection, if one has.
+
+        A server that disconnects a client for it takes none of its calls any more. So one that has
+        answered a call which was made later has ended for something else.
+        """
+        crash, self._inbox.crash = self._inbox.crash, None
+        if crash is not None and self.reason in _ENDS_BY_SERVER and not self.is_leaving:
+            procedure, next_id = crash
+            if not self._protocol.has_answered_since(next_id):
+                self._crashed = procedure
 
     def _see_to_process(self, grace: float) -> None:
         """Have the server's process end, if it was started for this client."""

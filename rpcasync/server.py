@@ -14,7 +14,7 @@ import sys
 from collections.abc import Sequence
 from functools import partial
 from types import EllipsisType
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 from eventmux.events import Event, SomeEvent
 from rpcasync._log import log
@@ -33,6 +33,8 @@ from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
 from rpcasync.wire.protocol import ServerProtocol
 
 __all__ = ["Server"]
+
+OnException = Literal["disconnect", "answer"]
 
 
 class Server:
@@ -76,10 +78,15 @@ class Server:
             client is disconnected. None is no limit.
         max_items: values in one packet of a client: what stands in its lists and hashes. A client
             that sends more is disconnected. A codec of `codecs` that is no name has its own limit.
+        on_exception: what becomes of a client whose procedure raises anything but a `Fault`. The
+            exception is logged and the call answered with an error, which says only that the
+            procedure failed; then the client is disconnected, as by the original, or with
+            "answer" it stays.
 
     Raises:
         ValueError: `max_packet` is not between 7 and 2**32 - 1, `codecs` is empty,
-            `packet_timeout` is not above 0, or another limit is not 1 or more.
+            `packet_timeout` is not above 0, `on_exception` is neither word, or another limit is
+            not 1 or more.
         ImportError: there is no module of that name.
     """
 
@@ -96,6 +103,7 @@ class Server:
         max_buffered: int = 256 * 1024 * 1024,
         packet_timeout: float | None = 60.0,
         max_items: int = DEFAULT_MAX_ITEMS,
+        on_exception: OnException = "disconnect",
     ) -> None:
         if max_outbuffer is None:
             max_outbuffer = 4 * check_max_packet(max_packet)
@@ -118,6 +126,7 @@ class Server:
             max_waiting=max_waiting,
             packet_timeout=packet_timeout,
         )
+        self.on_exception = on_exception
         self._max_items = check_limit("max_items", max_items)
         self._codecs: tuple[Codec, ...] = ()
         self.set_codecs(*(("storable", "json") if codecs is None else codecs))
@@ -195,6 +204,21 @@ class Server:
         if not codecs:
             raise ValueError("codecs is empty: clients could speak nothing")
         self._codecs = tuple(get_codec(codec, self._max_items) for codec in codecs)
+
+    @property
+    def on_exception(self) -> OnException:
+        """What becomes of a client whose procedure fails: "disconnect" or "answer".
+
+        Raises:
+            ValueError: it is set to something else.
+        """
+        return "answer" if self._dispatcher.keeps_failed else "disconnect"
+
+    @on_exception.setter
+    def on_exception(self, value: OnException) -> None:
+        if value not in ("disconnect", "answer"):
+            raise ValueError(f"on_exception is {value!r}, must be 'disconnect' or 'answer'")
+        self._dispatcher.keeps_failed = value == "answer"
 
     # Clients and listeners
 
@@ -458,5 +482,5 @@ def _check_seconds(name: str, limit: float | EllipsisType | None) -> None:
 def _refuse(caller: object) -> NoReturn:
     """Say why a call cannot be answered."""
     if isinstance(caller, Caller):
-        raise ValueError(f"{caller!r} is answered already")
+        raise ValueError(f"{caller!r} is answered already: return_() and error() answer once")
     raise TypeError(f"caller is {caller!r}, must be what the procedure was given")

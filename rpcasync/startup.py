@@ -117,6 +117,8 @@ def _apply_options(rpc: Server) -> None:
     try:
         limits = _parse_options(text)
         codecs = limits.pop("codecs", None)
+        if "on_exception" in limits:
+            rpc.on_exception = limits.pop("on_exception")
         if limits:
             rpc.set_limits(**limits)
         if codecs is not None:
@@ -129,7 +131,7 @@ def _parse_options(text: str) -> dict[str, Any]:
     options = json.loads(text)
     if not isinstance(options, dict):
         raise ValueError("expected a JSON object")
-    unknown = sorted(options.keys() - {"outstanding", "max_packet", "codecs"})
+    unknown = sorted(options.keys() - {"outstanding", "max_packet", "codecs", "on_exception"})
     if unknown:
         raise ValueError(f"there is no option {unknown[0]!r}")
     codecs = options.get("codecs", [])

@@ -132,6 +132,12 @@ def _add_listen(parser: argparse.ArgumentParser) -> None:
         help="how many calls run at once; others wait",
     )
     parser.add_argument(
+        "--on-exception",
+        choices=("answer", "disconnect"),
+        help="what becomes of a client whose procedure fails: it is told so and stays, or told"
+        " and disconnected; default: what the program says, or disconnect",
+    )
+    parser.add_argument(
         "--mode", type=_mode, metavar="MODE", help="who may use a unix:// path, as for chmod: 660"
     )
     _add_log_level(parser)

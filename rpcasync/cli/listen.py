@@ -77,6 +77,7 @@ def _limits(options: argparse.Namespace) -> dict[str, object]:
         "outstanding": options.outstanding,
         "max_packet": options.max_packet,
         "codecs": options.codecs,
+        "on_exception": options.on_exception,
     }
     return {name: value for name, value in given.items() if value is not None}
 

@@ -20,6 +20,7 @@ from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import OUT_OF_MEMORY, Peers
 from rpcasync.serving.turns import MOST_CALLS, QUICK, Turns
 from rpcasync.wire.leaves import memory_of
+from rpcasync.wire.messages import crash_text
 
 __all__ = ["Dispatcher"]
 
@@ -56,6 +57,7 @@ class Dispatcher:
         self._is_running_waiting = False
         self.max_callbacks = 0  # alive, of one client
         self.max_waiting = 0  # calls of one client
+        self.keeps_failed = False  # a client stays whose procedure failed
 
     # When a call runs
 
@@ -299,12 +301,17 @@ class Dispatcher:
             self._fail(caller, f"{name}: a connection has ended")
 
     def _break(self, peer: Peer, caller: Caller, error: Exception) -> None:
-        """Have a client disconnected whose procedure failed."""
+        """Answer a call whose procedure failed, and have its client disconnected.
+
+        It may stay if the program says so; not if memory ran out, which frees what is kept for it.
+        """
         name = shorten(caller.procedure)
         log.error("procedure %s failed", name, exc_info=error)
+        if not self.keeps_failed or isinstance(error, MemoryError):
+            peer.broken = f"procedure {name} failed"
         if not caller.answered:
-            self._peers.finish(caller)  # by the end of the connection
-        peer.broken = f"procedure {name} failed"
+            self._peers.finish(caller)
+            self._peers.send_failure(peer, caller.id, crash_text(caller.procedure))
 
     def _take_callbacks(self, caller: Caller, values: list[object]) -> list[object]:
         try:

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from rpcasync._log import shorten
 from rpcasync.errors import ProtocolError
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "as_text",
     "check_reply",
     "check_request",
+    "crash_text",
     "failure_text",
     "failure_values",
     "invoke_values",
@@ -203,6 +205,15 @@ FAILURE_KEYS = ("error", "errors")
 def failure_values(text: str) -> tuple[object, ...]:
     """Return the values of a failure: under both keys that releases of the Perl modules use."""
     return ("error", text, "errors", [text])
+
+
+def crash_text(procedure: str) -> str:
+    """Return the text of the failure of a call whose procedure raised an exception.
+
+    It says nothing of the exception, which is nobody's affair but the server's. A client knows it
+    again: the connection that ends next has ended for that.
+    """
+    return f"{shorten(procedure)}: failed; see the server's log"
 
 
 def failure_text(values: list[object]) -> str | None:

@@ -374,6 +374,19 @@ class ClientProtocol(_Protocol):
         self._peeked_in = self._callbacks if args is None else None
         return (Invoke if args is not None else Release), self._callbacks[id], args
 
+    @property
+    def next_id(self) -> int:
+        """Where the counter stands, for `has_answered_since()`."""
+        return self._next_id
+
+    def has_answered_since(self, id: int) -> bool:  # noqa: A002
+        """True if a call was answered that was made since the counter stood at an id."""
+        in_use: set[Id] = {*self._pending, *self._abandoned, *self._callbacks}
+        count = (self._next_id - id) & _ID_MASK
+        if count > len(in_use):
+            return True
+        return any((id + step) & _ID_MASK not in in_use for step in range(count))
+
     # The end of a call without an answer
 
     def abandon(self, id: Id) -> None:  # noqa: A002

@@ -13,7 +13,7 @@ from support.quick import quick_first
 
 import rpcasync as package
 from eventmux import EventMux
-from rpcasync import Client, Disconnected
+from rpcasync import Client, Disconnected, RemoteError
 from rpcasync.cli.output import definition_line
 
 CALC = PROGRAMS / "calc_server.py"
@@ -74,7 +74,7 @@ def test_methods():
             (["call", CHILD, "refuse", "why=because"], 1, "rpcasync: because\n"),
             (["call", CHILD, "add_numbers", "n1=1"], 1, "rpcasync: add_numbers: n2 is missing\n"),
             (["call", CHILD, "park", "--timeout", "0.01"], 1, "rpcasync: park: no answer"),
-            (["call", CHILD, "explode"], 1, ": the server closed the connection"),
+            (["call", CHILD, "explode"], 1, "rpcasync: explode: failed; see the server's log\n"),
             (["call", "unix:///no/such/socket", "x"], 1, "No such file or directory\n"),
             (["call", "python://no_such.py", "x"], 1, "No such file or directory: 'no_such.py'\n"),
             (["call", "http://x", "y"], 2, "cannot parse 'http://x': expected tcp://, unix://"),
@@ -151,6 +151,7 @@ def test_what_goes_wrong(arguments, status, message):
             ("--outstanding", "9" * 5000, "is not a number of calls"),
             ("--mode", "8", "'8' is no mode: three octal digits, as in 660\n"),
             ("--codec", "xml", "invalid choice: 'xml'"),
+            ("--on-exception", "ignore", "invalid choice: 'ignore'"),
             ("--log-level", "loud", "argument --log-level: invalid choice"),
         ]
     ),
@@ -218,12 +219,15 @@ def test_the_output_of_a_server_with_pipes():
 
 def test_options_of_listen(tmp_path):
     options = ["--outstanding", "1", "--max-packet", "1000", "--codec", "json"]
+    options += ["--on-exception", "answer"]
     command = [sys.executable, "-m", "rpcasync", "listen", "-u", "tcp://127.0.0.1:0", *options]
     server = Program([*command, CALC])
     try:
         address = server.wait_for_log("listening on").rpartition(" ")[2]
         with EventMux() as mux:
             client = Client(mux, address, codec="json")
+            with pytest.raises(RemoteError, match="^explode: failed; see the server's log$"):
+                client.explode().result(LIMIT)  # and the client stays
             first, second = client.call("park"), client.call("sum")
             assert not client.wait(0, first, second)
             assert client.methods().result(LIMIT)  # is not counted, and so comes behind `sum`
@@ -463,7 +467,7 @@ def test_what_fails_in_a_program_is_told_once(tmp_path, source, expected):
     try:
         with EventMux() as mux:
             client = connect_when_there(mux, path)
-            with pytest.raises(Disconnected):
+            with pytest.raises(RemoteError):
                 client.explode().result(LIMIT)
         server.wait_for_log("RuntimeError: on purpose")
     finally:

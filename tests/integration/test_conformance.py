@@ -28,7 +28,7 @@ def test_a_perl_client(url, tmp_path):
     assert result.stderr == ""
     lines = result.stdout.splitlines()
     assert [line for line in lines if not line.startswith("ok ")] == ["done"]
-    assert len(lines) == 24  # 23 checks and "done"
+    assert len(lines) == 25  # 24 checks and "done"
 
 
 @pytest.fixture
@@ -97,9 +97,11 @@ def test_a_callback_that_is_none_ends_its_client(mux, callback):
         call = client.callback(calls=1, callback=callback)
         if callback == {"key": [ScalarRef(1)]}:
             assert call.result(WAIT) == ()  # it answers before it calls
-            call = client.add_numbers(n1=1, n2=1)
+        else:
+            with pytest.raises(RemoteError, match="^callback: failed; see the server's log$"):
+                call.result(WAIT)
         with pytest.raises(Disconnected):
-            call.result(WAIT)
+            client.add_numbers(n1=1, n2=1).result(WAIT)
         server.wait_for_log("Traceback")
         assert other.add_numbers(n1=1, n2=1).result(WAIT)["sum"] == 2
         other.disconnect()
@@ -174,10 +176,12 @@ def test_die_ends_its_client_and_no_other(mux):
     with listening(SERVER) as (address, server):
         client, other = Client(mux, address), Client(mux, address)
         asleep = other.sleep(count=7)
-        before, call = client.add_numbers(n1=1, n2=1), client.die()
-        with pytest.raises(Disconnected, match="^die: .*the server closed the connection"):
+        before, call, hanging = client.add_numbers(n1=1, n2=1), client.die(), client.hang()
+        with pytest.raises(RemoteError, match="^die: failed; see the server's log$"):
             call.result(WAIT)
         assert before.result()["sum"] == 2
+        with pytest.raises(Disconnected, match="^hang: .*the server closed .* after die failed"):
+            hanging.result(WAIT)
         assert other.add_numbers(n1=1, n2=1).result(WAIT)["sum"] == 2
         assert not asleep.done
         other.disconnect()
@@ -194,7 +198,7 @@ def test_the_parent_of_a_server_reads_why_a_procedure_died(mux):
         if client.io(event) is not None and event.type == "read":
             lines.append(event.data)
     assert call.done
-    assert [type(error) for error in errors] == [Disconnected]
+    assert [type(error) for error in errors] == [RemoteError]
     # What the original's own test looks for, but for the name of the file.
     assert re.search(rb"I DIE at .*conformance_server\.py line \d+\.", b"\n".join(lines))
     assert client.process.returncode == 0

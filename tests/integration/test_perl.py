@@ -23,7 +23,7 @@ def test_perl_client_of_a_python_server(url):
     lines = result.stdout.splitlines()
     assert result.stderr == ""
     assert [line for line in lines if not line.startswith("ok ")] == ["done"]
-    assert len(lines) == 37  # 36 checks and "done"
+    assert len(lines) == 38  # 37 checks and "done"
     assert "RuntimeError: on purpose" in server.log
 
 

@@ -13,6 +13,12 @@ from eventmux import Connect
 from rpcasync import Fault
 
 
+def failure(id, procedure):
+    """The answer to a call whose procedure raised an exception."""
+    text = f"{procedure}: failed; see the server's log"
+    return [id, "error", text, "errors", [text]]
+
+
 @pytest.mark.parametrize(
     ("call", "text"),
     [
@@ -43,15 +49,15 @@ def test_a_failure_ends_its_client_but_no_packet_is_lost(bench, procedures, capl
     peer.sock.sendall(b"".join(peer.packet(id, *call) for id, call in enumerate(packets)))
     other.send(0, "note", 3)
     bench.turn()
-    assert procedures.ran == [1, 2, 3]
-    assert peer.read() == [[0, 1], [2, 2]]
+    assert sorted(procedures.ran) == [1, 2, 3]
+    assert peer.read() == [[0, 1], failure(1, "explode"), [2, 2]]
     assert peer.ended
     assert other.read() == [[0, 3]]
     assert not other.ended
     assert len(bench.rpc.clients) == 1
-    failure, disconnect = caplog.records[-2:]
-    assert failure.message == "procedure explode failed"
-    assert str(failure.exc_info[1]) == "secret"
+    logged, disconnect = caplog.records[-2:]
+    assert logged.message == "procedure explode failed"
+    assert str(logged.exc_info[1]) == "secret"
     assert "disconnected: procedure explode failed" in disconnect.message
 
 
@@ -115,7 +121,7 @@ def test_errors_that_storable_cannot_carry_are_made_to_fit(bench, procedures):
 def test_a_property_that_fails_harms_only_its_client(bench, monkeypatch):
     monkeypatch.setattr(Procedures, "rpc_bad", property(lambda self: 1 / 0), raising=False)
     peer, other = bench.peer(), bench.peer()
-    assert bench.ask(peer, 0, "bad") == []
+    assert bench.ask(peer, 0, "bad") == [failure(0, "bad")]
     assert peer.ended
     assert bench.ask(other, 0, "list") == [[0]]
 

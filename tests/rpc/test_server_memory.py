@@ -377,14 +377,22 @@ def hungry(serve):
     return serve(codecs=[Hungry()])
 
 
-@pytest.mark.parametrize("call", [("note", "too much"), ("note", "much"), ("eat",)])
-def test_no_memory_for_a_call_ends_one_connection(hungry, procedures, caplog, call):
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (("note", "too much"), []),
+        (("note", "much"), []),
+        (("eat",), ["eat: failed; see the server's log"]),
+    ],
+)
+def test_no_memory_for_a_call_ends_one_connection(hungry, procedures, caplog, call, told):
     def rpc_eat(caller):
         raise MemoryError
 
     procedures.rpc_eat = rpc_eat
     peer, other = hungry.peer("json"), hungry.peer("json")
-    assert hungry.ask(peer, 0, *call) == []
+    answers = hungry.ask(peer, 0, *call)
+    assert [answer[2] for answer in answers] == told
     assert peer.ended
     assert "disconnected: " in warnings_of(caplog)[-1]
     assert hungry.ask(other, 0, "note", 1) == [[0, 1]]

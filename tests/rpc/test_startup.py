@@ -168,6 +168,7 @@ def test_options_that_the_server_refuses(monkeypatch, error):
         *({"outstanding": wrong} for wrong in (0, -1, "5", 1.5, True)),
         *({"max_packet": wrong} for wrong in (1, 2**32, "5", 1e6, True)),
         *({"codecs": wrong} for wrong in ([], ["yaml"])),
+        *({"on_exception": wrong} for wrong in ("ignore", None, 1, ["answer"])),
     ],
     ids=str,
 )
@@ -175,6 +176,15 @@ def test_options_that_no_server_takes(monkeypatch, options):
     monkeypatch.setenv("RPCASYNC_OPTIONS", json.dumps(options))
     with EventMux() as mux, pytest.raises(SystemExit, match="program: RPCASYNC_OPTIONS is "):
         init_clients(Server(mux), ["-u", "tcp://127.0.0.1:0"])
+
+
+def test_what_becomes_of_a_client_whose_procedure_fails(monkeypatch):
+    monkeypatch.setenv("RPCASYNC_OPTIONS", '{"on_exception": "answer"}')
+    with EventMux() as mux:
+        rpc = Server(mux, {})
+        init_clients(rpc, ["-u", "tcp://127.0.0.1:0"])
+        assert rpc.on_exception == "answer"
+        rpc.close_listeners()
 
 
 def test_options_are_good_for_the_first_client(monkeypatch):

@@ -202,7 +202,7 @@ def test_a_broken_client_in_line_is_served_to_the_end_of_what_it_sent(bench, pro
     peer.sock.sendall(b"".join([peer.packet(9, "explode"), *calls, b"\0\0\0\0"]))
     bench.turn()
     assert procedures.ran == [0, 1, 2]
-    assert [answer[0] for answer in peer.read()] == [0, 1, 2]
+    assert [answer[0] for answer in peer.read()] == [9, 0, 1, 2]
     assert peer.ended
 
 
