@@ -72,10 +72,16 @@ INSIDE = {
         ["codecs", "framing"],
         ["protocol"],
     ],
-    "rpcasync.arguments": [["conversions"], ["shortcuts"], ["signatures"], ["known", "reflection"]],
+    "rpcasync.arguments": [
+        ["conversions"],
+        ["shortcuts"],
+        ["signatures"],
+        ["known", "reflection", "wanted"],
+    ],
     "rpcasync.children": [["leftover", "ending", "parent"], ["programs"]],
     "rpcasync.serving": [
-        ["namespace", "notes"],
+        ["mends", "notes"],
+        ["namespace"],
         ["peer", "reminder"],
         ["budget", "callers", "muting", "patience", "turns"],
         ["admission"],

@@ -172,6 +172,18 @@ class Signature:
         if not self._blocked.isdisjoint(pairs):
             raise ArgumentError(f"{_sorted(self._blocked & pairs.keys())} cannot be given by name")
 
+    # What must be given, for messages
+
+    @property
+    def least(self) -> int:
+        """How many of `listed` are required: the first ones."""
+        return self._least
+
+    @property
+    def required(self) -> frozenset[str]:
+        """Which of `named` are required."""
+        return self._required
+
     # For reply callbacks, which may have a parameter `error` beside those for the values
 
     @property

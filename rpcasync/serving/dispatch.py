@@ -8,7 +8,9 @@ client's affair: nothing is raised, and no other request is lost.
 from __future__ import annotations
 
 import logging
+import traceback
 from functools import partial
+from types import CoroutineType
 
 from rpcasync._log import log, shorten
 from rpcasync.errors import ArgumentError, Disconnected, EncodeError, Fault, ProtocolError
@@ -247,22 +249,26 @@ class Dispatcher:
             try:
                 args, named = procedure.bind(values)
             except ArgumentError as error:
-                raise Fault(f"{shorten(caller.procedure)}: {error}") from None
+                raise Fault(procedure.refusal(values, error)) from None
             # This is where the program's code is called.
             value = procedure.function(caller, *args, **named)
         except Exception as error:  # noqa: BLE001  # whatever it is, only this client suffers
             failure = error
         else:
             if value is not None and not caller.answered:
-                name, kind = shorten(caller.procedure), type(value).__name__
-                log.warning(
-                    "procedure %s returned %s, which is ignored: answer with return_()", name, kind
-                )
+                self._ignore(caller, value)
             return
         try:
             self._end_failed(peer, caller, failure)
         finally:
             del failure  # its traceback holds this frame
+
+    def _ignore(self, caller: Caller, value: object) -> None:
+        """Say that what a procedure has returned is no answer."""
+        name, kind = shorten(caller.procedure), type(value).__name__
+        log.warning("procedure %s returned %s, which is ignored: answer with return_()", name, kind)
+        if isinstance(value, CoroutineType):  # a decorator hid what it is; Python would tell again
+            value.close()
 
     def _end_failed(self, peer: Peer, caller: Caller, error: Exception) -> None:
         """Deal with a call that an exception has ended.
@@ -274,7 +280,8 @@ class Dispatcher:
             self._fail(caller, str(error))
         elif isinstance(error, EncodeError):
             name = shorten(caller.procedure)
-            log.error("procedure %s has a value that cannot be sent", name, exc_info=error)
+            where = _place_of(error)
+            log.error("procedure %s has a value that cannot be sent: %s%s", name, error, where)
             self._fail(caller, f"{name}: a value cannot be sent")
         elif isinstance(error, Disconnected):
             self._lose(peer, caller, error)
@@ -331,3 +338,15 @@ class Dispatcher:
         if not self._namespace.names():
             log.warning("package %s has no rpc_* at all: define them before the loop", package)
         return f"No sub '{name}' in package '{package}'"
+
+
+def _place_of(error: Exception) -> str:
+    """Return where the program was when something of this package was raised: the last line of it.
+
+    What is beyond that line is how this package works, and no help.
+    """
+    place = ""
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if not str(frame.f_globals.get("__name__")).startswith("rpcasync."):
+            place = f", in {frame.f_code.co_filename}, line {line}"
+    return place

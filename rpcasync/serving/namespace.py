@@ -15,7 +15,9 @@ from typing import Any, NoReturn
 from rpcasync._log import log, shorten
 from rpcasync.arguments.reflection import describe, is_sendable, stated
 from rpcasync.arguments.signatures import Signature
+from rpcasync.arguments.wanted import refusal
 from rpcasync.errors import ArgumentError
+from rpcasync.serving.mends import kind_of, mend_of, takes_too_much
 
 __all__ = ["Namespace", "Procedure"]
 
@@ -30,7 +32,8 @@ class Procedure:
 
     `signature` is None if it can take none, because it has no parameter for the caller or such.
     `bind(values)` returns the arguments of the function, but for the caller, as `Signature.bind()`
-    does, and raises ArgumentError for values that do not fit.
+    does, and raises ArgumentError for values that do not fit, and if the function can be no
+    procedure.
     """
 
     __slots__ = ("_unusable", "bind", "full_name", "function", "name", "signature")
@@ -45,12 +48,31 @@ class Procedure:
             self.signature = Signature(function, leading=1).with_short_cuts()
             self.bind = self.signature.bind
         except ArgumentError as error:
-            self._unusable = str(error)
+            self._unusable = mend_of(name, function) or str(error)
+        self._unusable = self._unusable or kind_of(name, function)
+        if self._unusable:
             self.bind = self._refuse
 
     def _refuse(self, values: Sequence[object]) -> NoReturn:
         del values
         raise ArgumentError(self._unusable)
+
+    def refusal(self, values: Sequence[object], error: ArgumentError) -> str:
+        """Return what a client is told whose call did not fit; the program's mistakes are logged.
+
+        Args:
+            values: what came.
+            error: what `bind()` has raised.
+        """
+        name = shorten(self.name)
+        if self._unusable or self.signature is None:
+            log.error("procedure %s cannot be called: %s", name, self._unusable)
+        elif takes_too_much(self.function, self.signature, values):
+            mend = mend_of(self.name, self.function, keeps_first=True)
+            log.error("procedure %s may lack a parameter for the caller: %s", name, mend)
+        else:
+            return refusal(name, self.signature, values, error)
+        return f"{name}: cannot be called; see the server's log"
 
 
 class Namespace:

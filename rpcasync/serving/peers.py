@@ -174,11 +174,13 @@ class Peers:
         if not peer.gone:
             name = shorten(dropped.procedure)
             log.error(
-                "procedure %s dropped call %r without an answer: answer with return_()",
+                "procedure %s dropped call %r without an answer: call return_(caller, ...),"
+                " or keep the caller and do so later",
                 name,
                 dropped.id,
             )
-            self.send_failure(peer, dropped.id, f"{name}: did not answer")
+            text = f"{name}: did not answer: in the server, it has to call return_(caller, ...)"
+            self.send_failure(peer, dropped.id, text)
 
     def wake_for_waiting(self) -> None:
         """Have an event come if a call that waits may run now."""

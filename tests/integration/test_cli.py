@@ -208,7 +208,7 @@ def test_definitions_of_a_server_that_has_none(tmp_path):
     program = tmp_path / "plain.py"
     program.write_text(CALC.read_text().replace("rpc_parked(caller)", "rpc_methods(caller)"))
     result = rpcasync("methods", f"python://{program}", "--defs")
-    text = "rpcasync: the server has no definitions: methods: too many values: 2, at most 0\n"
+    text = "rpcasync: the server has no definitions: methods takes no values; got 2\n"
     assert told(result) == (1, "", text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import re
 import sys
 
 import pytest
@@ -11,6 +12,9 @@ from support.records import warnings_of
 
 from eventmux import Connect
 from rpcasync import Fault
+
+DROPPED = "without an answer: call return_(caller, ...), or keep the caller and do so later"
+NO_ANSWER = "{}: did not answer: in the server, it has to call return_(caller, ...)"
 
 
 def failure(id, procedure):
@@ -28,11 +32,15 @@ def failure(id, procedure):
         ([""], "No sub '' in package 'Procedures'"),
         (["x" * 10_000_000], f"No sub '{'x' * 57}...' in package 'Procedures'"),
         (["add", "n1", 1], "add: n2 is missing"),
-        (["add", "n1", 1, "n2"], "add: takes names and values, got an odd number of them: 3"),
+        (["add"], "add: n1, n2 is missing"),
+        (["add", 1, 2], "add takes n1=, n2=; got values without names"),
+        (["add", "n1", 1, "n2"], "add takes n1=, n2=; got an odd number of names and values: 3"),
+        (["note", "n", 1], "note takes 1 value: n; got 2"),
+        (["methods", 1], "methods takes [defs=]; got values without names"),
         (["add", "n1", 1, "n2", []], "add: n2: cannot convert list to int"),
-        (["add", "n1", 1, "n2", 2, "n3", 3], "add: unknown name n3"),
+        (["add", "n1", 1, "n2", 2, "n3", 3], "add: unknown name n3; it takes n1=, n2="),
         (["fault"], "not for you"),
-        (["forget"], "forget: did not answer"),
+        (["forget"], NO_ANSWER.format("forget")),
         (["unsendable"], "unsendable: a value cannot be sent"),
     ],
     ids=lambda value: str(value)[:30],
@@ -68,10 +76,9 @@ def test_a_call_that_is_forgotten_later(bench, procedures, caplog):
     gc.collect()
     assert bench.rpc.io(None) is None
     bench.turn()
-    assert peer.read() == [[0, "error", "park: did not answer", "errors", ["park: did not answer"]]]
-    assert warnings_of(caplog) == [
-        "procedure park dropped call 0 without an answer: answer with return_()"
-    ]
+    text = NO_ANSWER.format("park")
+    assert peer.read() == [[0, "error", text, "errors", [text]]]
+    assert warnings_of(caplog) == [f"procedure park dropped call 0 {DROPPED}"]
 
 
 def test_a_call_dropped_between_two_turns_wakes_the_loop(bench, procedures):
@@ -80,7 +87,7 @@ def test_a_call_dropped_between_two_turns_wakes_the_loop(bench, procedures):
     procedures.parked.clear()
     bench.rpc.io(bench.mux.mux())  # does not wait for anything else
     bench.turn()
-    assert peer.read()[0][2] == "park: did not answer"
+    assert peer.read()[0][2] == NO_ANSWER.format("park")
 
 
 def test_a_forgotten_call_of_a_client_that_has_gone(bench, procedures, caplog):
@@ -128,7 +135,7 @@ def test_a_property_that_fails_harms_only_its_client(bench, monkeypatch):
 
 def test_a_value_that_a_procedure_returns_is_no_answer(bench, caplog, monkeypatch):
     monkeypatch.setattr(Procedures, "rpc_value", lambda self, caller: {"sum": 5}, raising=False)
-    assert bench.ask(bench.peer(), 0, "value")[0][2] == "value: did not answer"
+    assert bench.ask(bench.peer(), 0, "value")[0][2] == NO_ANSWER.format("value")
     assert (
         warnings_of(caplog)[0]
         == "procedure value returned dict, which is ignored: answer with return_()"
@@ -194,6 +201,128 @@ def test_an_interrupt_leaves_the_other_packets_for_later(bench, procedures):
     assert procedures.ran == [0]
     bench.turn()  # the program goes on
     assert procedures.ran == [0, 2, 3]
+
+
+def test_a_value_that_cannot_be_sent_is_logged_with_its_place(bench, caplog):
+    bench.ask(bench.peer(), 0, "unsendable")
+    (record,) = caplog.records
+    assert record.exc_info is None  # the codec's own files would be in a traceback
+    start, _, place = record.message.rpartition(", in ")
+    assert start.startswith("procedure unsendable has a value that cannot be sent: cannot send")
+    assert re.fullmatch(r".*procedures\.py, line \d+", place)
+
+
+# Functions that are no procedures
+
+
+LATER = ", and answer when its work is done"
+ORDINARY = "procedures are ordinary ones: write"
+
+
+def without_parameter():
+    pass
+
+
+def with_names_alone(*, n1, n2=2):
+    pass
+
+
+async def coroutine(caller, n: int):
+    pass
+
+
+def generator(caller, n, /):
+    yield n
+
+
+async def asynchronous_generator(caller):
+    yield 1
+
+
+def list_and_name(caller, *parts, depth):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("function", "problem"),
+    [
+        (without_parameter, "it has no parameter for the caller: write def rpc_x(caller)"),
+        (
+            with_names_alone,
+            "it has no parameter for the caller: write def rpc_x(caller, *, n1, n2=...)",
+        ),
+        (
+            coroutine,
+            f"it is a coroutine function, {ORDINARY} def rpc_x(caller, n){LATER}",
+        ),
+        (
+            generator,
+            f"it is a generator function, {ORDINARY} def rpc_x(caller, n, /) without yield",
+        ),
+        (
+            asynchronous_generator,
+            f"it is a generator function, {ORDINARY} def rpc_x(caller) without yield",
+        ),
+        (list_and_name, "takes a list, but requires depth by name"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_function_that_is_no_procedure(serve, caplog, function, problem):
+    bench = serve({"rpc_x": function})
+    peer = bench.peer()
+    for id in range(2):
+        answer = bench.ask(peer, id, "x")
+        assert answer[0][2] == "x: cannot be called; see the server's log"
+    assert warnings_of(caplog) == [f"procedure x cannot be called: {problem}"] * 2
+    assert bench.ask(peer, 2, "methods", "defs", 1)[0][1] == "methods"
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "head"),
+    [
+        (lambda n1, n2: None, ["n1", 1, "n2", 2], "def rpc_add(caller, n1, n2)"),
+        (lambda n1, n2=0: None, ["n1", 1], "def rpc_add(caller, n1, n2=...)"),
+        (lambda n1: None, ["n1", 1], "def rpc_add(caller, n1)"),
+        (lambda n1, **more: None, ["n1", 1, "x", 2], "def rpc_add(caller, n1, **more)"),
+        (lambda n1, n2, /: None, [1, 2], "def rpc_add(caller, n1, n2, /)"),
+        (lambda n1, /: None, [1], "def rpc_add(caller, n1, /)"),
+    ],
+)
+def test_a_procedure_that_takes_a_value_for_its_caller(serve, caplog, function, values, head):
+    bench = serve({"rpc_add": function})
+    answer = bench.ask(bench.peer(), 0, "add", *values)
+    assert answer[0][2] == "add: cannot be called; see the server's log"
+    assert warnings_of(caplog) == [
+        "procedure add may lack a parameter for the caller: if n1 is meant for a value, write "
+        + head
+    ]
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "text"),
+    [
+        (lambda caller, n: None, ["caller", 1, "n", 2], "unknown name caller; it takes n="),
+        (lambda _c, n: None, ["_c", 1, "n", 2], "unknown name _c; it takes n="),
+        (lambda n1, n2: None, ["n1", 1, "n3", 2], "unknown name n1; it takes n2="),
+        (lambda n1, n2, n3: None, ["n1", 1, "n3", 2], "unknown name n1; it takes n2=, n3="),
+    ],
+)
+def test_a_client_has_no_procedure_accused(serve, caplog, function, values, text):
+    bench = serve({"rpc_add": function})
+    assert bench.ask(bench.peer(), 0, "add", *values)[0][2] == f"add: {text}"
+    assert warnings_of(caplog) == []
+
+
+def test_a_coroutine_that_a_decorator_returns(serve, caplog):
+    async def work(caller):
+        pass
+
+    bench = serve({"rpc_work": lambda caller: work(caller)})
+    assert bench.ask(bench.peer(), 0, "work")[0][2] == NO_ANSWER.format("work")
+    assert warnings_of(caplog)[0] == (
+        "procedure work returned coroutine, which is ignored: answer with return_()"
+    )
+    gc.collect()  # Python would warn of a coroutine that was never awaited: an error here
 
 
 def test_a_namespace_without_procedures_is_told_of(serve, caplog):
