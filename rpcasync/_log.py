@@ -1,8 +1,8 @@
 """The logger of the package, and how text from a stranger is shown in it.
 
-The package configures no logging: a program that wants to read it sets up a handler. Only where
-the package runs a program, or starts its server, it shows warnings and errors that nobody else
-would, as Python itself does for loggers that know nothing of each other.
+The package configures no logging: that is the program's. Where the program has set up none, its
+warnings and errors go to stderr, as Python's own last resort would have it, but with their level
+and the name of the package in front: a bare line does not tell where it comes from.
 
 The one rule: whatever a peer sends, it writes no line of its own, and not as many as it likes. Each
 record that the package logs passes `_Line`, which shows control characters with escapes, those in
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import atexit
 import logging
+import sys
 import traceback
 from collections.abc import Iterator
 from typing import Protocol
@@ -21,7 +22,6 @@ from weakref import WeakSet
 __all__ = ["INTERVAL", "Repeats", "escape", "log", "log_to_stderr", "repeats", "shorten"]
 
 log = logging.getLogger("rpcasync")
-log.addHandler(logging.NullHandler())
 
 INTERVAL = 10.0
 """Seconds in which lines of a kind are counted."""
@@ -218,20 +218,43 @@ class _Kind:
             )
 
 
+class _LastResort(logging.Handler):
+    """Shows on stderr what nobody else does. `logging.lastResort = None` silences it, too."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record, unless the program has a handler for it."""
+        stream = sys.stderr  # as it is now: the program may have replaced it
+        if stream is None or logging.lastResort is None or self._has_others():
+            return
+        try:
+            stream.write(f"{self.format(record)}\n")
+            stream.flush()
+        except Exception:  # noqa: BLE001  # as all handlers do: logging says what becomes of it
+            self.handleError(record)
+
+    def _has_others(self) -> bool:
+        logger: logging.Logger | None = log
+        while logger is not None:
+            if any(handler is not self for handler in logger.handlers):
+                return True
+            logger = logger.parent if logger.propagate else None
+        return False
+
+
 repeats = Repeats()
+_last_resort = _LastResort()
 log.addFilter(repeats)
 log.addFilter(_Line())
+log.addHandler(_last_resort)
 atexit.register(repeats.flush)
 
 
-def log_to_stderr(level: int | str = logging.WARNING) -> None:
-    """Show what is logged on stderr, as long as nobody has set up logging."""
-    if any(not isinstance(handler, logging.NullHandler) for handler in log.handlers):
-        return
-    handler = logging.StreamHandler()
-    handler.setLevel(level)
-    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    handler.addFilter(lambda _: not logging.root.handlers)
-    log.addHandler(handler)
-    if handler.level < log.getEffectiveLevel():
+def log_to_stderr(level: int | str) -> None:
+    """Show on stderr what is of this level or above, where nobody has set up logging."""
+    _last_resort.setLevel(level)
+    if _last_resort.level < log.getEffectiveLevel():
         log.setLevel(level)

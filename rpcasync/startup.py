@@ -25,7 +25,6 @@ from typing import Any, NoReturn
 
 from eventmux.errors import URLError
 from eventmux.sockets import inherited, is_listening
-from rpcasync._log import log_to_stderr
 from rpcasync.children.parent import end_after
 from rpcasync.children.programs import FDS_VARIABLE, OPTIONS_VARIABLE, PARENT_VARIABLE
 from rpcasync.server import Server
@@ -54,9 +53,6 @@ def init_clients(
     A program with two servers calls this for each of them, and tells systemd's sockets apart by
     their `name`, the `FileDescriptorName=` of the unit.
 
-    If the program has set up no logging, the package's warnings and errors go to stderr from here
-    on: a procedure that fails should not do so in silence.
-
     Args:
         rpc: the server.
         argv: the program's arguments; default is `sys.argv[1:]`, which is not changed.
@@ -71,7 +67,6 @@ def init_clients(
             over is not what the environment says; stderr tells what is wrong, and how to start
             the program.
     """
-    log_to_stderr()
     arguments = list(sys.argv[1:] if argv is None else argv)
     _apply_options(rpc)
     parent = os.environ.pop(PARENT_VARIABLE, "")

@@ -15,7 +15,6 @@ from eventmux.events import Handle
 __all__ = ["check", "close", "fileno_of", "is_closed", "is_still", "which_file"]
 
 _log = logging.getLogger("eventmux")
-_log.addHandler(logging.NullHandler())
 
 
 def fileno_of(fh: Handle) -> int:

@@ -298,3 +298,66 @@ def test_a_handler_that_fails_shows_nothing_of_a_peer_as_it_is(serve, tmp_path, 
     shown = capsys.readouterr().err  # logging writes there what went wrong
     assert shown.count("UnicodeEncodeError") == 2
     assert_plain(shown.split("\n"))
+
+
+# Where nobody has set up logging
+
+
+@pytest.fixture
+def nobody(monkeypatch, capsys):
+    """Have no handler, as a program that has set up no logging; return what stderr shows."""
+    root = logging.RootLogger(logging.WARNING)  # pytest has handlers in the other
+    for name in ("rpcasync", "eventmux"):
+        monkeypatch.setattr(logging.getLogger(name), "parent", root)
+    return lambda: capsys.readouterr().err
+
+
+def test_warnings_reach_stderr_and_say_where_from(nobody):
+    log.warning("client %s disconnected: %s", 1, "why")
+    log.info("nothing to worry about")
+    assert nobody() == "WARNING rpcasync: client 1 disconnected: why\n"
+
+
+def test_what_a_peer_writes_is_escaped_there_too(nobody):
+    log.warning("client %s", EVIL)
+    fail(EVIL)
+    lines = nobody().split("\n")[:-1]
+    assert len(lines) == 6
+    assert lines[1] == "ERROR rpcasync: procedure x failed"
+    assert_plain(lines)
+
+
+@pytest.mark.parametrize("logger", [log, None], ids=["ours", "root"])
+def test_a_handler_of_the_programs_is_the_only_one(nobody, logger):
+    stream = io.StringIO()
+    logger = logger or log.parent
+    handler = logging.StreamHandler(stream)
+    logger.addHandler(handler)
+    try:
+        log.warning("once")
+    finally:
+        logger.removeHandler(handler)
+    assert (stream.getvalue(), nobody()) == ("once\n", "")
+
+
+def test_the_program_may_want_silence(nobody, monkeypatch):
+    monkeypatch.setattr(logging, "lastResort", None)
+    log.warning("unheard")
+    assert nobody() == ""
+
+
+def test_there_may_be_no_stderr(nobody, monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    log.warning("unheard")
+
+
+def test_the_logger_of_another_package_does_not_count(nobody, monkeypatch):
+    monkeypatch.setattr(log, "propagate", False)
+    log.parent.addHandler(logging.NullHandler())
+    log.warning("heard")
+    assert nobody() == "WARNING rpcasync: heard\n"
+
+
+def test_eventmux_has_no_handler_either(nobody):
+    logging.getLogger("eventmux").warning("heard")
+    assert nobody() == "heard\n"
