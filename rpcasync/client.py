@@ -26,6 +26,7 @@ from rpcasync.errors import CallCancelled, CallTimeout, ProtocolError
 from rpcasync.inbox import Inbox, first_of
 from rpcasync.loss import BY_SERVER, Loss
 from rpcasync.outbox import NOT_WATCHED, Outbox
+from rpcasync.unsent import Unsent
 from rpcasync.urls import check_stream, connect_stream, is_stream_url, url_disconnect
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, check_limit, get_codec
 from rpcasync.wire.deadlines import check_seconds
@@ -101,6 +102,7 @@ class Client:
         self._outbox = Outbox(mux, self.fh, self._protocol, max_outbuffer)
         self._inbox = Inbox(mux, self.fh, self._protocol, self._name, self._give_up)
         self._loss = Loss(mux, self.fh, self._protocol, self._inbox, self._name)
+        self._unsent = Unsent(mux, self.fh, self._protocol, self._loss, self._name)
 
     def __getattr__(self, name: str) -> Callable[..., Call]:
         """Return what calls the procedure of that name."""
@@ -368,6 +370,7 @@ class Client:
         Returns:
             Whether it is this client's, and what a callback has raised.
         """
+        self._unsent.has_turned = True
         loss, kind, details = self._loss, event.type, cast("Any", event)
         failure: Exception | None = None
         is_own = True

@@ -31,7 +31,7 @@ FLOORS = {
         ["arguments"],
         ["calls", "children"],
         ["inbox", "outbox", "urls"],
-        ["loss", "serving"],
+        ["loss", "serving", "unsent"],
         ["client", "server"],
         ["startup"],
         ["cli"],
@@ -99,6 +99,7 @@ ACROSS = {
     "loss": {"eventmux", "eventmux.events"},
     "outbox": {"eventmux", "eventmux.events"},
     "server": {"eventmux.events"},
+    "unsent": {"eventmux", "eventmux.events"},
     "startup": {"eventmux.errors", "eventmux.sockets"},
     "cli": {"eventmux", "eventmux.buffers", "eventmux.events", "eventmux.sockets", "eventmux.urls"},
 }
