@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 
 from rpcasync._log import log, shorten
 from rpcasync.arguments.known import signature_of
+from rpcasync.arguments.misfits import misfit
 from rpcasync.arguments.signatures import Signature
 from rpcasync.errors import ArgumentError, CallTimeout, RemoteError, RPCError
 from rpcasync.wire.messages import as_text
@@ -197,8 +198,8 @@ class Call:
         try:
             args, named = signature.bind_result(values)
         except ArgumentError as error:
-            why = f"answer of {self.procedure}, to its callback: {error}"
-            return _telling(callback, signature, ArgumentError(why))
+            whose = f"answer of {self.procedure}, to its callback"
+            return _telling(callback, signature, misfit(whose, callback, signature, values, error))
         return callback, args, named
 
     def _failed(self, error: RPCError) -> Telling | None:

@@ -19,6 +19,7 @@ from eventmux import EventMux
 from eventmux.events import Event, Handle
 from rpcasync._log import log
 from rpcasync.arguments.known import signature_of
+from rpcasync.arguments.misfits import misfit
 from rpcasync.calls import Call, Telling, raise_error
 from rpcasync.coderefs import Coderef
 from rpcasync.errors import ArgumentError, ProtocolError, RemoteError, RPCError
@@ -194,11 +195,17 @@ class Inbox:
         if isinstance(function, Coderef):  # to read its signature would take longer than to call it
             return self._pass_on, (function, *values), {}
         try:
-            args, named = signature_of(function).bind(values)
+            signature = signature_of(function)
         except ArgumentError as error:
-            why = f"values of the server, to {function!r}: {error}"
-            return raise_error, (ArgumentError(why),), {}
+            return raise_error, (ArgumentError(f"{self._whose()}: {error}"),), {}
+        try:
+            args, named = signature.bind(values)
+        except ArgumentError as error:
+            return raise_error, (misfit(self._whose(), function, signature, values, error),), {}
         return function, args, named
+
+    def _whose(self) -> str:
+        return f"values of the server, to {self._protocol.peeked_origin()}"
 
     def _pass_on(self, coderef: Coderef, /, *args: object) -> None:
         """Call a callback of a client of ours that was passed on.

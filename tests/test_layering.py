@@ -76,7 +76,7 @@ INSIDE = {
         ["conversions"],
         ["shortcuts"],
         ["signatures"],
-        ["known", "reflection", "wanted"],
+        ["known", "reflection", "wanted"], "misfits", "reflection"],
     ],
     "rpcasync.children": [["leftover", "ending", "parent"], ["programs"]],
     "rpcasync.serving": [

@@ -14,7 +14,7 @@ from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
-from rpcasync._log import log
+from rpcasync._log import log, shorten
 from rpcasync.errors import EncodeError, ProtocolError
 from rpcasync.wire.codecs import Codec, JSONCodec, StorableCodec
 from rpcasync.wire.deadlines import Deadlines
@@ -52,6 +52,7 @@ Peeked = tuple[type[Result | Failure | Invoke | Release | Stray], Any, Any]
 
 _LONGEST_TEXT = 4096  # characters of an error
 _MOST_ABANDONED = 65_536  # ids to remember: a server that never answers must not fill the memory
+_FEW_ORIGINS = 64  # of callbacks that are gone, and may still be noted
 _ID_MASK = 0x7FFFFFFF  # ids stay within 31 bits, as a Perl client's do
 
 
@@ -197,7 +198,7 @@ class ClientProtocol(_Protocol):
 
     __slots__ = (
         *("_abandoned", "_callbacks", "_codec", "_deadlines", "_next_id", "_pending"),
-        *("_peeked_id", "_peeked_in"),
+        *("_origins", "_peeked_id", "_peeked_in"),
     )
 
     def __init__(self, codec: Codec, max_packet: int = DEFAULT_MAX_PACKET) -> None:
@@ -205,6 +206,7 @@ class ClientProtocol(_Protocol):
         self._codec = codec
         self._pending: dict[Id, object] = {}
         self._callbacks: dict[Id, object] = {}
+        self._origins: dict[Id, str] = {}  # with which call a callback was passed, and where
         self._abandoned: dict[Id, None] = {}  # calls that may still be answered, oldest first
         self._deadlines = Deadlines()
         self._next_id = 0
@@ -249,6 +251,7 @@ class ClientProtocol(_Protocol):
         self._next_id = (id + 1) & _ID_MASK
         if callbacks:
             self._callbacks.update(callbacks)
+            self._note_origins(procedure, cast("list[object]", args), callbacks)
         self._pending[id] = token
         return id, packet
 
@@ -275,6 +278,23 @@ class ClientProtocol(_Protocol):
             return map_leaves(args, replace)
         except ValueError as error:
             raise EncodeError(f"cannot send: {error}") from None
+
+    def _note_origins(self, procedure: str, args: list[object], callbacks: Iterable[Id]) -> None:
+        """Note where in a call its callbacks stand, for `peeked_origin()`."""
+        origins = self._origins
+        for id in callbacks:  # noqa: A001
+            origins[id] = f"a callback in the arguments of {procedure}"
+        for index, value in enumerate(args):
+            if type(value) is CallbackRef:
+                before = args[index - 1] if index else None
+                where = shorten(before) if isinstance(before, str) else str(index + 1)
+                origins[value.id] = f"argument {where} of {procedure}"
+        if len(origins) > 2 * len(self._callbacks) + _FEW_ORIGINS:
+            self._origins = {id: text for id, text in origins.items() if id in self._callbacks}
+
+    def peeked_origin(self) -> str:
+        """Return which callback is called by the message that `peek()` has returned."""
+        return self._origins.get(self._peeked_id, "a callback")
 
     def next_message(self) -> Message | None:
         """Return the next answer to a pending call, or what is to be done with a function.
@@ -434,6 +454,7 @@ class ClientProtocol(_Protocol):
         They are pending until `abandon()`.
         """
         self._callbacks.clear()
+        self._origins.clear()
         self._abandoned.clear()
         self._deadlines.clear()
         return list(self._pending.values())

@@ -190,8 +190,12 @@ def test_a_callback_that_does_not_take_the_values(mux, pair):
     turn(mux, client)
     peer.send(0, "call", "done", 1)
     peer.send(0, "call", "done", "2", "total", "3")
-    with pytest.raises(ArgumentError, match=r"values of the server, to <function .*: total is mis"):
+    with pytest.raises(ArgumentError) as caught:
         turn(mux, client)
+    assert str(caught.value) == (
+        "values of the server, to argument 1 of x: total is missing; got ['done', 1]:"
+        " write def progress(done): or def progress(done, total, /):"
+    )
     assert got == [(2, 3)]
     peer.send(1, "call", 1)
     with pytest.raises(ArgumentError, match="needed"):
@@ -295,3 +299,39 @@ def test_a_callback_in_an_answer_stays_a_value(mux, pair):
     peer.send(CallbackRef(0), "call")
     with pytest.raises(Disconnected, match="the id is CallbackRef, expected an integer"):
         client.z().result()
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "expected"),
+    [
+        (lambda x: None, [7], "got 7: write lambda x, /:"),
+        (lambda x: None, ["sum", 7], "got ['sum', 7]: write lambda sum: or lambda *values:"),
+        (lambda: None, [7], "got 7: write lambda *values:"),
+    ],
+)
+def test_a_callback_that_does_not_fit_is_named(mux, pair, function, values, expected):
+    client, peer = pair
+    client.work(1, [function], progress=function)
+    turn(mux, client)
+    peer.send(1, "call", *values)
+    with pytest.raises(ArgumentError) as caught:
+        turn(mux, client)
+    message = str(caught.value)
+    assert message.startswith("values of the server, to argument progress of work: ")
+    assert message.endswith(f"; {expected}")
+    peer.send(0, "call", *values)
+    with pytest.raises(ArgumentError, match="to a callback in the arguments of work: "):
+        turn(mux, client)
+
+
+def test_what_is_noted_of_callbacks_does_not_outlive_them_for_long(mux, pair):
+    client, peer = pair
+    for number in range(300):
+        call = client.x(f=print)
+        turn(mux, client)
+        peer.read()
+        peer.send(call.id)
+        peer.send(call.id - 1, "destroy")
+        turn(mux, client)
+    assert client.has_coderefs() == 0
+    assert len(client._protocol._origins) < 100
