@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
+from eventmux._nearest import nearest
 from rpcasync._log import log, shorten
 from rpcasync.arguments.known import signature_of
 from rpcasync.arguments.misfits import misfit
@@ -15,7 +16,9 @@ from rpcasync.arguments.signatures import Signature
 from rpcasync.errors import ArgumentError, CallTimeout, RemoteError, RPCError
 from rpcasync.wire.messages import as_text
 
-__all__ = ["Call", "CallOwner", "Outcome", "Reply", "Telling", "raise_error"]
+__all__ = ["Call", "CallOwner", "Outcome", "Reply", "Telling", "raise_error", "remote_error"]
+
+_LIKE_ENOUGH = 0.75  # of a method's name; `calculate` does not mean `call`
 
 
 class Reply(tuple[Any, ...]):
@@ -228,3 +231,29 @@ def _telling(callback: Callable[..., object], signature: Signature, error: RPCEr
 def raise_error(error: Exception) -> None:
     """Stand in for a callback that takes no error."""
     raise error
+
+
+def remote_error(text: str, procedure: str, client: type) -> RemoteError:
+    """Return the error that a server has answered with.
+
+    Any name that a client does not have is a procedure. So where the server has none of that name,
+    and a method of the client's has one like it, the error says so: `rpc.disconect()`.
+
+    Args:
+        text: what the server says.
+        procedure: what the program called, as an attribute of the client.
+        client: the client's class.
+    """
+    if text.startswith(f"No sub '{procedure}' in package "):  # Perl servers say it, too
+        methods = [name for name in dir(client) if name[0] != "_"]
+        methods = [name for name in methods if callable(getattr(client, name))]
+        found = nearest(procedure, methods)
+        if found is not None and _likeness(procedure, found) >= _LIKE_ENOUGH:
+            text = f"{text.rstrip()}; {client.__name__} itself has {found}()"
+    return RemoteError(text)
+
+
+def _likeness(one: str, other: str) -> float:
+    from difflib import SequenceMatcher  # only here, as in `nearest()`
+
+    return SequenceMatcher(None, one, other).ratio()

@@ -76,7 +76,7 @@ INSIDE = {
         ["conversions"],
         ["shortcuts"],
         ["signatures"],
-        ["known", "reflection", "wanted"], "misfits", "reflection"],
+        ["known", "misfits", "reflection", "wanted"],
     ],
     "rpcasync.children": [["leftover", "ending", "parent"], ["programs"]],
     "rpcasync.serving": [
@@ -91,6 +91,7 @@ INSIDE = {
 }
 # What rpcasync may use of the other package, by row. eventmux needs nothing of rpcasync.
 ACROSS = {
+    "calls": {"eventmux._nearest"},
     "children": {"eventmux", "eventmux.errors", "eventmux.events"},
     "urls": {"eventmux.errors", "eventmux.sockets", "eventmux.urls"},
     "serving": {"eventmux.events", "eventmux.sockets"},

@@ -110,3 +110,59 @@ def test_garbage_after_a_failed_write_ends_the_connection(mux, pair):
     peer.sock.sendall(b"\0\0\0\0")
     with pytest.raises(Disconnected, match="packet too short"):
         call.result(5)
+
+
+# What is no procedure, but a method that was misspelt
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("disconect", "; Client itself has disconnect()"),
+        ("has_request", "; Client itself has has_requests()"),
+        ("wiat", "; Client itself has wait()"),
+        ("proces", ""),  # an attribute
+        ("calculate", ""),
+        ("add_numbers", ""),
+        ("x" * 1000, ""),
+    ],
+)
+def test_a_method_that_was_misspelt(mux, pair, name, told):
+    client, peer = pair
+    call = getattr(client, name)()
+    turn(mux, client)
+    text = f"No sub '{name}' in package 'main'"
+    peer.send(0, "error", text)
+    turn(mux, client)
+    with pytest.raises(RemoteError) as caught:
+        call.result()
+    assert str(caught.value) == text + told
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("No sub 'other' in package 'main'", ""),
+        ("disconect: failed", ""),
+        ("No sub 'disconect' in package 'main'\n", "; Client itself has disconnect()"),
+    ],
+)
+def test_only_that_the_name_is_unknown_says_so(mux, pair, text, told):
+    client, peer = pair
+    call = client.disconect()
+    turn(mux, client)
+    peer.send(0, "error", text)
+    turn(mux, client)
+    with pytest.raises(RemoteError) as caught:
+        call.result()
+    assert str(caught.value).rstrip() == text.rstrip() + told
+
+
+def test_who_calls_by_name_means_the_procedure(mux, pair):
+    client, peer = pair
+    call = client.call("disconnect")
+    turn(mux, client)
+    peer.send(0, "error", "No sub 'disconnect' in package 'main'")
+    turn(mux, client)
+    with pytest.raises(RemoteError, match="^No sub 'disconnect' in package 'main'$"):
+        call.result()
