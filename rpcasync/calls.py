@@ -13,11 +13,12 @@ from rpcasync._log import log, shorten
 from rpcasync.arguments.known import signature_of
 from rpcasync.arguments.misfits import misfit
 from rpcasync.arguments.signatures import Signature
-from rpcasync.errors import ArgumentError, CallTimeout, RemoteError, RPCError
+from rpcasync.errors import ArgumentError, CallTimeout, Disconnected, RemoteError, RPCError
 from rpcasync.wire.messages import as_text
 
 __all__ = ["Call", "CallOwner", "Outcome", "Reply", "Telling", "raise_error", "remote_error"]
 
+_LONGEST_TOLD = 300  # characters of an error that nobody has asked for
 _LIKE_ENOUGH = 0.75  # of a method's name; `calculate` does not mean `call`
 
 
@@ -67,20 +68,25 @@ class CallOwner(Protocol):
 
     def _set_timeout(self, call: Call, seconds: float | None) -> None: ...
 
+    def _remote_error(self, procedure: str, text: str) -> RemoteError: ...
+
 
 class _Unasked:
     """An error that nobody has asked for yet, of a call without a callback."""
 
-    __slots__ = ("error", "is_asked")
+    __slots__ = ("error", "is_asked", "procedure")
 
-    def __init__(self, error: RPCError) -> None:
+    def __init__(self, procedure: str, error: RPCError) -> None:
+        self.procedure = procedure
         self.error = error
         self.is_asked = False
 
     def __del__(self) -> None:
         """Tell the log, now that nobody can ask any more."""
         if not self.is_asked:
-            log.warning("a call without a callback failed: %s", shorten(str(self.error)))
+            text, name = str(self.error)[:_LONGEST_TOLD], f"{shorten(self.procedure)}: "
+            told = text if text.startswith(name) else name + text
+            log.warning("a call without a callback failed: %s", told)
 
 
 class Call:
@@ -211,8 +217,11 @@ class Call:
         callback, signature = self._callback, self._signature
         if callback is not None and signature is not None:
             return _telling(callback, signature, error)
-        if isinstance(error, (RemoteError, CallTimeout)) and self._unasked is None:
-            self._unasked = _Unasked(error)
+        is_news = isinstance(error, (RemoteError, CallTimeout)) or (
+            isinstance(error, Disconnected) and not error._was_up
+        )
+        if is_news and self._unasked is None:
+            self._unasked = _Unasked(self.procedure, error)
         return None
 
     def _drop(self, error: RPCError) -> None:

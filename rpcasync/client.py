@@ -16,13 +16,14 @@ import socket
 import subprocess
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import IO, Any, cast
+from typing import IO, Any, TypeVar, cast
 
 from eventmux import EventMux, Watch
+from eventmux._nearest import did_you_mean
 from eventmux.events import Closed, Event, MaybeNone, SomeEvent
 from rpcasync._log import log
-from rpcasync.calls import Call
-from rpcasync.errors import CallCancelled, CallTimeout, ProtocolError
+from rpcasync.calls import Call, remote_error
+from rpcasync.errors import CallCancelled, CallTimeout, ProtocolError, RemoteError
 from rpcasync.inbox import Inbox, first_of
 from rpcasync.loss import BY_SERVER, Loss
 from rpcasync.outbox import NOT_WATCHED, Outbox
@@ -35,6 +36,26 @@ from rpcasync.wire.messages import Id
 from rpcasync.wire.protocol import ClientProtocol
 
 __all__ = ["Client"]
+
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def _with_advice(init: F) -> F:
+    """Have a wrong call of `Client()` say what was most likely meant."""
+    names = ["mux", "server", *(init.__kwdefaults__ or ())]
+
+    @functools.wraps(init)
+    def checked(self: object, *args: object, **options: object) -> None:
+        if args and isinstance(args[0], str):
+            raise TypeError(f"Client({args[0]!r}): the mux comes first: Client(mux, {args[0]!r})")
+        for name in options:
+            if name not in names:
+                advice = did_you_mean(name, names)
+                raise TypeError(f"Client() has no option {name!r}{advice}")
+        init(self, *args, **options)
+
+    return cast("F", checked)
 
 
 class Client:
@@ -74,6 +95,7 @@ class Client:
             is negative, infinite or NaN, or another limit is less than 1.
     """
 
+    @_with_advice
     def __init__(
         self,
         mux: EventMux[Event],
@@ -312,6 +334,12 @@ class Client:
             return first_of(first, self._loss.fail())
         return first
 
+    def _remote_error(self, procedure: str, text: str) -> RemoteError:
+        """Return the error that a server has answered with."""
+        if procedure in vars(self):  # else the program says call("disconnect"), and means it
+            return remote_error(text, procedure, type(self))
+        return RemoteError(text)
+
     def _cancel(self, call: Call) -> bool:
         self._check_thread()
         if call.done:
@@ -384,6 +412,8 @@ class Client:
         elif kind == "timer" or kind == "child":
             is_own, failure = loss.io(event)
             self._set_alarm()
+        elif kind == "ready":
+            loss.was_up = True
         elif kind == "error":
             loss.reason = details.error
         elif kind == "closing":
@@ -400,6 +430,10 @@ class Client:
 
         It may be another's, whom it did not reach.
         """
+        if event is not None and not isinstance(event, Event):
+            raise TypeError(
+                f"event is {event!r}, must be an event or None: rpc.io(mux.mux())"
+            ) from None
         if get_ident() != self._thread:  # a wrong call: nothing has begun
             return
         if event is not None and event.fh is self.fh and event.type == "read":
@@ -462,9 +496,13 @@ def _open(
         if is_stream_url(server) and not args:
             return mux.connect(server, max_outbuffer=None)
         sock = connect_stream(server, *args)
-    else:
+    elif isinstance(server, socket.socket):
         sock = server
         check_stream(sock)
+    else:
+        raise TypeError(
+            f"server is {server!r}, must be a URL such as 'tcp://host:port', or a connected socket"
+        )
     try:
         mux.add(sock, max_outbuffer=None)
     except BaseException:

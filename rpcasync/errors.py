@@ -45,6 +45,8 @@ class Disconnected(RPCError, ConnectionError):
     status.
     """
 
+    _was_up = True  # False if there never was a connection: then it is news to the program
+
 
 class ArgumentError(RPCError, TypeError):
     """The values of a call or an answer do not fit the signature they are meant for."""

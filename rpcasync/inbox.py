@@ -20,9 +20,9 @@ from eventmux.events import Event, Handle
 from rpcasync._log import log
 from rpcasync.arguments.known import signature_of
 from rpcasync.arguments.misfits import misfit
-from rpcasync.calls import Call, Telling, raise_error, remote_error
+from rpcasync.calls import Call, Telling, raise_error
 from rpcasync.coderefs import Coderef
-from rpcasync.errors import ArgumentError, ProtocolError, RemoteError, RPCError
+from rpcasync.errors import ArgumentError, ProtocolError, RPCError
 from rpcasync.wire.messages import Failure, Invoke, Result, crash_text
 from rpcasync.wire.protocol import ClientProtocol
 
@@ -176,16 +176,8 @@ class Inbox:
             call = cast("Call", token)
             if detail == crash_text(call.procedure):
                 self.crash = call.procedure, self._protocol.next_id
-            return self._failed(call, detail)
+            return call._failed(call._owner._remote_error(call.procedure, detail))
         return self._bind(token, detail) if kind is Invoke else None
-
-    def _failed(self, call: Call, text: str) -> Telling | None:
-        client, name = call._owner, call.procedure
-        is_attribute = name in vars(
-            client
-        )  # else the program says call("disconnect"), and means it
-        error = remote_error(text, name, type(client)) if is_attribute else RemoteError(text)
-        return call._failed(error)
 
     def _can_be_told(self, kind: type, token: Any, detail: Any) -> bool:
         """True if nothing is wrong with that: what was raised came from outside."""

@@ -27,6 +27,7 @@ __all__ = ["BY_SERVER", "Loss"]
 
 BY_SERVER = "the server closed the connection"
 _ENDS_BY_SERVER = (BY_SERVER, os.strerror(errno.EPIPE), os.strerror(errno.ECONNRESET))
+_NOBODY_THERE = (os.strerror(errno.ECONNREFUSED), os.strerror(errno.ENOENT))
 _GRACE = 5.0  # seconds that a server has to end by itself
 _MOMENT = 1.0  # seconds that the status of a process may come after the end of its connection
 
@@ -44,7 +45,7 @@ class Loss:
 
     __slots__ = (
         *("_crashed", "_ending", "_fh", "_inbox", "_mux", "_name", "_protocol", "_status_due"),
-        *("is_awaited", "is_leaving", "reason"),
+        *("is_awaited", "is_leaving", "reason", "was_up"),
     )
 
     def __init__(
@@ -60,6 +61,8 @@ class Loss:
         self._status_due: float | None = None
         self.reason = ""
         """Why the connection ended, as far as is known."""
+        self.was_up = False
+        """There was a connection."""
         self.is_leaving = False
         """The program has disconnected."""
         self.is_awaited = False
@@ -124,6 +127,8 @@ class Loss:
         self.is_awaited = False
         error = f"{self._name}: {self.reason}"
         status = None
+        if not self.was_up and self.reason in _NOBODY_THERE:
+            error += ": is the server running?"
         if calls and self.process is not None and not self.is_leaving:  # it ended by itself
             status = self.process.poll()
         if self._crashed and not status:
@@ -134,6 +139,7 @@ class Loss:
         for call in calls:
             if call.id in self._protocol.pending:  # a callback may have asked for its result
                 failure = Disconnected(f"{call.procedure}: {error}")
+                failure._was_up = self.was_up or self.is_leaving
                 first = self._inbox.fail(call, failure, first)
         return first
 

@@ -95,7 +95,7 @@ ACROSS = {
     "children": {"eventmux", "eventmux.errors", "eventmux.events"},
     "urls": {"eventmux.errors", "eventmux.sockets", "eventmux.urls"},
     "serving": {"eventmux.events", "eventmux.sockets"},
-    "client": {"eventmux", "eventmux.events"},
+    "client": {"eventmux", "eventmux._nearest", "eventmux.events"},
     "inbox": {"eventmux", "eventmux.events"},
     "loss": {"eventmux", "eventmux.events"},
     "outbox": {"eventmux", "eventmux.events"},

@@ -290,7 +290,7 @@ class ClientProtocol(_Protocol):
                 where = shorten(before) if isinstance(before, str) else str(index + 1)
                 origins[value.id] = f"argument {where} of {procedure}"
         if len(origins) > 2 * len(self._callbacks) + _FEW_ORIGINS:
-            self._origins = {id: text for id, text in origins.items() if id in self._callbacks}
+            self._origins = {at: origins[at] for at in origins if at in self._callbacks}
 
     def peeked_origin(self) -> str:
         """Return which callback is called by the message that `peek()` has returned."""

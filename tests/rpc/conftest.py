@@ -30,6 +30,14 @@ def mux():
 
 
 @pytest.fixture
+def nobody():
+    """Return a URL where nobody listens."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        yield f"tcp://127.0.0.1:{unused.getsockname()[1]}"
+
+
+@pytest.fixture
 def connect(mux):
     """Make clients, each with the server's end of its socket in our hands."""
     with contextlib.ExitStack() as stack:

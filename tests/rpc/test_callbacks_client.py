@@ -326,7 +326,7 @@ def test_a_callback_that_does_not_fit_is_named(mux, pair, function, values, expe
 
 def test_what_is_noted_of_callbacks_does_not_outlive_them_for_long(mux, pair):
     client, peer = pair
-    for number in range(300):
+    for _ in range(300):
         call = client.x(f=print)
         turn(mux, client)
         peer.read()

@@ -133,7 +133,7 @@ def test_a_failure_that_nobody_asks_for_is_logged(mux, pair, caplog):
     assert warnings_of(caplog) == []  # somebody may still ask
     del call
     gc.collect()
-    assert warnings_of(caplog) == ["a call without a callback failed: no such thing"]
+    assert warnings_of(caplog) == ["a call without a callback failed: x: no such thing"]
 
 
 def test_a_failure_that_is_known_is_not(mux, pair, caplog):

@@ -9,9 +9,12 @@ import weakref
 import pytest
 from support.fakes import CountedSocket
 from support.peers import Peer, turn
+from support.records import warnings_of
 
 from eventmux import Read, URLError
 from rpcasync import ArgumentError, CallTimeout, Client, Disconnected, EncodeError, Reply, Server
+
+REFUSED = r"Connection refused: is the server running\?$"
 
 # Calls
 
@@ -238,16 +241,43 @@ def test_client_and_server_on_one_mux(mux, codec, tmp_path, url):
     assert sums == list(range(1, 1001))
 
 
-def test_nobody_is_there(mux, tmp_path):
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        client = Client(mux, f"tcp://127.0.0.1:{unused.getsockname()[1]}")
-        with pytest.raises(Disconnected, match=r"^x: tcp://127.0.0.1:\d+: Connection refused$"):
-            client.x().result(5)
+def test_nobody_is_there(mux, nobody, tmp_path):
+    client = Client(mux, nobody)
+    with pytest.raises(Disconnected, match=f"^x: {nobody}: {REFUSED}"):
+        client.x().result(5)
     client = Client(mux, f"unix://{tmp_path}/nothing")
-    with pytest.raises(Disconnected, match="No such file or directory"):
+    with pytest.raises(
+        Disconnected, match=r": No such file or directory: is the server running\?$"
+    ):
         client.x().result(5)
     client.disconnect()
+
+
+def test_nobody_is_there_and_nobody_asks(mux, nobody, caplog):
+    client = Client(mux, nobody)
+    client.x()
+    call = client.y()
+    turn_until_idle(mux, client)
+    with pytest.raises(Disconnected, match=REFUSED):
+        call.result()
+    del call
+    gc.collect()
+    text = f"x: {nobody}: Connection refused: is the server running?"
+    assert warnings_of(caplog) == [f"a call without a callback failed: {text}"]
+
+
+def test_nobody_is_there_and_the_program_has_disconnected(mux, nobody, caplog):
+    client = Client(mux, nobody)
+    client.x()
+    client.disconnect()
+    turn_until_idle(mux, client)
+    gc.collect()
+    assert warnings_of(caplog) == []
+
+
+def turn_until_idle(mux, client):
+    while (event := mux.mux()) is not None:
+        client.io(event)
 
 
 def test_wrong_calls_raise_at_the_call(mux):
@@ -259,6 +289,27 @@ def test_wrong_calls_raise_at_the_call(mux):
         Client(mux, "tcp://localhost:1", codec="xml")
     with pytest.raises(ValueError, match="max_packet is 0"):
         Client(mux, "tcp://localhost:1", max_packet=0)
-    with pytest.raises(TypeError, match="cannot watch 5: not a stream socket"):
-        Client(mux, 5)
+    for wrong in (5, None, mux, b"tcp://localhost:1"):
+        with pytest.raises(TypeError, match="^server is .*, must be a URL such as 'tcp://host:po"):
+            Client(mux, wrong)
+    with pytest.raises(
+        TypeError, match=r"^Client\('tcp://h:1'\): the mux comes first: Client\(mux"
+    ):
+        Client("tcp://h:1")
+    with pytest.raises(TypeError, match="the mux comes first"):
+        Client("tcp://h:1", mux)
+    with pytest.raises(TypeError, match="has no option 'tiemout'; did you mean 'timeout'"):
+        Client(mux, "tcp://localhost:1", tiemout=3)
+    with pytest.raises(TypeError, match="has no option 'xyz'$"):
+        Client(mux, "tcp://localhost:1", xyz=3)
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'server'"):
+        Client(mux)
     assert mux.handles() == []
+
+
+def test_only_events_can_be_given_to_io(mux, pair):
+    client, _ = pair
+    for wrong in (mux, mux.mux, "read", 5):
+        with pytest.raises(TypeError, match=r"must be an event or None: rpc.io\(mux.mux\(\)\)$"):
+            client.io(wrong)
+    assert turn(mux, client) == []

@@ -25,7 +25,7 @@ LEAVE = (
 @pytest.fixture
 def url(mux):
     """Return the URL of a server that accepts, and does not answer."""
-    return "tcp://127.0.0.1:%d" % mux.listen("tcp://127.0.0.1:0").getsockname()[1]
+    return f"tcp://127.0.0.1:{mux.listen('tcp://127.0.0.1:0').getsockname()[1]}"
 
 
 @pytest.fixture
@@ -82,7 +82,7 @@ def test_what_was_sent_is_no_news(mux, pair, caplog):
 
 
 def test_the_last_call_of_a_loop_that_has_ended(mux, pair, caplog):
-    client, peer = pair
+    client, _ = pair
     client.first()
     turn(mux, client)
     client.goodbye()
@@ -98,8 +98,8 @@ def test_what_was_cancelled_is_no_news(pair, caplog):
     assert warnings_of(caplog) == []
 
 
-def test_a_connection_that_failed_has_told(other, caplog):
-    client = Client(other, "tcp://127.0.0.1:1")
+def test_a_connection_that_failed_has_told(other, nobody, caplog):
+    client = Client(other, nobody)
     errors = []
     client.x(lambda error=None: errors.append(error))
     while client.has_requests():
