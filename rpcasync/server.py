@@ -343,7 +343,7 @@ class Server:
             packet = b""
         return self._peers.answer(caller, packet)
 
-    def _methods(self, caller: Caller, defs: bool = False) -> None:
+    def _methods(self, caller: Caller, defs: int | bool = 0) -> None:
         """Answer the built-in procedure `methods`."""
         self.return_(caller, methods=self._namespace.methods(defs, caller))
 

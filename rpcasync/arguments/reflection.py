@@ -6,7 +6,8 @@ types, or a dict again:
     {"n1": "integer32", "tags": ["utf8string"], "point": {"x": "float64", "y": "float64"}}
 
 `stated()` reads one that the program wrote for a procedure, in short forms that `expand()`
-writes out; `describe()` makes one from the signature of a procedure that has none.
+writes out; `describe()` makes one from the signature of a procedure that has none. `detail()` has
+what Perl's definitions have no place for.
 
 This file knows nothing of namespaces, and sends nothing. What it returns, each codec can send.
 """
@@ -19,17 +20,22 @@ import types
 import typing
 from collections.abc import Callable, Iterable
 from inspect import Parameter
+from types import NoneType
+from typing import Any
 
 from rpcasync.arguments.signatures import Signature
 from rpcasync.errors import ArgumentError
 
-__all__ = ["describe", "expand", "is_sendable", "stated"]
+__all__ = ["describe", "detail", "expand", "is_sendable", "stated"]
 
 _ANY = "any"
 _ANY_NAME = "*"  # for a key that may be any other name
 _MAX_DEPTH = 64  # levels; the codecs end at 256
 _MAX_SIZE = 100_000  # characters: one definition leaves room for the others in a packet
 _DOC_LENGTH = 200
+_WHOLE_DOC_LENGTH = 10_000
+_DEFAULT_LENGTH = 60
+_MOST_BITS = 128  # of an int that is written with digits: more take long
 
 
 def _spellings() -> Iterable[tuple[str, str]]:
@@ -276,9 +282,88 @@ def _type_of(annotation: object) -> object:
 
 
 def _first_line(function: Callable[..., object]) -> str:
-    """Return the start of the docstring. That of an object would be about its class."""
+    line, _, _ = _docstring(function).partition("\n")
+    return _as_sendable(line.rstrip()[:_DOC_LENGTH])
+
+
+def _docstring(function: Callable[..., object]) -> str:
+    """Return the docstring. That of an object would be about its class."""
     doc = function.__doc__ if inspect.isroutine(function) else None
-    if not isinstance(doc, str):
-        return ""
-    line, _, _ = doc.strip().partition("\n")
-    return line.rstrip()[:_DOC_LENGTH].encode(errors="replace").decode()
+    return doc.strip() if isinstance(doc, str) else ""
+
+
+def _as_sendable(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
+
+def detail(
+    function: Callable[..., object],
+    definition: dict[str, object],
+    signature: Signature | None = None,
+) -> dict[str, object]:
+    """Return what a definition does not tell of a procedure, as far as it is known.
+
+        order        {"in": names, "out": names}: in order, where it is two or more. A hash has none
+        defaults     {name: text}: of parameters that need not be given, as Python writes them
+        positional   names, with their numbers left out: what is taken by position, `*args` with
+                     its star
+        doc          the docstring, as a whole
+
+        (caller, word: str, /, scale: float = 1.0)
+        {"order": {"in": ["word", "scale"]}, "defaults": {"scale": "1.0"}, "positional": ["word"]}
+
+    A default that is no short literal is `...`: it might be long, or be told to nobody.
+
+    Args:
+        function: the procedure.
+        definition: its definition, expanded.
+        signature: how it takes values, where that has been read already.
+    """
+    found: dict[str, object] = {}
+    order = {
+        name: list(part)
+        for name, part in definition.items()
+        if isinstance(part, dict) and len(part) > 1
+    }
+    if order:
+        found["order"] = order
+    with contextlib.suppress(ArgumentError):
+        signature = signature or Signature(function, leading=1)
+        rest = signature.rest
+        positional = list(signature.listed)
+        if rest is not None and signature.takes_rest:
+            positional.append(f"*{rest.name}")
+        if positional:
+            found["positional"] = positional
+        defaults = _defaults(function, {*signature.listed, *signature.named})
+        if defaults:
+            found["defaults"] = defaults
+    doc = _docstring(function)
+    if doc:
+        found["doc"] = _as_sendable(inspect.cleandoc(doc)[:_WHOLE_DOC_LENGTH])
+    return found
+
+
+def _defaults(function: Callable[..., object], names: set[str]) -> dict[str, str]:
+    """Return the defaults of parameters of some names."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (ValueError, TypeError):  # builtins without a text signature
+        return {}
+    return {
+        parameter.name: _literal(parameter.default)
+        for parameter in parameters
+        if parameter.name in names and parameter.default is not Parameter.empty
+    }
+
+
+def _literal(value: Any) -> str:
+    """Return a value as Python writes it, if that is short, and says no more than the value."""
+    kind = type(value)
+    if kind in (list, tuple, dict):
+        text = "..." if value else repr(value)
+    elif kind is int:
+        text = "..." if value.bit_length() > _MOST_BITS else repr(value)
+    else:
+        text = repr(value) if kind in (str, bytes, float, bool, NoneType) else "..."
+    return _as_sendable(text) if len(text) <= _DEFAULT_LENGTH else "..."

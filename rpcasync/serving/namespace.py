@@ -13,7 +13,7 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from rpcasync._log import log, shorten
-from rpcasync.arguments.reflection import describe, is_sendable, stated
+from rpcasync.arguments.reflection import describe, detail, is_sendable, stated
 from rpcasync.arguments.signatures import Signature
 from rpcasync.arguments.wanted import refusal
 from rpcasync.errors import ArgumentError
@@ -23,6 +23,7 @@ __all__ = ["Namespace", "Procedure"]
 
 _PREFIX = "rpc_"
 _DEFINITION_PREFIX = "def_"
+_IN_DETAIL = 2  # Perl's servers, and older ones, take it for any other true value
 _MAX_KNOWN = 1024
 _LONGEST_KNOWN = 256  # characters
 
@@ -138,7 +139,7 @@ class Namespace:
 
     # Reflection
 
-    def methods(self, defs: bool = False, caller: object = None) -> dict[str, dict[str, object]]:
+    def methods(self, defs: int = 0, caller: object = None) -> dict[str, dict[str, object]]:
         """Return all procedures by name, with what they take and answer if `defs` is true.
 
         That is what `def_NAME` says: a function, which is called once as `def_NAME(caller, True)`
@@ -146,14 +147,19 @@ class Namespace:
         procedure without one, or whose one fails, is described by its signature.
 
         Args:
-            defs: False for an empty dict in place of each definition.
+            defs: 0 for an empty dict in place of each definition; 2 for what is in no definition
+                of Perl's, too: the order of names, defaults, docstrings as a whole.
             caller: what the functions get: the call of `methods` that this is for.
         """
         names = [name for name in self.names() if is_sendable(name)]
         if not defs:
             return {name: {} for name in names}
         procedures = [self.find(name) for name in names]  # a def_NAME may take others away
-        return {each.name: self._definition(each, caller) for each in procedures if each}
+        definitions = {each: self._definition(each, caller) for each in procedures if each}
+        if defs == _IN_DETAIL:
+            for each, definition in definitions.items():
+                definition |= detail(each.function, definition, each.signature)
+        return {each.name: definition for each, definition in definitions.items()}
 
     def _definition(self, procedure: Procedure, caller: object) -> dict[str, object]:
         described = describe(procedure.function, procedure.signature)

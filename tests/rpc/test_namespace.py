@@ -233,3 +233,25 @@ def test_no_long_name_is_kept():
     for name in ("x" * 257, "x" * 256, "y" * 100_000):
         assert namespace.find(name).function(None) == f"rpc_{name}"
     assert list(namespace._known) == ["x" * 256]
+
+
+def test_definitions_in_detail():
+    def rpc_scale(caller, n: int, scale: float = 1.0):
+        """Scale it.
+
+        By 1, unless told.
+        """
+
+    namespace = Namespace({"rpc_scale": rpc_scale, "def_scale": {"out": {"n": "int", "by": "int"}}})
+    plain = {
+        "in": {"n": "integer32", "scale": "float64"},
+        "out": {"n": "integer32", "by": "integer32"},
+    }
+    assert namespace.methods(1) == {"scale": plain}
+    assert namespace.methods(3) == {"scale": plain}
+    more = {
+        "order": {"in": ["n", "scale"], "out": ["n", "by"]},
+        "defaults": {"scale": "1.0"},
+        "doc": "Scale it.\n\nBy 1, unless told.",
+    }
+    assert namespace.methods(2) == {"scale": plain | more}

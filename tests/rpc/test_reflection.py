@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcasync.arguments.reflection import describe, expand, is_sendable, stated
+from rpcasync.arguments.reflection import describe, detail, expand, is_sendable, stated
 from rpcasync.coderefs import Coderef
 from rpcasync.storable import freeze, thaw
 
@@ -458,3 +458,100 @@ def test_a_reply_of_a_perl_server():
 
     assert describe(rpc_sum)["in"] == methods["sum"]["in"]
     assert describe(rpc_add_numbers)["in"] == methods["add_numbers"]["in"]
+
+
+# What Perl's definitions have no place for
+
+
+def detailed(function, **stated_parts):
+    return detail(function, {**describe(function), **stated_parts})
+
+
+class Ours(list):
+    def __repr__(self):
+        raise RuntimeError("not to be called")
+
+
+@pytest.mark.parametrize(
+    ("default", "text"),
+    [
+        (None, "None"),
+        (1.0, "1.0"),
+        (float("inf"), "inf"),
+        (True, "True"),
+        (-5, "-5"),
+        (2**128, "..."),
+        ("it's", '"it\'s"'),
+        ("x" * 61, "..."),
+        (b"\x80", "b'\\x80'"),
+        ("\ud800", "'\\ud800'"),
+        ([], "[]"),
+        ({}, "{}"),
+        ((), "()"),
+        (["secret"], "..."),
+        (Ours(), "..."),
+        (object(), "..."),
+        (print, "..."),
+    ],
+)
+def test_a_default_is_told_where_it_is_a_short_literal(default, text):
+    def procedure(caller, a, b=default):
+        pass
+
+    assert detailed(procedure)["defaults"] == {"b": text}
+    sent(detailed(procedure))
+
+
+def test_a_default_that_python_does_not_write_with_digits():
+    def procedure(caller, a=1 << 20_000):
+        pass
+
+    assert detailed(procedure)["defaults"] == {"a": "..."}
+
+
+def test_the_order_of_names():
+    def procedure(caller, z, a, *, m=0):
+        """First.
+
+        More
+            of it.
+        """
+
+    assert detailed(procedure) == {
+        "order": {"in": ["z", "a", "m"]},
+        "defaults": {"m": "0"},
+        "doc": "First.\n\nMore\n    of it.",
+    }
+    out = {"uid": "integer32", "gid": "integer32"}
+    order = {"in": ["z", "a", "m"], "out": ["uid", "gid"]}
+    assert detailed(procedure, out=out)["order"] == order
+    assert "order" not in detail(procedure, {"in": ["any"], "out": {"one": "any"}})
+
+
+def test_what_is_taken_by_position():
+    def some(caller, x, y=2, /, **more):
+        pass
+
+    def rest(caller, first, *others):
+        pass
+
+    def names(caller, x, **more):
+        pass
+
+    assert detailed(some)["positional"] == ["x", "y"]
+    assert detailed(some)["defaults"] == {"y": "2"}
+    assert detailed(rest)["positional"] == ["first", "*others"]
+    assert "positional" not in detailed(names)
+
+
+def test_details_of_what_tells_none():
+    assert detailed(lambda: None) == {}
+    assert detailed(functools.partial(lambda caller, n=1: None)) == {"defaults": {"n": "1"}}
+
+
+def test_a_long_docstring_is_cut():
+    def procedure(caller):
+        pass
+
+    procedure.__doc__ = "\ud800" + "x" * 20_000
+    assert detailed(procedure)["doc"] == "?" + "x" * 9_999
