@@ -16,7 +16,7 @@ from typing import Protocol, cast
 from weakref import WeakSet
 
 from eventmux import EventMux
-from eventmux.events import Handle
+from eventmux.events import Event, Handle
 from rpcasync._log import log, shorten
 from rpcasync.calls import Call
 from rpcasync.wire.protocol import ClientProtocol
@@ -49,7 +49,7 @@ class Unsent:
     )
 
     def __init__(
-        self, mux: EventMux, fh: Handle, protocol: ClientProtocol, loss: _Leaving, name: str
+        self, mux: EventMux[Event], fh: Handle, protocol: ClientProtocol, loss: _Leaving, name: str
     ) -> None:
         self._mux = mux
         self._fh = fh

@@ -63,7 +63,10 @@ INSIDE = {
         ["_freeze", "_thaw"],
     ],
     "rpcasync.cli": [
-        ["lines", "output"],
+        ["lines", "screen"],
+        ["output"],
+        ["definitions", "rendering"],
+        ["progress"],
         ["listen", "session", "terminal"],
         ["shell"],
     ],
@@ -102,7 +105,10 @@ ACROSS = {
     "server": {"eventmux.events"},
     "unsent": {"eventmux", "eventmux.events"},
     "startup": {"eventmux.errors", "eventmux.sockets"},
-    "cli": {"eventmux", "eventmux.buffers", "eventmux.events", "eventmux.sockets", "eventmux.urls"},
+    "cli": {
+        *("eventmux", "eventmux._nearest", "eventmux.buffers", "eventmux.events"),
+        *("eventmux.sockets", "eventmux.urls"),
+    },
 }
 # These deal in bytes and decisions: no socket, clock, process or file may be near.
 PURE = {

@@ -9,21 +9,30 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from rpcasync._log import log_to_stderr
-from rpcasync.calls import Reply
+from rpcasync.cli.definitions import (
+    Definition,
+    definition_lines,
+    description_lines,
+    procedures,
+    signature_lines,
+)
 from rpcasync.cli.lines import parse_word
 from rpcasync.cli.listen import listen
 from rpcasync.cli.output import (
     CommandFailed,
-    answer_lines,
-    definition_lines,
+    harmless,
+    on_one_line,
     print_lines,
-    procedures,
     say,
     to_json,
+    write_bytes,
 )
+from rpcasync.cli.progress import Callbacks
+from rpcasync.cli.rendering import as_bytes, only_value, print_answer
+from rpcasync.cli.screen import colours_of, is_terminal
 from rpcasync.cli.session import Session, connected
 from rpcasync.cli.shell import shell
 from rpcasync.errors import RemoteError
@@ -80,14 +89,19 @@ def _parser() -> argparse.ArgumentParser:
         nargs="*",
         type=_word,
         metavar="key=value|value",
-        help="what it is given; a value is read as JSON, and as text if it is none",
+        help="what it is given; a value is read as JSON, and as text if it is none; @ is a "
+        "callback, and shows what it is called with",
     )
-    call.add_argument("--json", action="store_true", help="print the answer as a line of JSON")
+    _add_forms(call)
     call.set_defaults(run=_call)
 
     methods = commands.add_parser("methods", help="list the procedures of a server")
     _add_server(methods)
-    methods.add_argument("--defs", action="store_true", help="with what they take and answer")
+    methods.add_argument(
+        "wanted", nargs="*", metavar="NAME", help="tell of these alone, and all that is told"
+    )
+    methods.add_argument("--names", action="store_true", help="nothing but the names")
+    methods.add_argument("--defs", action="store_true", help="with the types that the server sends")
     methods.add_argument("--json", action="store_true", help="print the list as a line of JSON")
     methods.set_defaults(run=_methods)
 
@@ -166,6 +180,19 @@ def _add_log_level(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_forms(parser: argparse.ArgumentParser) -> None:
+    """Add how an answer can be printed."""
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="print the answer as a line of JSON")
+    forms.add_argument(
+        "--raw", action="store_true", help="print the one value as it is: text, or bytes"
+    )
+    forms.add_argument(
+        "--bytes", action="store_true", help="the same; characters are bytes, as from Perl"
+    )
+    parser.add_argument("--key", metavar="NAME", help="print only this value of the answer")
+
+
 def _seconds(text: str) -> float:
     try:
         return check_seconds("timeout", float(text))
@@ -203,23 +230,72 @@ def _word(text: str) -> list[object]:
 
 def _call(options: argparse.Namespace) -> int:
     values = [value for word in options.words for value in word]
+    is_raw = options.raw or options.bytes
     with connected(options.url, codec=options.codec, timeout=options.timeout) as session:
+        session.callbacks = Callbacks(as_json=options.json, on_stderr=is_raw)
         reply = session.ask(options.procedure, values)
-        print_lines(answer_lines(reply, as_json=options.json))
+        if is_raw:
+            _print_raw(only_value(reply, options.key), is_binary=options.bytes)
+        else:
+            print_answer(reply, as_json=options.json, name=options.key)
+        session.attend()
     return 0
+
+
+def _print_raw(value: object, *, is_binary: bool) -> None:
+    """Print a value as it is; to a terminal, what can be shown of it."""
+    data = as_bytes(value, is_binary=is_binary)
+    if is_terminal(sys.stdout):
+        print_lines(
+            harmless(line, "\t") for line in data.decode(errors="backslashreplace").splitlines()
+        )
+    else:
+        write_bytes(data)
 
 
 def _methods(options: argparse.Namespace) -> int:
     with connected(options.url, codec=options.codec, timeout=options.timeout) as session:
-        found = procedures(_ask_methods(session, options.defs))
-        print_lines([to_json(found)] if options.json else definition_lines(found))
+        found = _wanted(_found_methods(session, options), options.wanted)
+        print_lines(_method_lines(found, options))
     return 0
 
 
-def _ask_methods(session: Session, defs: bool) -> Reply:
+def _found_methods(session: Session, options: argparse.Namespace) -> dict[str, Definition]:
+    """Ask for as much as is printed."""
+    if not options.defs:
+        is_plain = options.names or options.json
+        return procedures(session.ask("methods")) if is_plain else session.definitions()
     try:
-        return session.ask("methods", ("defs", 1) if defs else ())
+        return procedures(session.ask("methods", ("defs", 1)))
     except RemoteError as error:
-        if defs:
-            raise CommandFailed(f"the server has no definitions: {error}") from None
-        raise
+        raise CommandFailed(f"the server has no definitions: {error}") from None
+
+
+def _wanted(found: dict[str, Definition], names: Sequence[str]) -> dict[str, Definition]:
+    """Return the procedures of some names; all if there are none.
+
+    Raises:
+        CommandFailed: the server has no procedure of a name.
+    """
+    for name in names:
+        if name not in found:
+            from eventmux._nearest import did_you_mean
+
+            hint = did_you_mean(name, found)
+            raise CommandFailed(f"the server has no procedure {name!r}{hint}")
+    return {name: found[name] for name in names} if names else found
+
+
+def _method_lines(found: dict[str, Definition], options: argparse.Namespace) -> Iterator[str]:
+    colours = colours_of(sys.stdout)
+    if options.json:
+        yield to_json(found)
+    elif options.names:
+        yield from map(on_one_line, sorted(found))
+    elif options.defs:
+        yield from definition_lines(found)
+    elif options.wanted:
+        for name, about in found.items():
+            yield from description_lines(name, about, colours)
+    else:
+        yield from signature_lines(found, colours)

@@ -8,6 +8,7 @@ end, it is taken as it is, blanks and quotes included.
     sum 1 2.5 -3            1, 2.5, -3
     echo a={"b": [1, 2]}    "a", {"b": [1, 2]}
     echo a="2" b='two'      "a", "2", "b", "two"
+    count to=9 progress=@   "count", "to", 9, "progress", Callback("progress")
 
 This file knows of no server and of no terminal.
 """
@@ -24,10 +25,17 @@ from typing import Any
 
 from rpcasync.wire.codecs import refuse_constant, refuse_infinity
 
-__all__ = ["BUILT_IN", "Line", "completions", "parse_line", "parse_word"]
+__all__ = ["BUILT_IN", "Callback", "Line", "completions", "parse_line", "parse_word"]
 
 BUILT_IN = ("exit", "help", "methods", "quit")
 """The words that the shell obeys itself, where one stands alone on its line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """Stands for a function that the server may call: `@`, and the name that it is given for."""
+
+    name: str = "@"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +55,20 @@ class Line:
 def parse_word(word: str) -> list[object]:
     """Return the value of a word, or the name and the value if it is `key=value`.
 
-    A word that is JSON as a whole is a value, whatever it contains.
+    A word that is JSON as a whole is a value, whatever it contains. `@` is a `Callback`.
 
     Raises:
         ValueError: there is no name in front of the `=`.
     """
+    if word == "@":
+        return [Callback()]
     value = _value(word)
     key, separator, rest = word.partition("=")
     if value is not word or not separator:
         return [value]
     if not key:
         raise ValueError(f"{word!r} has no name in front of the =")
-    return [key, _value(rest)]
+    return [key, Callback(key) if rest == "@" else _value(rest)]
 
 
 def _value(text: str) -> object:

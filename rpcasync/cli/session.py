@@ -10,7 +10,7 @@ import logging
 import os
 import signal
 import stat
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from eventmux import EventMux, URLError
@@ -18,7 +18,10 @@ from eventmux.buffers import Split
 from eventmux.events import Closed, Event, Read, Signal
 from rpcasync._log import log
 from rpcasync.calls import Reply
-from rpcasync.cli.output import CommandFailed, procedures, say
+from rpcasync.cli.definitions import Definition, procedures
+from rpcasync.cli.lines import Callback
+from rpcasync.cli.output import CommandFailed, say
+from rpcasync.cli.progress import Callbacks, waiting
 from rpcasync.client import Client
 from rpcasync.errors import CallCancelled, CallTimeout, Disconnected, RemoteError, RPCError
 
@@ -88,6 +91,7 @@ class Session:
     `timeout` is in seconds, for each call; None is for ever. With `is_interruptible`, Ctrl-C
     cancels the call that is waited for. `lost` says why the server has gone; it is None as long as
     it has not. `is_silent` is True after a call that was given up, until there is an answer.
+    `callbacks` shows what the server calls with.
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class Session:
         self.is_interruptible = False
         self.is_silent = False
         self.lost: str | None = None
+        self.callbacks = Callbacks()
         self._url = url
         self._pipes = [pipe for pipe in (client.stdout, client.stderr) if pipe is not None]
         for pipe in self._pipes:
@@ -134,12 +139,17 @@ class Session:
             RPCError: there is no answer for another reason.
         """
         limit = timeout if self.timeout is None else self.timeout
-        call = self.client.call(procedure, *values).set_timeout(limit)
+        # The last one is for the answer. Without it, that would be a callback of the server's.
+        call = self.client.call(procedure, *self.with_functions(values), _ignore).set_timeout(limit)
         watch = self.mux.signal(signal.SIGINT) if self.is_interruptible else None
         try:
-            while not call.done and (event := self.mux.mux()) is not None:
-                if isinstance(self.take(event), Signal):
-                    call.cancel()
+            with waiting(self.mux, f"waiting for {procedure}") as shown:
+                while not call.done and (event := self.mux.mux()) is not None:
+                    if isinstance(self.take(event), Signal):
+                        call.cancel()
+                    shown.take(event)
+                    if self.lost is not None:
+                        shown.stop()
             reply = call.result()
             self.note(None)
             return reply
@@ -152,19 +162,47 @@ class Session:
             if watch is not None:
                 watch.cancel()
 
+    def with_functions(self, values: Sequence[object]) -> list[object]:
+        """Return the values of a call, with a function in the place of each `Callback`."""
+        return [
+            self._function(value.name) if isinstance(value, Callback) else value for value in values
+        ]
+
+    def _function(self, name: str) -> Callable[..., None]:
+        return lambda *values: self.callbacks.show(name, values)
+
+    def attend(self) -> None:
+        """Go on for as long as the server may call what it was given; Ctrl-C ends it.
+
+        Raises:
+            CommandFailed: the server has gone.
+        """
+        try:
+            with waiting(self.mux, "waiting for what the server calls, or Ctrl-C") as shown:
+                while self.client.has_coderefs() and (event := self.mux.mux()) is not None:
+                    self.take(event)
+                    shown.take(event)
+        except KeyboardInterrupt:
+            say("interrupted")
+        else:
+            if self.lost is not None:
+                raise CommandFailed(self.lost)
+
     def note(self, error: RPCError | None) -> None:
         """Note how a call has ended: None is an answer."""
         self.is_silent = isinstance(error, (CallTimeout, CallCancelled))
 
-    def definitions(self, timeout: float | None = None) -> dict[str, Mapping[object, object]]:
+    def definitions(self, timeout: float | None = None) -> dict[str, Definition]:
         """Return the procedures of the server, with definitions if it has any.
+
+        What our own servers tell beside them is asked for, too; for others, 2 is as good as 1.
 
         Raises:
             CommandFailed: the server has gone.
             RPCError: there is no answer, or it is the answer to something else.
         """
         try:
-            return procedures(self.ask("methods", ("defs", 1), timeout=timeout))
+            return procedures(self.ask("methods", ("defs", 2), timeout=timeout))
         except RemoteError:  # it has none
             return procedures(self.ask("methods", timeout=timeout))
 
@@ -184,3 +222,7 @@ class Session:
             process.kill()
             raise
         self.catch_up()
+
+
+def _ignore(*_: object, error: RPCError | None = None) -> None:
+    """Take an answer that is asked for elsewhere."""

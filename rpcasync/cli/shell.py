@@ -16,16 +16,11 @@ from typing import Protocol
 from eventmux.buffers import Split
 from eventmux.events import Closed, Error, Event, Read
 from rpcasync.calls import Reply
+from rpcasync.cli.definitions import parameters, procedures, signature_lines
 from rpcasync.cli.lines import Line, parse_line
-from rpcasync.cli.output import (
-    CommandFailed,
-    answer_lines,
-    definition_lines,
-    parameters,
-    print_lines,
-    procedures,
-    say,
-)
+from rpcasync.cli.output import CommandFailed, print_lines, say
+from rpcasync.cli.rendering import print_answer
+from rpcasync.cli.screen import colours_of
 from rpcasync.cli.session import Session, connected
 from rpcasync.cli.terminal import PROMPT, editing
 from rpcasync.errors import Disconnected, RemoteError, RPCError
@@ -140,18 +135,18 @@ class _Stream:
         self._mux.remove(sys.stdin)
 
     def call(self, line: Line) -> None:
-        self._call(line.procedure, line.values, _print_answer, self._number)
+        self._call(line.procedure, line.values, print_answer, self._number)
 
     def list_procedures(self) -> None:
         number = self._number
 
         def show(reply: Reply) -> None:
-            print_lines(definition_lines(procedures(reply)))
+            print_lines(signature_lines(procedures(reply)))
 
         def list_names() -> None:
             self._call("methods", [], show, number)
 
-        self._call("methods", ["defs", 1], show, number, instead=list_names)
+        self._call("methods", ["defs", 2], show, number, instead=list_names)
 
     def _call(
         self,
@@ -179,6 +174,7 @@ class _Stream:
                 self._complain(number, failure)
 
         try:
+            values = self._session.with_functions(values)
             self._session.client.call(procedure, *values, done).set_timeout(self._session.timeout)
         except RPCError as error:  # a value that cannot be sent
             self._complain(number, error)
@@ -231,11 +227,8 @@ class _Terminal:
         self._is_open = False
 
     def call(self, line: Line) -> None:
-        _print_answer(self._session.ask(line.procedure, line.values))
+        print_answer(self._session.ask(line.procedure, line.values))
 
     def list_procedures(self) -> None:
-        print_lines(definition_lines(self._session.definitions()))
-
-
-def _print_answer(reply: Reply) -> None:
-    print_lines(answer_lines(reply))
+        found = self._session.definitions()
+        print_lines(signature_lines(found, colours_of(sys.stdout)))

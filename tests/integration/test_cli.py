@@ -14,7 +14,7 @@ from support.quick import quick_first
 import rpcasync as package
 from eventmux import EventMux
 from rpcasync import Client, Disconnected, RemoteError
-from rpcasync.cli.output import definition_line
+from rpcasync.cli.definitions import definition_line
 
 CALC = PROGRAMS / "calc_server.py"
 CHILD = f"python://{CALC}"
@@ -63,6 +63,8 @@ def test_an_answer_that_is_no_pairs_is_printed_line_by_line():
 
 def test_methods():
     result = rpcasync("methods", "python://examples/add_server.py")
+    assert told(result) == (0, "add_numbers(n1: int, n2: int)\n", "")
+    result = rpcasync("methods", "python://examples/add_server.py", "--names")
     assert told(result) == (0, "add_numbers\n", "")
 
 
@@ -102,7 +104,7 @@ def test_methods():
             (["call", CHILD, "x", "--timeout", "-1"], 2, "'-1' is not a number of seconds\n"),
             (["call", CHILD, "x", "--timeout", "inf"], 2, "'inf' is not a number of seconds\n"),
             (["methods", CHILD, "--timeout", "x"], 2, "'x' is not a number of seconds\n"),
-            (["methods", CHILD, "x"], 2, "unrecognized arguments: x\n"),
+            (["methods", CHILD, "x"], 1, "rpcasync: the server has no procedure 'x'\n"),
             (["methods", "unix:///no/such/socket"], 1, "No such file or directory\n"),
             (["methods", "nonsense"], 2, "rpcasync: cannot parse 'nonsense'"),
             (["shell"], 2, "the following arguments are required: url"),

@@ -196,7 +196,7 @@ def test_help():
 def test_methods_with_definitions():
     status, stdout, stderr = shell("methods")
     assert (status, stderr) == (0, "")
-    assert "add_numbers(n1: integer32, n2: integer32)\n" in stdout
+    assert "add_numbers(n1: int, n2: int)\n" in stdout
     assert shell("methods", "python://examples/add_server.py")[1].count("\n") == 1
 
 
@@ -453,7 +453,7 @@ def test_calls_are_typed(terminal):
     assert terminal.enter("echo it's") == "rpcasync: no closing quotation\n"
     assert "has no UTF-8" in terminal.enter('echo a="\\ud800"')
     assert terminal.enter("'quit'") == "rpcasync: No sub 'quit' in package 'main'\n"
-    assert "\nadd_numbers(n1: integer32, n2: integer32)\n" in terminal.enter("methods")
+    assert "\nadd_numbers(n1: int, n2: int)\n" in terminal.enter("methods")
     assert terminal.enter("help").startswith("procedure key=value value ...")
     assert terminal.enter("echo a=\\\x16\x1b[31m") == 'a="\\u001b[31m"\n'
     terminal.type("quit\n")

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from rpcasync import Reply, RPCError
+from rpcasync.cli.definitions import definition_line, parameters, procedures
 from rpcasync.cli.lines import BUILT_IN, Line, completions, parse_line, parse_word
-from rpcasync.cli.output import answer_lines, definition_line, parameters, procedures, to_json
+from rpcasync.cli.output import to_json
+from rpcasync.cli.rendering import answer_lines
 from rpcasync.cli.terminal import history_path
 from rpcasync.storable import ScalarRef
 
