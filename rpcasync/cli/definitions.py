@@ -36,6 +36,7 @@ Definition: TypeAlias = Mapping[object, object]
 """What a server tells of a procedure; empty if it tells nothing."""
 
 _DEEPEST = 20  # types in each other that are shown
+_LONGEST = 88  # characters of a signature on one line, where it stands alone
 _NUMBERED = re.compile(r"(\d*)(.*)", re.DOTALL)  # in Perl's order: 00first, 01second
 
 
@@ -74,8 +75,16 @@ def signature_line(name: str, about: Definition, colours: Colours = PLAIN) -> st
 
 
 def description_lines(name: str, about: Definition, colours: Colours = PLAIN) -> Iterator[str]:
-    """Give the lines for one procedure: its signature, and all of its docstring."""
-    yield signature(name, about, colours)
+    """Give the lines for one procedure: its signature, and all of its docstring.
+
+    A long signature has each parameter on a line of its own.
+    """
+    if "in" in about and len(signature(name, about)) > _LONGEST:
+        yield f"{colours.heading(on_one_line(name))}("
+        yield from (f"    {each}," for each in _taken(about, colours))
+        yield f"){_answered(about, colours)}"
+    else:
+        yield signature(name, about, colours)
     for line in _doc_lines(about):
         yield f"    {line}" if line else ""
 
@@ -85,11 +94,16 @@ def signature(name: str, about: Definition, colours: Colours = PLAIN) -> str:
     line = colours.heading(on_one_line(name))
     if "in" in about:
         line += f"({', '.join(_taken(about, colours))})"
+    return line + _answered(about, colours)
+
+
+def _answered(about: Definition, colours: Colours) -> str:
     out = about.get("out")
-    if out:
-        answers = _hints(out, _order(about, "out"), colours)
-        line += f" -> {', '.join(answers) if isinstance(out, dict) else _python_type(out)}"
-    return line
+    if not out:
+        return ""
+    if not isinstance(out, dict):
+        return f" -> {_python_type(out)}"
+    return f" -> {', '.join(_hints(out, _order(about, 'out'), colours))}"
 
 
 def _taken(about: Definition, colours: Colours) -> Iterator[str]:

@@ -269,15 +269,17 @@ class _Writer:
 
     def _table(self, rows: Sequence[object], names: list[str], depth: int) -> Iterator[str]:
         """Give the lines for rows that have the same keys."""
-        sizes = [width(on_one_line(name)) for name in names]
-        numeric = [True] * len(names)
+        heads = [on_one_line(name) for name in names]
+        sizes = [width(head) for head in heads]
+        numbers, others = [False] * len(names), [False] * len(names)
         for row in rows:
             for place, cell in enumerate(_cells(row, names)):
                 sizes[place] = max(sizes[place], width(cell))
-                numeric[place] = numeric[place] and (cell == "null" or is_number(cell))
+                numbers[place] = numbers[place] or is_number(cell)
+                others[place] = others[place] or not (is_number(cell) or cell in ("", "null"))
+        numeric = [has and not other for has, other in zip(numbers, others, strict=True)]
         sizes = [min(size, _WIDEST) for size in sizes]
         sizes[-1] *= numeric[-1]  # nothing stands behind it
-        heads = [on_one_line(name) for name in names]
         yield self._row(heads, sizes, numeric, depth, is_head=True)
         for row in rows:
             yield self._row(list(_cells(row, names)), sizes, numeric, depth)
@@ -298,13 +300,15 @@ class _Writer:
             gap = "  " if place else ""
             blanks = " " * (size - width(cell))
             if room is not None:
-                room -= len(gap) + len(blanks) + width(cell)
-                if room < 0:
-                    last = cut(cell, max(0, room + width(cell)))
-                    line += gap + (blanks if is_right else "") + last
-                    break
+                room -= len(gap)
+                is_last = len(blanks) + width(cell) > room
+                if is_last:
+                    cell, blanks = cut(cell, max(room, 0)), ""
+                room = 0 if is_last else room - len(blanks) - width(cell)
             shown = colour(cell) if is_head or is_right else cell
             line += gap + (blanks + shown if is_right else shown + blanks)
+            if room == 0:
+                break
         return line.rstrip(" ")
 
 
