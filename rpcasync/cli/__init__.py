@@ -63,7 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = _parser()
     options, rest = parser.parse_known_args(argv)
-    if rest and (options.run is not _call or any(word.startswith("-") for word in rest)):
+    if options.run is _methods and not any(word.startswith("-") for word in rest):
+        options.wanted += rest  # as below
+    elif rest and (options.run is not _call or any(word.startswith("-") for word in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if options.run is _call:  # values behind an option: argparse does not look for them there
         try:
@@ -234,11 +236,16 @@ def _call(options: argparse.Namespace) -> int:
     with connected(options.url, codec=options.codec, timeout=options.timeout) as session:
         session.callbacks = Callbacks(as_json=options.json, on_stderr=is_raw)
         reply = session.ask(options.procedure, values)
-        if is_raw:
-            _print_raw(only_value(reply, options.key), is_binary=options.bytes)
-        else:
-            print_answer(reply, as_json=options.json, name=options.key)
-        session.attend()
+        try:
+            if is_raw:
+                _print_raw(only_value(reply, options.key), is_binary=options.bytes)
+            else:
+                print_answer(reply, as_json=options.json, name=options.key)
+            session.attend()
+        except KeyboardInterrupt:
+            if not session.client.has_coderefs():
+                raise
+            say("interrupted")  # it is how a subscription ends
     return 0
 
 

@@ -70,8 +70,8 @@ class StatusLine:
             shown = cut(harmless(text), columns - 1)  # in the last column, some begin a line
             if width(shown) < width(self._shown):
                 self.clear()
+            self.text, self._shown = text, shown  # first: Ctrl-C may come in between
             self._write(f"\r{shown}")
-            self.text, self._shown = text, shown
 
     def clear(self) -> None:
         """Erase it."""

@@ -172,21 +172,17 @@ class Session:
         return lambda *values: self.callbacks.show(name, values)
 
     def attend(self) -> None:
-        """Go on for as long as the server may call what it was given; Ctrl-C ends it.
+        """Go on for as long as the server may call what it was given.
 
         Raises:
             CommandFailed: the server has gone.
         """
-        try:
-            with waiting(self.mux, "waiting for what the server calls, or Ctrl-C") as shown:
-                while self.client.has_coderefs() and (event := self.mux.mux()) is not None:
-                    self.take(event)
-                    shown.take(event)
-        except KeyboardInterrupt:
-            say("interrupted")
-        else:
-            if self.lost is not None:
-                raise CommandFailed(self.lost)
+        with waiting(self.mux, "waiting for what the server calls, or Ctrl-C") as shown:
+            while self.client.has_coderefs() and (event := self.mux.mux()) is not None:
+                self.take(event)
+                shown.take(event)
+        if self.lost is not None:
+            raise CommandFailed(self.lost)
 
     def note(self, error: RPCError | None) -> None:
         """Note how a call has ended: None is an answer."""

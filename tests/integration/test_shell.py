@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import select
 import shlex
 import signal
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 import pytest
 from support.programs import LIMIT, PROGRAMS, ROOT, Program, listening, run
 from support.quick import quick_first
+from support.terminals import PROMPT, Terminal
 
 from rpcasync.cli.lines import completions
 
@@ -355,87 +355,7 @@ def test_arguments_for_a_server_that_is_started():
 
 # At a terminal
 
-PROMPT = "rpcasync> "
-LEAD = (
-    "import fcntl, os, sys, termios\n"
-    "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
-    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
-)
 CTRL_C, CTRL_D, UP = "\x03", "\x04", "\x1b[A"
-
-
-class Terminal:
-    """A program whose stdin, stdout and stderr are a terminal that the test sits at."""
-
-    def __init__(self, *arguments, cwd=None, **env):
-        self._ours, theirs = os.openpty()
-        self._seen = b""
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", LEAD, *arguments],
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-            cwd=cwd,
-            start_new_session=True,  # so that it can be the session's terminal: for Ctrl-C
-            env={
-                **os.environ,
-                "PYTHONPATH": str(ROOT),
-                "TERM": "dumb",
-                "INPUTRC": "/dev/null",
-                **env,
-            },
-        )
-        os.close(theirs)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        self.process.kill()
-        self.process.wait()
-        os.close(self._ours)
-
-    def type(self, text):
-        os.write(self._ours, text.encode())
-
-    def expect(self, text):
-        """Wait until the text is shown; return what was shown before it."""
-        deadline = time.monotonic() + LIMIT
-        while text.encode() not in self._seen:
-            chunk = self._read(deadline)
-            assert chunk, f"no {text!r} in {self._seen!r}"
-            self._seen += chunk
-        before, _, self._seen = self._seen.partition(text.encode())
-        return before.decode()
-
-    def _read(self, deadline):
-        ready, _, _ = select.select([self._ours], [], [], max(0, deadline - time.monotonic()))
-        assert ready, f"nothing behind {self._seen!r}"
-        try:
-            return os.read(self._ours, 65536)
-        except OSError:  # how Linux says that nobody has it open any more
-            return b""
-
-    def wait_until_it_waits(self):
-        """Wait until the program sleeps."""
-        status = Path(f"/proc/{self.process.pid}/stat")
-        deadline = time.monotonic() + LIMIT
-        while status.read_text().rpartition(")")[2].split()[0] != "S":
-            assert time.monotonic() < deadline, "it is still busy"
-            os.sched_yield()
-
-    def enter(self, line):
-        """Type a line at the prompt; return what is shown before the next prompt."""
-        self.type(line + "\n")
-        self.expect("\r\n")
-        return self.expect(PROMPT).replace("\r\n", "\n")
-
-    def end(self):
-        """Return the exit status, and what is still shown."""
-        deadline = time.monotonic() + LIMIT
-        while chunk := self._read(deadline):
-            self._seen += chunk
-        return self.process.wait(LIMIT), self._seen.decode().replace("\r\n", "\n")
 
 
 @pytest.fixture
