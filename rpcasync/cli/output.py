@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 
+_MOST_BITS = 64
+
+
 class CommandFailed(Exception):
     """The command failed: the message for the user, and the exit status."""
 
@@ -164,6 +167,8 @@ def to_json(value: object, *, of_bytes: Callable[[bytes], str] = repr) -> str:
         value: any.
         of_bytes: gives the text for bytes.
     """
+    if type(value) is int and value.bit_length() <= _MOST_BITS:
+        return str(value)  # as below, and ten times as fast: answers may have a million
     try:
         plain = _plain(value, of_bytes)
         text = json.dumps(plain, ensure_ascii=False)

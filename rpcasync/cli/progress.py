@@ -10,6 +10,7 @@ The values are names and values, `done` and `total` alone, or two numbers.
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 import time
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 
 from eventmux import EventMux, Watch
 from eventmux.events import Event, Timer
+from rpcasync._log import log
 from rpcasync.calls import Reply
 from rpcasync.cli.output import harmless, print_lines, say, status
 from rpcasync.cli.rendering import call_line, is_number
@@ -114,6 +116,7 @@ class Waiting:
         self._watch: Watch | None = None
         if status.is_possible():
             self._watch = mux.timer(_BEAT, self, repeat=True)
+            log.addFilter(_erase)
 
     def take(self, event: Event | None) -> None:
         """Take an event if it is ours."""
@@ -131,7 +134,14 @@ class Waiting:
     def end(self) -> None:
         """Erase what is shown, a bar as well."""
         self.stop()
+        log.removeFilter(_erase)
         status.clear()
+
+
+def _erase(_: logging.LogRecord) -> bool:
+    """Have a line of the log begin at the left."""
+    status.clear()
+    return True
 
 
 @contextmanager

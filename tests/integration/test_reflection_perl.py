@@ -23,7 +23,7 @@ def test_a_perl_client_asks_for_definitions():
     assert result.stderr == ""
     lines = result.stdout.splitlines()
     assert [line for line in lines if not line.startswith("ok ")] == ["done"]
-    assert len(lines) == 23  # 22 checks and "done"
+    assert len(lines) == 25  # 24 checks and "done"
 
 
 PERL_SERVER = """
@@ -50,15 +50,15 @@ sub rpc_methods {
 def test_the_order_of_perls_hashes_does_not_show(tmp_path, seed):
     program = tmp_path / "server.pl"
     program.write_text(PERL_SERVER)
-    result = run(
-        *(sys.executable, "-m", "rpcasync", "methods", "--defs", f"perl://{program}"),
-        env={"PERL_HASH_SEED": seed, "PERL5LIB": str(PERL / "standin")},
-    )
-    assert result.stderr == ""
-    fields = ", ".join(f"n{number}: integer32" for number in range(1, 5))
-    assert result.stdout.splitlines() == [
-        f"{name}(x: any, {fields}) -> {fields}" for name in "abcd"
-    ]
+    environment = {"PERL_HASH_SEED": seed, "PERL5LIB": str(PERL / "standin")}
+    for options, x, kind in (["--defs"], "x: any", "integer32"), ([], "x", "int"):
+        command = [sys.executable, "-m", "rpcasync", "methods", *options, f"perl://{program}"]
+        result = run(*command, env=environment)
+        assert result.stderr == ""
+        fields = ", ".join(f"n{number}: {kind}" for number in range(1, 5))
+        assert result.stdout.splitlines() == [
+            f"{name}({x}, {fields}) -> {fields}" for name in "abcd"
+        ]
 
 
 def test_python_clients_ask_for_definitions():

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from eventmux import EventMux
 from eventmux.events import Timer
 from rpcasync import Reply
+from rpcasync._log import log
 from rpcasync.cli import screen
 from rpcasync.cli.definitions import description_lines, parameters, signature_line
 from rpcasync.cli.lines import Callback, Line, parse_line, parse_word
@@ -594,6 +595,17 @@ def test_a_line_erases_the_status_line(monkeypatch, capsys):
     callbacks.show("p", [1, 4])
     say("told")
     assert stderr.getvalue().endswith(" \rrpcasync: told\n")
+
+
+def test_a_line_of_the_log_erases_the_status_line(monkeypatch):
+    stderr = at_terminal(monkeypatch)
+    with EventMux() as mux, waiting(mux, "waiting"):
+        status.show("so far")
+        log.warning("told")
+        assert stderr.getvalue() == "\rso far\r      \r"
+        status.show("more")
+    log.warning("told")
+    assert stderr.getvalue().count("so far") == 1
 
 
 def test_programs_get_lines_in_place_of_bars(monkeypatch, capsys):

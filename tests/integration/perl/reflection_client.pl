@@ -70,4 +70,11 @@ for my $round (1, 2) {
     check('names of the definitions', [sort keys %$methods], [sort keys %expected]);
     check("definition $_", $methods->{$_}, $expected{$_}) for sort keys %expected;
 }
+# What Perl's definitions have no place for stands beside them.
+my $more = methods(defs => 2);
+check('scale in detail', delete $more->{scale}{order}, { in => [qw(point by tags)] });
+for my $table ($more, \%expected) {
+    $_ = { in => $_->{in}, out => $_->{out} } for values %$table;
+}
+check('definitions in detail', $more, \%expected);
 print "done\n";
