@@ -108,7 +108,7 @@ class Waiting:
     A bar stays where there is one. `take()` has the events of the mux meanwhile.
     """
 
-    def __init__(self, mux: EventMux, what: str) -> None:
+    def __init__(self, mux: EventMux[Event], what: str) -> None:
         self._clock = mux.clock
         self._what = what
         self._started = self._clock()
@@ -145,7 +145,7 @@ def _erase(_: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def waiting(mux: EventMux, what: str) -> Iterator[Waiting]:
+def waiting(mux: EventMux[Event], what: str) -> Iterator[Waiting]:
     """Give what shows that something is waited for, until the block ends."""
     shown = Waiting(mux, what)
     try:

@@ -25,6 +25,11 @@ def say(caller, level, /, text, who=None): ...
 def create(caller, name, *, size=0, **more): ...
 
 
+def name_of(value):
+    """Return a name of a test that is the same in each process, which that of a function is not."""
+    return getattr(value, "__name__", None) or (value if isinstance(value, str) else repr(value))
+
+
 @pytest.mark.parametrize(
     ("function", "text"),
     [
