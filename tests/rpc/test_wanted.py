@@ -46,7 +46,7 @@ def name_of(value):
         (say, "level, then text=, [who=]"),
         (create, "name=, [size=], [more=...]"),
     ],
-    ids=lambda value: getattr(value, "__name__", ""),
+    ids=name_of,
 )
 def test_what_is_wanted(function, text):
     assert wanted(Signature(function, leading=1)) == text
@@ -96,7 +96,7 @@ def refused(function, *values):
         (say, ["x", 5, 6], "say takes level, then text=, [who=]; got values without names"),
         (options, ["caller", 1], "options: caller cannot be given by name"),
     ],
-    ids=str,
+    ids=name_of,
 )
 def test_what_is_said_of_values_that_do_not_fit(function, values, text):
     assert refused(function, *values) == text
