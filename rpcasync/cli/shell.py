@@ -34,6 +34,7 @@ help                            print this
 quit, exit, Ctrl-D              leave
 
 A value is JSON, and text if it is none: n=2 list=[1, 2] name=Ann text="2" note='two words'.
+progress=@ is a callback, and prints what it is called with; progress='"@"' is text.
 A quoted name is always a procedure: 'quit'. A line that begins with # is a comment.
 """
 
