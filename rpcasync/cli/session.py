@@ -20,7 +20,7 @@ from rpcasync._log import log
 from rpcasync.calls import Reply
 from rpcasync.cli.definitions import Definition, procedures
 from rpcasync.cli.lines import Callback
-from rpcasync.cli.output import CommandFailed, say
+from rpcasync.cli.output import CommandFailed, say, status
 from rpcasync.cli.progress import Callbacks, waiting
 from rpcasync.client import Client
 from rpcasync.errors import CallCancelled, CallTimeout, Disconnected, RemoteError, RPCError
@@ -204,6 +204,7 @@ class Session:
 
     def end(self) -> None:
         """Disconnect; wait for the end of a server that was started, and pass on what it prints."""
+        status.clear()
         if self.is_silent:
             self.client.disconnect(_SHORT_GRACE)
         else:

@@ -2,12 +2,13 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
 
 import pytest
-from support.programs import LIMIT, PROGRAMS, ROOT, Program, listening, run
+from support.programs import LIMIT, PERL, PROGRAMS, ROOT, Program, listening, run
 from support.terminals import PROMPT, Terminal
 
 SERVER = PROGRAMS / "calling_server.py"
@@ -126,6 +127,23 @@ def test_nobody_reads_what_a_callback_is_called_with():
             assert program.log == [text]
         finally:
             program.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl here")
+def test_a_perl_server_calls_it():
+    server = Program(["perl", PERL / "callbacks_server.pl", "tcp://127.0.0.1:0"])
+    try:
+        address = server.stdout.readline().strip()
+        result = rpcasync("call", address, "late", "0", '""', "@")
+        assert told(result) == (0, '@: 0 ""\ncount=2\n', "")
+        arguments = [*COMMAND, "call", address, "late", "done", "1.5", "total", "3", "@"]
+        with Terminal(*arguments, columns=60) as terminal:
+            status, shown = terminal.end()
+            assert status == 0
+            assert re.search(r"^\r@ \[=+> +\]  50 %  1\.5 of 3\r +\rcount=4\n$", shown)
+    finally:
+        server.stop()
 
 
 # One value
