@@ -532,7 +532,7 @@ def test_a_timeout_at_a_terminal():
 
 def test_the_server_goes_during_a_call(terminal):
     assert "rpcasync: explode: failed; see the server's log" in terminal.enter("explode")
-    terminal.type("\n")
+    terminal.type("sum 1\n")  # which waits for the end of the connection, where it is not seen yet
     status, shown = terminal.end()
     assert status == 1
     assert "the server closed the connection" in shown
