@@ -149,6 +149,7 @@ def test_a_perl_server_calls_it():
 # One value
 
 
+@pytest.mark.slow
 def test_one_value_as_it_is(address):
     body = 'body="caf\\u00e9\\n\\u0000"'
     for options, data in (
@@ -311,6 +312,7 @@ def test_a_terminal_obeys_no_value_as_it_is(address):
             assert terminal.end() == (0, "\\x1b[31m\nx\n")
 
 
+@pytest.mark.slow
 def test_a_bar_in_the_shell(address):
     with Terminal(*COMMAND, "shell", address, columns=60, RPCASYNC_HISTORY="") as terminal:
         terminal.expect(PROMPT)
