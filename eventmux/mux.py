@@ -328,12 +328,7 @@ class EventMux(Nestable, Generic[Own]):
                 `filename` is the URL.
         """
         inner = self._defaults.having(EventMux.listen, options)
-        endpoint = parse_url(url)
-        try:
-            sock = sockets.listen(endpoint, backlog, mode)
-        except OSError as error:
-            sockets.name_endpoint(error, endpoint)
-            raise
+        sock = sockets.listen(parse_url(url), backlog, mode)
         try:
             self._loop.table.add(sock, inner, options.get("meta"))
         except BaseException:

@@ -41,7 +41,6 @@ __all__ = [
     "known_targets",
     "listen",
     "look_up",
-    "name_endpoint",
     "own_peer_error",
     "placeholder",
     "set_nodelay",
@@ -93,24 +92,24 @@ def listen(endpoint: Endpoint, backlog: int = 1024, mode: int | None = None) -> 
     not take an IPv4 address otherwise. `udp://[::]:port` is the same for IPv6.
 
     Raises:
-        OSError: the address is in use, the name is unknown, permission is missing...
+        OSError: the address is in use, the name is unknown, permission is missing... Its
+            `filename` is the URL.
         TypeError: the mode is no int.
         ValueError: the mode is not within 0 to 0o777, or there is no file that could have one.
     """
     if mode is not None:
         _check_mode(endpoint, mode)
-    with _bound(endpoint, mode) as sock:
-        sock.setblocking(False)
-        if sock.type != socket.SOCK_DGRAM:
-            sock.listen(backlog)
+    try:
+        with _bound(endpoint, mode) as sock:
+            sock.setblocking(False)
+            if sock.type != socket.SOCK_DGRAM:
+                sock.listen(backlog)
+    except OSError as error:
+        if error.errno is not None:  # Python's own names the address, a path, or nothing
+            error.strerror = str(error.strerror).partition(" (while attempting to bind")[0]
+            error.filename = str(endpoint)
+        raise
     return sock
-
-
-def name_endpoint(error: OSError, endpoint: Endpoint) -> None:
-    """Have an error of `listen()` name the URL: Python's name the address, or nothing at all."""
-    if error.errno is not None:
-        error.strerror = str(error.strerror).partition(" (while attempting to bind")[0]
-        error.filename = str(endpoint)
 
 
 def _check_mode(endpoint: Endpoint, mode: object) -> None:

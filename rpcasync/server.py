@@ -274,7 +274,8 @@ class Server:
 
         Raises:
             URLError: the URL is not understood.
-            OSError: the address is in use, the name is unknown, permission is missing...
+            OSError: the address is in use, the name is unknown, permission is missing... Its
+                `filename` is the URL.
         """
         parse_stream_url(url)  # what else can be listened on brings no streams
         sock = url_listen(url, mode=mode)

@@ -222,5 +222,5 @@ def _listen(rpc: Server, argv: list[str]) -> list[str]:
         try:
             rpc.listen(url)
         except (URLError, OSError) as error:
-            parser.error(f"cannot listen on {url}: {error}")
+            parser.error(f"cannot listen on {url}: {getattr(error, 'strerror', None) or error}")
     return rest

@@ -163,7 +163,8 @@ def url_listen(url: str, *, mode: int | None = None) -> socket.socket:
 
     Raises:
         URLError: the URL is not understood.
-        OSError: the address is in use, the name is unknown, permission is missing...
+        OSError: the address is in use, the name is unknown, permission is missing... Its
+            `filename` is the URL.
         TypeError: the mode is no int.
         ValueError: the mode is not within 0 to 0o777, or there is no file that could have one.
     """

@@ -95,7 +95,7 @@ def _listen_on(url: str, mode: int | None) -> socket.socket:
     try:
         sock = url_listen(url, mode=mode)
     except OSError as error:
-        raise CommandFailed(f"cannot listen on {url}: {error}") from None
+        raise CommandFailed(f"cannot listen on {url}: {error.strerror or error}") from None
     say(f"listening on {_address(sock)}")
     return sock
 

@@ -154,7 +154,7 @@ def test_a_live_server_is_left_alone(closing, path):
     with pytest.raises(OSError, match="in use") as caught:
         sockets.listen(parse_url(f"unix://{path}"))
     assert caught.value.errno == errno.EADDRINUSE
-    assert caught.value.filename == path
+    assert caught.value.filename == f"unix://{path}"
     closing(sockets.accept(first)[0])  # that was the probe
     meet(closing, first, f"unix://{path}")
 
@@ -315,7 +315,10 @@ def test_a_live_socket_of_any_kind_is_left_alone(closing, path, before, scheme):
     closing(sockets.listen(parse_url(f"{before}://{path}")))
     with pytest.raises(OSError, match="in use") as caught:
         sockets.listen(parse_url(f"{scheme}://{path}"))
-    assert (caught.value.errno, caught.value.filename) == (errno.EADDRINUSE, path)
+    assert (caught.value.errno, caught.value.filename) == (
+        errno.EADDRINUSE,
+        f"{scheme}://{path}",
+    )
     begin(closing, f"{before}://{path}")
 
 
