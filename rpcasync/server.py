@@ -82,11 +82,13 @@ class Server:
             exception is logged and the call answered with an error, which says only that the
             procedure failed; then the client is disconnected, as by the original, or with
             "answer" it stays.
+        slow: seconds for which a procedure may block the loop, and so all other clients, before
+            the log names it. None is never.
 
     Raises:
         ValueError: `max_packet` is not between 7 and 2**32 - 1, `codecs` is empty,
-            `packet_timeout` is not above 0, `on_exception` is neither word, or another limit is
-            not 1 or more.
+            `packet_timeout` or `slow` is not above 0, `on_exception` is neither word, or another
+            limit is not 1 or more.
         ImportError: there is no module of that name.
     """
 
@@ -104,6 +106,7 @@ class Server:
         packet_timeout: float | None = 60.0,
         max_items: int = DEFAULT_MAX_ITEMS,
         on_exception: OnException = "disconnect",
+        slow: float | None = 0.1,
     ) -> None:
         if max_outbuffer is None:
             max_outbuffer = 4 * check_max_packet(max_packet)
@@ -127,6 +130,7 @@ class Server:
             packet_timeout=packet_timeout,
         )
         self.on_exception = on_exception
+        self.slow = slow
         self._max_items = check_limit("max_items", max_items)
         self._codecs: tuple[Codec, ...] = ()
         self.set_codecs(*(("storable", "json") if codecs is None else codecs))
@@ -219,6 +223,20 @@ class Server:
         if value not in ("disconnect", "answer"):
             raise ValueError(f"on_exception is {value!r}, must be 'disconnect' or 'answer'")
         self._dispatcher.keeps_failed = value == "answer"
+
+    @property
+    def slow(self) -> float | None:
+        """Seconds for which a procedure may block the loop before the log names it; None is never.
+
+        Raises:
+            ValueError: it is set to something else than a number above 0 or None.
+        """
+        return None if self._dispatcher.slow == float("inf") else self._dispatcher.slow
+
+    @slow.setter
+    def slow(self, seconds: float | None) -> None:
+        _check_seconds("slow", seconds)
+        self._dispatcher.slow = float("inf") if seconds is None else seconds
 
     # Clients and listeners
 

@@ -20,13 +20,14 @@ from rpcasync.serving.muting import Muting
 from rpcasync.serving.namespace import Namespace, Procedure
 from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import OUT_OF_MEMORY, Peers
-from rpcasync.serving.turns import MOST_CALLS, QUICK, Turns
+from rpcasync.serving.turns import MOST_CALLS, Turns
 from rpcasync.wire.leaves import memory_of
 from rpcasync.wire.messages import crash_text
 
 __all__ = ["Dispatcher"]
 
 _LITTLE = 256  # bytes of a packet, in which there cannot be much
+_QUICKLY_READ = 4096  # bytes of a packet that takes some milliseconds at most
 
 
 class Dispatcher:
@@ -59,6 +60,8 @@ class Dispatcher:
         self._is_running_waiting = False
         self.max_callbacks = 0  # alive, of one client
         self.max_waiting = 0  # calls of one client
+        self.slow = float("inf")  # seconds of one call that are told of
+        self._serial = 0  # of turns: whether there was another one meanwhile
         self.keeps_failed = False  # a client stays whose procedure failed
 
     # When a call runs
@@ -72,7 +75,9 @@ class Dispatcher:
         admission, noted, framing = self._admission, self._notes.actions, peer.framing
         next_message, clock, left = peer.protocol.next_message, self._turns.clock, MOST_CALLS
         is_traced = log.isEnabledFor(logging.DEBUG)  # asked once: calls come by the hundred
-        end, look, seen = self._turns.end(), left, 0.0
+        now = clock()
+        end, slow = self._turns.end(now), self.slow
+        self._serial = serial = self._serial + 1
         peer.paused = peer.in_line = False
         if peer.stalled and not self._is_slow(peer):
             admission.resume(peer)
@@ -90,6 +95,8 @@ class Dispatcher:
             if caller is None:
                 break
             caller._peer, caller.answered = peer, None
+            if caller.size > _QUICKLY_READ:
+                now = clock()  # what it took to read is not the procedure's
             if is_traced:
                 name = shorten(caller.procedure)
                 log.debug("< call %r of %s: %s", caller.id, peer.name, name)
@@ -100,16 +107,16 @@ class Dispatcher:
                 self._call(peer, caller)
             else:
                 self._wait(peer, caller)
+            began, now = now, clock()  # one look for both: it has a price
+            if now - began > slow and serial == self._serial:
+                self._tell_slow(caller, now - began)
             del caller  # if the procedure has dropped it, its finalizer leaves a note now
             if noted:
                 self._notes.do()
-            left -= 1
-            if left <= look and framing.frames:
                 now = clock()
-                if (left <= 0 or now >= end) and self._ends_turn(peer):
-                    break
-                # As long as calls are quick, every fourth look is enough.
-                look, seen = (left - 1) & -4 if now - seen < QUICK else left - 1, now
+            left -= 1
+            if (left <= 0 or now >= end) and framing.frames and self._ends_turn(peer):
+                break
         if peer.waiting or peer.muted or peer.in_line:
             self._muting.mute(peer, peer.in_line or self._waits_too_much(peer))
             self._peers.see(peer, left != MOST_CALLS)
@@ -117,6 +124,18 @@ class Dispatcher:
             self._peers.see(peer, left != MOST_CALLS)
         if peer.broken:
             self._end_broken(peer)
+
+    def _tell_slow(self, caller: Caller, seconds: float) -> None:
+        """Say that a procedure has held up everybody else.
+
+        One that turns the loop has not: if another client was served meanwhile, nobody comes here.
+        """
+        log.warning(
+            "procedure %s blocked the loop for %s s: wait with a timer, have a thread or a process"
+            " do what takes long, and answer later",
+            shorten(caller.procedure),
+            f"{seconds:.2f}",
+        )
 
     def _wait(self, peer: Peer, caller: Caller) -> None:
         """Have a call wait, which counts as what it takes in memory: often ten times its packet."""
@@ -188,7 +207,11 @@ class Dispatcher:
                 continue
             caller = admission.take(peer)
             admission.start(peer, caller)
+            began, serial = self._turns.clock(), self._serial
             self._call(peer, caller)
+            seconds = self._turns.clock() - began
+            if seconds > self.slow and serial == self._serial:
+                self._tell_slow(caller, seconds)
             del caller  # if the procedure has dropped it, its finalizer leaves a note now
             if self._notes.actions:
                 self._notes.do()

@@ -16,10 +16,9 @@ from collections import deque
 from rpcasync.serving.notes import Notes
 from rpcasync.serving.peer import Peer
 
-__all__ = ["MOST_CALLS", "QUICK", "Turns"]
+__all__ = ["MOST_CALLS", "Turns"]
 
-MOST_CALLS = 512  # in one turn; a multiple of four
-QUICK = 0.0005  # seconds for up to four calls
+MOST_CALLS = 512  # in one turn
 _SECONDS = 0.005  # for one turn, and then to the end of the call that runs;
 _LEAST = 0.001  # shared by those in line, but no less than this
 
@@ -42,13 +41,13 @@ class Turns:
         """Return how many are in line, those included that have left it since."""
         return len(self._line)
 
-    def end(self) -> float:
+    def end(self, now: float) -> float:
         """Return when a client's turn is over that begins now: the sooner, the more are in line."""
         if not self._notes.can_wake:
             return float("inf")
         if not self._line:
-            return self.clock() + _SECONDS
-        return self.clock() + max(_LEAST, _SECONDS / (1 + len(self._line)))
+            return now + _SECONDS
+        return now + max(_LEAST, _SECONDS / (1 + len(self._line)))
 
     def end_of_all(self) -> float:
         """Return when it is time for the mux to look at its handles."""
