@@ -188,17 +188,53 @@ def test_die_ends_its_client_and_no_other(mux):
         server.wait_for_log("RuntimeError: I DIE at ")
 
 
+KEEPS = """
+import os
+from eventmux import EventMux
+from rpcasync import Server, init_clients
+
+def rpc_boom(caller):
+    raise RuntimeError("on purpose")
+
+def rpc_end(caller):
+    os._exit(3)
+
+mux = EventMux()
+rpc = Server(mux, on_exception="answer")
+init_clients(rpc)
+while rpc.has_clients():
+    rpc.io(mux.mux())
+"""
+
+
+@pytest.mark.slow
+def test_the_end_of_a_process_is_not_blamed_on_a_failure_before(mux, tmp_path):
+    program = tmp_path / "keeps.py"
+    program.write_text(KEEPS)
+    client = Client(mux, f"python2://{program}")
+    mux.add(client.stderr)
+    mux.add(client.stdout)
+    with pytest.raises(RemoteError, match="^boom: failed; see the server's log$"):
+        client.boom().result(WAIT)
+    end = "the server closed the connection; its process has ended with status 3$"
+    with pytest.raises(Disconnected, match=end):
+        client.end().result(WAIT)
+
+
 def test_the_parent_of_a_server_reads_why_a_procedure_died(mux):
     client = Client(mux, CHILD.replace("://", "2://"))
     mux.add(client.stderr, buffered=Split(b"\n"))
     mux.add(client.stdout)
-    call = client.die(lambda error: errors.append(error))
     errors, lines = [], []
+    call, hanging = client.die(lambda error: errors.append(error)), client.hang()
     for event in mux:
         if client.io(event) is not None and event.type == "read":
             lines.append(event.data)
     assert call.done
     assert [type(error) for error in errors] == [RemoteError]
+    end = "after die failed; see its log; its process has ended with status 0$"
+    with pytest.raises(Disconnected, match=end):
+        hanging.result()
     # What the original's own test looks for, but for the name of the file.
     assert re.search(rb"I DIE at .*conformance_server\.py line \d+\.", b"\n".join(lines))
     assert client.process.returncode == 0

@@ -54,6 +54,26 @@ def test_callbacks_across_the_end_of_the_counter(protocol, server):
     assert protocol.call("y", [], "y")[0] == 3
 
 
+@pytest.mark.parametrize("start", [0, 7, LAST - 1, LAST])
+def test_whether_a_call_was_answered_that_was_made_since(protocol, server, start):
+    set_next_id(protocol, start)
+    before, _ = protocol.call("before", [], "before")
+    since = protocol.next_id
+    assert not protocol.has_answered_since(since)
+    waits, _ = protocol.call("waits", [print], "waits")
+    gives_up, _ = protocol.call("gives up", [], "gives up")
+    protocol.abandon(gives_up)
+    protocol.feed(server.result(before, ["answer"]))
+    assert protocol.next_message() == Result("before", ["answer"])
+    assert not protocol.has_answered_since(since)
+    protocol.feed(server.result(waits, ["answer"]))
+    assert protocol.next_message() == Result("waits", ["answer"])
+    assert protocol.has_answered_since(since)
+    assert not protocol.has_answered_since(protocol.next_id)
+    set_next_id(protocol, start - 2)  # more calls since than a table of all of them could have
+    assert protocol.has_answered_since(since)
+
+
 def test_the_id_of_a_call_that_was_given_up_is_free_once_it_is_answered(protocol, server):
     protocol.call("x", [], "x")
     protocol.abandon(0)
