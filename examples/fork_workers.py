@@ -19,7 +19,7 @@ class Device:
 
     def __init__(self, name, sock):
         self.name = name
-        self.rpc = Server(mux, self)
+        self.rpc = Server(mux, self, slow=None)  # there is nobody else to be served
         self.rpc.add_client(sock)
 
     def serve(self):
