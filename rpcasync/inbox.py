@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import logging
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -22,7 +23,7 @@ from rpcasync.arguments.known import signature_of
 from rpcasync.arguments.misfits import misfit
 from rpcasync.calls import Call, Telling, raise_error
 from rpcasync.coderefs import Coderef
-from rpcasync.errors import ArgumentError, ProtocolError, RPCError
+from rpcasync.errors import ArgumentError, Disconnected, ProtocolError, RPCError
 from rpcasync.wire.messages import Failure, Invoke, Result, crash_text
 from rpcasync.wire.protocol import ClientProtocol
 
@@ -216,7 +217,9 @@ class Inbox:
         try:
             coderef(*args)
         except (RPCError, ValueError) as error:
-            log.warning("%s: a callback that was passed on: %s", self._name, error)
+            has_gone = isinstance(error, Disconnected)  # which clients may do at any time
+            level = logging.INFO if has_gone else logging.WARNING
+            log.log(level, "%s: a callback that was passed on: %s", self._name, error)
 
 
 def first_of(
