@@ -89,7 +89,7 @@ def perl_listening(url: str = "tcp://127.0.0.1:0") -> Iterator[str]:
 
 
 def run(
-    *command: str | Path, env: dict[str, str] | None = None
+    *command: str | Path, env: dict[str, str] | None = None, cwd: Path = ROOT
 ) -> subprocess.CompletedProcess[str]:
     """Run a program to its end and return what it printed."""
     return subprocess.run(
@@ -97,7 +97,7 @@ def run(
         capture_output=True,
         text=True,
         timeout=LIMIT,
-        cwd=ROOT,
+        cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
         check=False,
     )
