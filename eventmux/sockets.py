@@ -107,6 +107,8 @@ def listen(endpoint: Endpoint, backlog: int = 1024, mode: int | None = None) -> 
     except OSError as error:
         if error.errno is not None:  # Python's own names the address, a path, or nothing
             error.strerror = str(error.strerror).partition(" (while attempting to bind")[0]
+            if error.errno == errno.EADDRINUSE and endpoint.port:
+                error.strerror += ": stop the program that has it, or choose another port"
             error.filename = str(endpoint)
         raise
     return sock

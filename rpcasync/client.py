@@ -19,7 +19,7 @@ from threading import get_ident
 from typing import IO, Any, TypeVar, cast
 
 from eventmux import EventMux, Watch
-from eventmux._nearest import did_you_mean
+from eventmux._nearest import tells_options
 from eventmux.events import Closed, Event, MaybeNone, SomeEvent
 from rpcasync._log import log
 from rpcasync.calls import Call, remote_error
@@ -41,18 +41,13 @@ __all__ = ["Client"]
 F = TypeVar("F", bound=Callable[..., None])
 
 
-def _with_advice(init: F) -> F:
-    """Have a wrong call of `Client()` say what was most likely meant."""
-    names = ["mux", "server", *(init.__kwdefaults__ or ())]
+def _mux_comes_first(init: F) -> F:
+    """Have `Client(url)` say so, before Python misses another argument."""
 
     @functools.wraps(init)
     def checked(self: object, *args: object, **options: object) -> None:
         if args and isinstance(args[0], str):
             raise TypeError(f"Client({args[0]!r}): the mux comes first: Client(mux, {args[0]!r})")
-        for name in options:
-            if name not in names:
-                advice = did_you_mean(name, names)
-                raise TypeError(f"Client() has no option {name!r}{advice}")
         init(self, *args, **options)
 
     return cast("F", checked)
@@ -95,7 +90,8 @@ class Client:
             is negative, infinite or NaN, or another limit is less than 1.
     """
 
-    @_with_advice
+    @_mux_comes_first
+    @tells_options
     def __init__(
         self,
         mux: EventMux[Event],

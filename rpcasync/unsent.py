@@ -76,7 +76,8 @@ class Unsent:
         if not calls:
             return
         if not self._has_output():
-            if not (self.has_turned or self._loss.is_leaving):
+            has_turned = self.has_turned or self._protocol.has_answered_since(0)
+            if not (has_turned or self._loss.is_leaving):
                 log.warning(
                     "%s: rpc.io() was given no event, so nobody hears what comes of %s;"
                     " turn the loop with rpc.io(mux.mux()), or ask for call.result()",

@@ -5,6 +5,8 @@ Each test has the whole message. The server is a program beside the client's, wh
 
 from __future__ import annotations
 
+import re
+import socket
 import sys
 import textwrap
 
@@ -182,4 +184,142 @@ def test_the_loop_is_turned_without_the_client(stderr_of):
     assert lines[-1] == (
         "WARNING rpcasync: python://server.py: rpc.io() was given no event, so nobody hears what"
         " comes of add; turn the loop with rpc.io(mux.mux()), or ask for call.result()"
+    )
+
+
+# In the server: what it logs comes first, and then what the client is told
+
+
+SERVERS_FAULTS = """
+from eventmux import EventMux
+from rpcasync import Server, init_clients
+
+def rpc_forget(caller):
+    return 5
+
+def rpc_twice(caller):
+    rpc.return_(caller, 1)
+    rpc.return_(caller, 2)
+
+def rpc_boom(caller):
+    raise KeyError("no such user")
+
+def rpc_alone():
+    return 5
+
+def rpc_set(caller):
+    rpc.return_(caller, users=[{"tags": {1, 2}}])
+
+mux = EventMux()
+rpc = Server(mux)
+init_clients(rpc)
+while rpc.has_clients():
+    rpc.io(mux.mux())
+"""
+
+
+@pytest.fixture
+def told_by(stderr_of):
+    """Call a procedure of a server with faults; return all that does not belong to a traceback."""
+
+    def told(call):
+        lines = stderr_of(f"rpc.{call}.result()", server=SERVERS_FAULTS)
+        return [line for line in lines if not line.startswith((" ", "Traceback"))]
+
+    return told
+
+
+def test_values_of_a_wrong_type(stderr_of):
+    assert exception_in(stderr_of("rpc.add(n1=2, n2='three').result()")) == (
+        "rpcasync.errors.RemoteError: add: n2: cannot convert str 'three' to int"
+    )
+
+
+def test_values_without_names(stderr_of):
+    assert exception_in(stderr_of("rpc.add(2, 3).result()")) == (
+        "rpcasync.errors.RemoteError: add takes n1=, n2=; got values without names"
+    )
+
+
+def test_an_answer_that_is_forgotten(told_by):
+    warning, error, answer = told_by("forget()")
+    assert warning == (
+        "WARNING rpcasync: procedure forget returned int, which is ignored: answer with return_()"
+    )
+    assert error == (
+        "ERROR rpcasync: procedure forget dropped call 0 without an answer: call return_(caller,"
+        " ...), or keep the caller and do so later"
+    )
+    assert answer == (
+        "rpcasync.errors.RemoteError: forget: did not answer: in the server, it has to call"
+        " return_(caller, ...)"
+    )
+
+
+def test_an_answer_that_is_given_twice(told_by):
+    log, error, end = told_by("twice()")
+    assert log == "ERROR rpcasync: procedure twice failed"
+    assert re.fullmatch(
+        r"ValueError: <Caller 0 twice of fd \d+> is answered already: return_\(\) and error\(\)"
+        r" answer once",
+        error,
+    )
+    assert re.fullmatch(
+        r"WARNING rpcasync: client fd \d+ disconnected: procedure twice failed", end
+    )
+
+
+def test_an_exception(told_by):
+    log, error, end, answer = told_by("boom()")
+    assert log == "ERROR rpcasync: procedure boom failed"
+    assert error == "KeyError: 'no such user'"
+    assert re.fullmatch(r"WARNING rpcasync: client fd \d+ disconnected: procedure boom failed", end)
+    assert answer == "rpcasync.errors.RemoteError: boom: failed; see the server's log"
+
+
+def test_a_procedure_without_the_caller(told_by):
+    error, answer = told_by("alone()")
+    assert error == (
+        "ERROR rpcasync: procedure alone cannot be called: it has no parameter for the caller:"
+        " write def rpc_alone(caller)"
+    )
+    assert answer == ("rpcasync.errors.RemoteError: alone: cannot be called; see the server's log")
+
+
+# In eventmux alone
+
+
+IN_USE = "Address already in use: stop the program that has it, or choose another port"
+LISTEN = """
+from eventmux import EventMux
+
+mux = EventMux()
+url = "tcp://127.0.0.1:%d" % mux.listen("tcp://127.0.0.1:0").getsockname()[1]
+"""
+
+
+def test_a_port_that_is_in_use(stderr_of):
+    error = exception_in(stderr_of("mux.listen(url)", LISTEN))
+    assert re.fullmatch(
+        r"OSError: \[Errno \d+\] Address already in use: stop the program that has it, or choose"
+        r" another port: 'tcp://127\.0\.0\.1:\d+'",
+        error,
+    )
+
+
+def test_a_port_that_is_in_use_at_the_command_line(tmp_path):
+    (tmp_path / "server.py").write_text(SERVER)
+    with socket.create_server(("127.0.0.1", 0)) as used:
+        url = f"tcp://127.0.0.1:{used.getsockname()[1]}"
+        done = run(
+            *(sys.executable, "-m", "rpcasync", "listen", "-u", url, "server.py"), cwd=tmp_path
+        )
+    assert done.stderr == f"rpcasync: cannot listen on {url}: {IN_USE}\n"
+
+
+def test_text_in_place_of_bytes(stderr_of):
+    lines = stderr_of("fh = mux.connect(url)\nmux.send(fh, 'hello')", LISTEN)
+    assert exception_in(lines) == (
+        "TypeError: cannot send str, only bytes, bytearray or memoryview; encode it, as in"
+        " text.encode()"
     )

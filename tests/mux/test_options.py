@@ -123,7 +123,8 @@ def test_a_port_in_use(mux, scheme):
         mux.listen(url)
     error = caught.value
     assert error.errno == errno.EADDRINUSE
-    assert str(error) == f"[Errno {error.errno}] {os.strerror(error.errno)}: {url!r}"
+    mend = "stop the program that has it, or choose another port"
+    assert str(error) == f"[Errno {error.errno}] {os.strerror(error.errno)}: {mend}: {url!r}"
     assert len(mux.handles()) == 1
 
 
