@@ -394,7 +394,7 @@ class Client:
         Returns:
             Whether it is this client's, and what a callback has raised.
         """
-        self._unsent.has_turned = True
+        self._unsent.has_turned, self._unsent.is_left_behind = True, False
         loss, kind, details = self._loss, event.type, cast("Any", event)
         failure: Exception | None = None
         is_own = True
@@ -460,7 +460,7 @@ class Client:
         """
         self._check_thread()
         check_seconds("grace", grace)
-        self._outbox.close(grace)
+        self._unsent.is_left_behind = self._outbox.close(grace)
         self._loss.leave(grace)
         if self._loss.is_awaited:  # not any more
             self._mux.push_event(Closed(self.fh, reason=self._loss.reason))

@@ -74,10 +74,15 @@ class Outbox:
                 f" limit is {self._max_outbuffer}"
             )
 
-    def close(self, grace: float) -> None:
-        """Send what is queued, and close the socket, within so many seconds."""
+    def close(self, grace: float) -> bool:
+        """Send what is queued, and close the socket, within so many seconds.
+
+        Returns:
+            True if something is left that leaves as the loop turns.
+        """
         with contextlib.suppress(KeyError):  # the server has closed it before
             if self._send(self._fh):
-                self._mux.close(self._fh, timeout=grace)  # the rest leaves as the loop turns
-            else:
-                self._mux.kill(self._fh)
+                self._mux.close(self._fh, timeout=grace)
+                return True
+            self._mux.kill(self._fh)
+        return False

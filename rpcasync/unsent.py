@@ -45,7 +45,7 @@ class Unsent:
 
     __slots__ = (
         *("__weakref__", "_fh", "_is_told", "_loss", "_mux", "_name", "_pid", "_protocol"),
-        "has_turned",
+        *("has_turned", "is_left_behind"),
     )
 
     def __init__(
@@ -60,6 +60,8 @@ class Unsent:
         self._is_told = False
         self.has_turned = False
         """The client was given an event of its own."""
+        self.is_left_behind = False
+        """`disconnect()` has left calls to the loop, and that has not turned since."""
         _alive.add(self)
 
     def __del__(self) -> None:
@@ -104,7 +106,7 @@ class Unsent:
         try:
             return self._mux.buflen(self._fh) > 0
         except (KeyError, RuntimeError):  # it is not watched any more
-            return False
+            return self.is_left_behind
 
 
 _alive: WeakSet[Unsent] = WeakSet()

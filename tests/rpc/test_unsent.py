@@ -130,6 +130,19 @@ def test_what_disconnecting_leaves_to_the_loop(mux, connect, caplog):
     )
 
 
+@pytest.mark.parametrize("turns", [0, 1])
+def test_what_disconnecting_leaves_to_a_loop_that_ends(connect, mux, caplog, turns):
+    client, peer = connect()
+    client.note("x" * 2_000_000)
+    client.disconnect()
+    if turns:
+        peer.sock.close()
+        client.io(mux.mux())
+    mux.__exit__()
+    client._unsent.tell()
+    assert len(warnings_of(caplog)) == 1 - turns
+
+
 def test_events_that_the_client_does_not_get(mux, pair, caplog):
     client, peer = pair
     client.add()
