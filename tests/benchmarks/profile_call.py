@@ -96,6 +96,8 @@ class _Pair:
     def answer(self, replies: bytes) -> None:
         """Take 100 replies, as one read brings them, and call the callbacks."""
         self.client.io(Read(self._socks[0], replies))
+        while self.client.has_requests():  # its turn was over, as in `serve()`
+            self.client.io(self.client_mux.mux(0))
 
     def close(self) -> None:
         """Let go of the sockets."""
