@@ -14,11 +14,13 @@ Parsing only: nothing is looked up or opened here.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from eventmux._nearest import nearest
 from eventmux.errors import URLError
 
-__all__ = ["Endpoint", "parse_url"]
+__all__ = ["Endpoint", "meant_url", "parse_url"]
 
 _EXPECTED = {
     "tcp": "tcp://host:port",
@@ -69,10 +71,10 @@ def parse_url(url: str) -> Endpoint:
         raise TypeError(f"url is {url!r}, must be a str such as 'tcp://host:port'")
     scheme, separator, rest = url.partition("://")
     if not separator:
-        raise URLError(f"cannot parse {url!r}: expected scheme://...")
+        raise URLError(f"cannot parse {url!r}: expected scheme://...{_suggestion(url)}")
     if scheme not in _EXPECTED:
         *most, last = _EXPECTED
-        known = f"{', '.join(most)} or {last}"
+        known = f"{', '.join(most)} or {last}{_suggestion(url)}"
         raise URLError(f"cannot parse {url!r}: the scheme {scheme!r} is not {known}")
     if scheme.startswith("unix"):
         return _parse_path(url, scheme, rest)
@@ -104,7 +106,8 @@ def _is_zone(name: str) -> bool:
 def _parse_host(url: str, scheme: str, rest: str) -> Endpoint:
     match = _HOST_PORT.fullmatch(rest)
     if match is None:
-        raise URLError(f"cannot parse {url!r}: expected {_EXPECTED[scheme]}")
+        why = _port_problem(rest)
+        raise URLError(f"cannot parse {url!r}: {why}expected {_EXPECTED[scheme]}")
     host, port = match["ipv6"] or match["host"], int(match["port"])
     if port > 65535:
         raise URLError(f"cannot parse {url!r}: the port is {port}, must be at most 65535")
@@ -117,3 +120,73 @@ def _parse_host(url: str, scheme: str, rest: str) -> Endpoint:
     except UnicodeError as error:
         raise URLError(f"cannot parse {url!r}: {error}") from None
     return Endpoint(scheme, host=host, port=port)
+
+
+def _port_problem(rest: str) -> str:
+    """Return what is wrong with the port alone; "" if more is wrong."""
+    host, separator, port = rest.rpartition(":")
+    if not separator or (host.startswith("[") and not host.endswith("]")):
+        host, port = rest, ""
+    if not _HOST_PORT.fullmatch(f"{host}:0"):
+        return ""
+    return f"the port is {port!r}, must be 0 to 65535; " if port else "the port is missing; "
+
+
+# What was meant
+
+_LONGEST = 200  # characters; nobody has mistyped a longer one by hand
+_WITHOUT_SLASHES = re.compile(r"(?P<scheme>\w+)(?::|(?=//))(?P<rest>.+)", re.ASCII)
+_SOCKET_FILES = (".sock", ".socket")
+_SOCKET_FOLDERS = ("/run/", "/var/run/")
+
+
+def meant_url(url: str, schemes: Iterable[str] = tuple(_EXPECTED)) -> str | None:
+    """Return the URL that was most likely meant by one that is none; None if nobody can tell.
+
+    The scheme was mistyped, or something is missing in front: `127.0.0.1:7007`, `7007`,
+    `/run/x.sock`, `tcp:/host:7007`.
+
+        >>> from eventmux.urls import meant_url
+        >>> meant_url("127.0.0.1:7007"), meant_url("tpc://host:7007"), meant_url("nonsense")
+        ('tcp://127.0.0.1:7007', 'tcp://host:7007', None)
+
+    Args:
+        url: what was given.
+        schemes: those that are possible.
+    """
+    if len(url) > _LONGEST:
+        return None
+    known = tuple(schemes)
+    found = _with_scheme(url, known)
+    scheme = "" if found is None else found.partition("://")[0]
+    if found is None or scheme not in known or found == url:
+        return None
+    if scheme in _EXPECTED:
+        try:
+            parse_url(found)
+        except URLError:  # it was something else, then
+            return None
+    return found
+
+
+def _with_scheme(url: str, schemes: tuple[str, ...]) -> str | None:
+    scheme, separator, rest = url.partition("://")
+    if separator:
+        return f"{nearest(scheme.lower(), schemes)}://{rest}"
+    match = _WITHOUT_SLASHES.fullmatch(url)
+    if match and match["scheme"] in schemes:
+        rest = match["rest"].lstrip("/")
+        is_absolute = match["rest"].startswith("/") and match["scheme"] not in ("tcp", "udp")
+        return f"{match['scheme']}://{'/' if is_absolute else ''}{rest}"
+    if re.fullmatch(":?[0-9]{1,5}", url, re.ASCII):
+        return f"tcp://127.0.0.1:{url.removeprefix(':')}"
+    if _HOST_PORT.fullmatch(url.removeprefix("//")):
+        return f"tcp://{url.removeprefix('//')}"
+    if url.startswith(("@", *_SOCKET_FOLDERS)) or url.endswith(_SOCKET_FILES):
+        return f"unix://{url}"
+    return None
+
+
+def _suggestion(url: str) -> str:
+    found = meant_url(url)
+    return "" if found is None else f"; did you mean {found!r}?"

@@ -18,7 +18,7 @@ from collections.abc import Callable
 
 from eventmux import sockets
 from eventmux.errors import URLError
-from eventmux.urls import Endpoint, parse_url
+from eventmux.urls import Endpoint, meant_url, parse_url
 from rpcasync.children.programs import ChildSocket, parse_program, start_command, start_program
 from rpcasync.wire.deadlines import check_seconds
 
@@ -40,6 +40,20 @@ _STREAMS = ("tcp", "unix")
 _PACKETS = ("udp", "unix_dgram", "unix_seqpacket")
 _ENDPOINTS = (*_STREAMS, *_PACKETS)
 _SCHEME = re.compile(r"\w+", re.ASCII)
+
+
+def _unknown(url: str, schemes: tuple[str, ...]) -> URLError:
+    """Return the error for a URL that has none of the schemes that are possible."""
+    *most, last = [f"{scheme}://" for scheme in schemes]
+    found = _meant_program(url, schemes) or meant_url(url, schemes)
+    hint = "" if found is None else f"; did you mean {found!r}?"
+    return URLError(f"cannot parse {url!r}: expected {', '.join(most)} or {last}{hint}")
+
+
+def _meant_program(url: str, schemes: tuple[str, ...]) -> str | None:
+    """Return the URL that starts a program, where its path stands alone."""
+    language = {".py": "python", ".pl": "perl", ".pm": "perl"}.get(url[-3:])
+    return f"{language}://{url}" if language in schemes and ":" not in url else None
 
 
 # Connecting
@@ -91,10 +105,7 @@ def url_connect(url: str, *args: str, timeout: float | None = None) -> socket.so
     if scheme == "cfd":
         return _inherited(url, rest)
     if scheme not in _ENDPOINTS:
-        raise URLError(
-            f"cannot parse {url!r}: expected tcp://, unix://, udp://, unix_dgram://, open2://,"
-            " perl://, python:// or cfd://"
-        )
+        raise _unknown(url, (*_STREAMS, "udp", "unix_dgram", "open2", "perl", "python", "cfd"))
     return _connect(parse_url(url), timeout)
 
 
@@ -169,7 +180,7 @@ def url_listen(url: str, *, mode: int | None = None) -> socket.socket:
         ValueError: the mode is not within 0 to 0o777, or there is no file that could have one.
     """
     if _split(url)[0] not in _ENDPOINTS:
-        raise URLError(f"cannot parse {url!r}: expected tcp://, unix://, udp:// or unix_dgram://")
+        raise _unknown(url, (*_STREAMS, "udp", "unix_dgram"))
     return sockets.listen(parse_url(url), mode=mode)
 
 
@@ -181,8 +192,11 @@ def connect_stream(url: str, *args: str) -> socket.socket:
         TypeError: a descriptor that was inherited is no stream socket.
         OSError: nobody is there, the file does not exist, the user is unknown...
     """
-    if _split(url)[0] in (*_PACKETS, "open2"):
+    scheme = _split(url)[0]
+    if scheme in (*_PACKETS, "open2"):
         raise URLError(f"cannot send calls to {url!r}: it is no stream of bytes")
+    if scheme not in (*_STREAMS, "cfd") and parse_program(url) is None:
+        raise _unknown(url, (*_STREAMS, "python", "perl", "cfd"))
     sock = url_connect(url, *args)
     try:
         check_stream(sock)
@@ -204,7 +218,7 @@ def parse_stream_url(url: str) -> Endpoint:
         URLError: it is another URL, or is not understood.
     """
     if not is_stream_url(url):
-        raise URLError(f"cannot parse {url!r}: expected tcp:// or unix://")
+        raise _unknown(url, _STREAMS)
     return parse_url(url)
 
 

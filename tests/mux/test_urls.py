@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventmux.errors import URLError
-from eventmux.urls import Endpoint, parse_url
+from eventmux.urls import Endpoint, meant_url, parse_url
 
 
 @pytest.mark.parametrize(
@@ -141,7 +141,7 @@ def test_the_error_is_a_value_error():
     ("url", "accepted"),
     [
         ("http://host:80", "tcp, udp, unix, unix_dgram or unix_seqpacket"),
-        ("host:80", "scheme://..."),
+        ("nonsense", "scheme://..."),
         ("tcp://host", "tcp://host:port"),
         ("udp://host", "udp://host:port, udp://:port or udp://"),
         ("unix://", "unix://path"),
@@ -176,3 +176,74 @@ def test_any_text_is_parsed_or_refused(text):
         for url in (text, f"{scheme}://{text}", f"{scheme}://{text}:80", f"{scheme}://[{text}]:80"):
             with suppress(URLError):
                 assert parse_url(str(parse_url(url))) == parse_url(url)
+
+
+# What was meant
+
+
+@pytest.mark.parametrize(
+    ("url", "meant"),
+    [
+        ("127.0.0.1:7007", "tcp://127.0.0.1:7007"),
+        ("localhost:7007", "tcp://localhost:7007"),
+        ("[::1]:7007", "tcp://[::1]:7007"),
+        ("//host:80", "tcp://host:80"),
+        ("7007", "tcp://127.0.0.1:7007"),
+        (":7007", "tcp://127.0.0.1:7007"),
+        ("tpc://127.0.0.1:7007", "tcp://127.0.0.1:7007"),
+        ("TCP://host:80", "tcp://host:80"),
+        ("unxi:///run/x", "unix:///run/x"),
+        ("tcp:/host:80", "tcp://host:80"),
+        ("tcp:host:80", "tcp://host:80"),
+        ("tcp//host:80", "tcp://host:80"),
+        ("unix:/run/x", "unix:///run/x"),
+        ("unix:x", "unix://x"),
+        ("/run/x.sock", "unix:///run/x.sock"),
+        ("/run/x", "unix:///run/x"),
+        ("x.sock", "unix://x.sock"),
+        ("@name", "unix://@name"),
+        *((url, None) for url in ("", "nonsense", "://", "://host:80", "http://host:80", "host")),
+        *((url, None) for url in ("tcp:", "tcp", "99999", "host:99999", "host:x", "tpc://x")),
+        *((url, None) for url in ("tcp://host:80", "a/b", "unix://", "@\0", "1" * 1000 + ":80")),
+    ],
+)
+def test_what_was_meant(url, meant):
+    assert meant_url(url) == meant
+
+
+def test_only_what_is_possible_was_meant():
+    assert meant_url("/run/x.sock", ["tcp"]) is None
+    assert meant_url("pyton://x.py", ["tcp", "python"]) == "python://x.py"
+
+
+@given(st.text() | st.from_regex("[a-z]{0,5}:?/{0,3}[a-z.]*:?[0-9]*", fullmatch=True))
+def test_what_was_meant_is_a_url(url):
+    meant = meant_url(url)
+    assert meant is None or str(parse_url(meant)) == meant != url
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("host:80", "expected scheme://...; did you mean 'tcp://host:80'?"),
+        (
+            "tpc://host:80",
+            "the scheme 'tpc' is not tcp, udp, unix, unix_dgram or unix_seqpacket"
+            + "; did you mean 'tcp://host:80'?",
+        ),
+        ("tcp://host", "the port is missing; expected tcp://host:port"),
+        ("tcp://[::1]", "the port is missing; expected tcp://host:port"),
+        ("tcp://host:", "the port is missing; expected tcp://host:port"),
+        ("tcp://host:http", "the port is 'http', must be 0 to 65535; expected tcp://host:port"),
+        (
+            "tcp://host:1234567",
+            "the port is '1234567', must be 0 to 65535; expected tcp://host:port",
+        ),
+        ("tcp://host:65536", "the port is 65536, must be at most 65535"),
+        ("tcp://ho st", "expected tcp://host:port"),
+    ],
+)
+def test_the_message(url, message):
+    with pytest.raises(URLError) as caught:
+        parse_url(url)
+    assert str(caught.value) == f"cannot parse {url!r}: {message}"

@@ -236,7 +236,37 @@ def test_datagrams_are_nothing_for_rpc():
         check_stream(3)
 
 
-# Letting go
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("127.0.0.1:7007", "; did you mean 'tcp://127.0.0.1:7007'?"),
+        ("tpc://a:1", "; did you mean 'tcp://a:1'?"),
+        ("/run/x.sock", "; did you mean 'unix:///run/x.sock'?"),
+        ("server.py", "; did you mean 'python://server.py'?"),
+        ("/srv/server.pl", "; did you mean 'perl:///srv/server.pl'?"),
+        ("Server.pm", "; did you mean 'perl://Server.pm'?"),
+        ("pyhton://server.py", "; did you mean 'python://server.py'?"),
+        ("http://x", ""),
+        ("nonsense", ""),
+    ],
+)
+def test_what_was_meant_by_what_is_no_url_of_a_server(url, expected):
+    with pytest.raises(URLError) as caught:
+        connect_stream(url)
+    known = "tcp://, unix://, python://, perl:// or cfd://"
+    assert str(caught.value) == f"cannot parse {url!r}: expected {known}{expected}"
+
+
+def test_what_was_meant_by_what_cannot_be_listened_at():
+    with pytest.raises(URLError) as caught:
+        parse_stream_url("127.0.0.1:0")
+    known = "expected tcp:// or unix://; did you mean 'tcp://127.0.0.1:0'?"
+    assert str(caught.value) == f"cannot parse '127.0.0.1:0': {known}"
+    with pytest.raises(URLError, match=r"or unix://$"):
+        parse_stream_url("server.py")
+
+
+# What RPC can use
 
 
 def test_no_child_no_status():
