@@ -65,10 +65,10 @@ INSIDE = {
     "rpcasync.cli": [
         ["lines", "screen"],
         ["output"],
-        ["definitions", "rendering"],
+        ["definitions", "rendering", "usage"],
         ["progress"],
-        ["listen", "session", "terminal"],
-        ["shell"],
+        ["session", "terminal"],
+        ["completion", "listen", "shell"],
     ],
     "rpcasync.wire": [
         ["counting", "deadlines", "leaves", "messages"],

@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
+from eventmux._nearest import did_you_mean
 from rpcasync._log import log_to_stderr
 from rpcasync.cli.definitions import (
     Definition,
@@ -19,7 +20,7 @@ from rpcasync.cli.definitions import (
     procedures,
     signature_lines,
 )
-from rpcasync.cli.lines import parse_word
+from rpcasync.cli.lines import parse_words
 from rpcasync.cli.listen import listen
 from rpcasync.cli.output import (
     CommandFailed,
@@ -33,8 +34,18 @@ from rpcasync.cli.output import (
 from rpcasync.cli.progress import Callbacks
 from rpcasync.cli.rendering import as_bytes, only_value, print_answer
 from rpcasync.cli.screen import colours_of, is_terminal
-from rpcasync.cli.session import Session, connected
+from rpcasync.cli.session import Session, connected, suggestion
 from rpcasync.cli.shell import shell
+from rpcasync.cli.usage import (
+    EXAMPLE_URL,
+    LEVELS,
+    Overview,
+    Parser,
+    check_command,
+    check_order,
+    place,
+    sort_out,
+)
 from rpcasync.errors import RemoteError
 from rpcasync.urls import is_number
 from rpcasync.wire.deadlines import check_seconds
@@ -44,8 +55,13 @@ __all__ = ["main"]
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line with the given arguments, default `sys.argv`; return the status."""
-    options = _options(argv)
-    log_to_stderr(options.log_level)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words[:1] == [_ASK]:
+        from rpcasync.cli.completion import complete  # only for TAB: a call has no use for it
+
+        return complete(_parser(), words[1:])
+    options = _options(words)
+    log_to_stderr(getattr(options, "log_level", "WARNING"))
     try:
         status: int = options.run(options)
     except KeyboardInterrupt:
@@ -60,57 +76,130 @@ def main(argv: Sequence[str] | None = None) -> int:
 # What can be given
 
 
-def _options(argv: Sequence[str] | None) -> argparse.Namespace:
+_ASK = "_complete"  # a command that only the scripts for TAB know
+_REQUIRED = {
+    "call": {"url": "a URL", "procedure": "a procedure"},
+    "methods": {"url": "a URL"},
+    "shell": {"url": "a URL"},
+    "completion": {"shell": "the name of a shell"},
+}
+
+
+def _options(words: list[str]) -> argparse.Namespace:
     parser = _parser()
-    options, rest = parser.parse_known_args(argv)
-    if options.run is _methods and not any(word.startswith("-") for word in rest):
-        options.wanted += rest  # as below
-    elif rest and (options.run is not _call or any(word.startswith("-") for word in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
-    if options.run is _call:  # values behind an option: argparse does not look for them there
-        try:
-            options.words += [_word(word) for word in rest]
-        except argparse.ArgumentTypeError as error:
-            parser.error(str(error))
+    if words[:1] == ["help"]:
+        words = [*words[1:2], "--help"]
+    check_command(parser, words)
+    options, rest = parser.parse_known_args(words)
+    command = parser.commands[words[0]]
+    rest = sort_out(command, rest)
+    required = _REQUIRED.get(words[0], {})
+    place(options, required, rest)  # behind an option, argparse does not look for them
+    if missing := [required[name] for name in required if getattr(options, name) is None]:
+        command.lacks(*missing, hint=_lists(options.url) if options.run is _call else "")
+    if options.run is _call:
+        check_order(command, options.url, [options.procedure, *options.words, *rest])
+        options.words = _values(command, [*options.words, *rest])
+    elif options.run is _methods:
+        options.wanted += rest
+    elif options.run is shell:
+        options.arguments += rest
+    elif rest:
+        command.error(f"{rest[0]!r} is one word too many")
     return options
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="rpcasync", description="Remote procedure calls, as RPC::Async 1.05 speaks them."
-    )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    _add_listen(commands.add_parser("listen", help="run a server program, listening on URLs"))
+def _lists(url: str | None) -> str:
+    return f"rpcasync methods {url or 'URL'}   lists the procedures of a server"
 
-    call = commands.add_parser("call", help="call a procedure and print the answer")
+
+def _values(command: Parser, words: list[str]) -> list[list[object]]:
+    try:
+        return parse_words(words)
+    except ValueError as error:
+        command.error(str(error))
+
+
+def _parser() -> Overview:
+    parser = Overview(prog="rpcasync")
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(prog="rpcasync", parser_class=Parser)
+    listening = _command(
+        commands,
+        "listen",
+        "run a server program, listening on URLs",
+        "-u URL [-u URL ...] [OPTION ...] PROGRAM [ARGUMENT ...]",
+        f"-u {EXAMPLE_URL} server.py",
+    )
+    _add_listen(listening)
+
+    call = _command(
+        commands,
+        "call",
+        "call a procedure and print the answer",
+        "[OPTION ...] URL PROCEDURE [NAME=VALUE | VALUE ...]",
+        f"{EXAMPLE_URL} add_numbers n1=2 n2=3",
+    )
     _add_server(call)
-    call.add_argument("procedure")
+    call.add_argument(
+        "procedure", nargs="?", metavar="PROCEDURE", help="`rpcasync methods URL` lists them"
+    )
     call.add_argument(
         "words",
         nargs="*",
-        type=_word,
-        metavar="key=value|value",
+        metavar="NAME=VALUE|VALUE",
         help="what it is given; a value is read as JSON, and as text if it is none; @ is a "
         "callback, and shows what it is called with",
     )
     _add_forms(call)
     call.set_defaults(run=_call)
 
-    methods = commands.add_parser("methods", help="list the procedures of a server")
+    methods = _command(
+        commands,
+        "methods",
+        "list the procedures of a server",
+        "[OPTION ...] URL [PROCEDURE ...]",
+        EXAMPLE_URL,
+    )
     _add_server(methods)
     methods.add_argument(
-        "wanted", nargs="*", metavar="NAME", help="tell of these alone, and all that is told"
+        "wanted", nargs="*", metavar="PROCEDURE", help="tell of these alone, and all that is told"
     )
     methods.add_argument("--names", action="store_true", help="nothing but the names")
     methods.add_argument("--defs", action="store_true", help="with the types that the server sends")
     methods.add_argument("--json", action="store_true", help="print the list as a line of JSON")
     methods.set_defaults(run=_methods)
 
-    lines = commands.add_parser("shell", help="make calls that are typed, one on a line")
+    lines = _command(
+        commands,
+        "shell",
+        "make calls that are typed, one on a line",
+        "[OPTION ...] URL [ARGUMENT ...]",
+        EXAMPLE_URL,
+    )
     _add_server(lines)
     lines.add_argument("arguments", nargs="*", help="for a server that is started")
     lines.set_defaults(run=shell)
+
+    script = _command(
+        commands,
+        "completion",
+        "print the script with which TAB completes in your shell",
+        "bash|zsh|fish",
+        "bash",
+    )
+    script.add_argument("shell", nargs="?", choices=("bash", "zsh", "fish"), help="for which shell")
+    script.set_defaults(run=_completion)
+    parser.commands = dict(commands.choices)
+    return parser
+
+
+def _command(
+    commands: argparse._SubParsersAction[Parser], name: str, about: str, usage: str, example: str
+) -> Parser:
+    parser = commands.add_parser(name, help=about, description=f"{about[0].upper()}{about[1:]}.")
+    parser.usage = f"rpcasync {name} {usage}"
+    parser.about, parser.example = about, example
     return parser
 
 
@@ -122,8 +211,7 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _add_listen(parser: argparse.ArgumentParser) -> None:
-    parser.usage = "rpcasync listen -u URL [-u URL ...] [OPTION ...] PROGRAM [ARGUMENT ...]"
+def _add_listen(parser: Parser) -> None:
     parser.set_defaults(parser=parser)
     parser.add_argument(  # not required=True: listen() says what is wrong in better words
         "-u", dest="urls", action="append", metavar="URL", help="where to listen"
@@ -157,13 +245,15 @@ def _add_listen(parser: argparse.ArgumentParser) -> None:
         "--mode", type=_mode, metavar="MODE", help="who may use a unix:// path, as for chmod: 660"
     )
     _add_log_level(parser)
-    parser.add_argument("program", help="a Python file that calls init_clients()")
+    parser.add_argument("program", nargs="?", help="a Python file that calls init_clients()")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
     parser.set_defaults(run=listen)
 
 
-def _add_server(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("url", help="tcp://host:port, unix://path, python://file.py ...")
+def _add_server(parser: Parser) -> None:
+    parser.add_argument(
+        "url", nargs="?", metavar="URL", help="tcp://host:port, unix://path, python://file.py ..."
+    )
     parser.add_argument("--timeout", type=_seconds, help="seconds to wait for an answer")
     parser.add_argument(
         "--codec", choices=("storable", "json"), default="storable", help="default: storable"
@@ -171,18 +261,17 @@ def _add_server(parser: argparse.ArgumentParser) -> None:
     _add_log_level(parser)
 
 
-def _add_log_level(parser: argparse.ArgumentParser) -> None:
+def _add_log_level(parser: Parser) -> None:
     parser.add_argument(
         "--log-level",
-        type=str.upper,
-        choices=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+        type=_level,
         default="WARNING",
         metavar="LEVEL",
         help="debug, info, warning (the default), error or critical",
     )
 
 
-def _add_forms(parser: argparse.ArgumentParser) -> None:
+def _add_forms(parser: Parser) -> None:
     """Add how an answer can be printed."""
     forms = parser.add_mutually_exclusive_group()
     forms.add_argument("--json", action="store_true", help="print the answer as a line of JSON")
@@ -193,6 +282,13 @@ def _add_forms(parser: argparse.ArgumentParser) -> None:
         "--bytes", action="store_true", help="the same; characters are bytes, as from Perl"
     )
     parser.add_argument("--key", metavar="NAME", help="print only this value of the answer")
+def _level(text: str) -> str:
+    if text.lower() not in LEVELS:
+        *most, last = LEVELS
+        meant = did_you_mean(text.lower(), LEVELS)
+        known = f"{', '.join(most)} and {last}"
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {known}{meant}")
+    return text.upper()
 
 
 def _seconds(text: str) -> float:
@@ -218,13 +314,6 @@ def _number(what: str, least: int, most: int | None = None) -> Callable[[str], i
         return int(text)
 
     return number
-
-
-def _word(text: str) -> list[object]:
-    try:
-        return parse_word(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 # call and methods
@@ -286,10 +375,8 @@ def _wanted(found: dict[str, Definition], names: Sequence[str]) -> dict[str, Def
     """
     for name in names:
         if name not in found:
-            from eventmux._nearest import did_you_mean
-
-            hint = did_you_mean(name, found)
-            raise CommandFailed(f"the server has no procedure {name!r}{hint}")
+            meant = suggestion(name, found)
+            raise CommandFailed(f"the server has no procedure {name!r}{meant}")
     return {name: found[name] for name in names} if names else found
 
 
@@ -306,3 +393,13 @@ def _method_lines(found: dict[str, Definition], options: argparse.Namespace) -> 
             yield from description_lines(name, about, colours)
     else:
         yield from signature_lines(found, colours)
+
+
+# completion
+
+
+def _completion(options: argparse.Namespace) -> int:
+    from rpcasync.cli.completion import script
+
+    print_lines(script(options.shell).splitlines())
+    return 0

@@ -19,16 +19,29 @@ import io
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rpcasync.wire.codecs import refuse_constant, refuse_infinity
 
-__all__ = ["BUILT_IN", "Callback", "Line", "completions", "parse_line", "parse_word"]
+__all__ = [
+    "BUILT_IN",
+    "Callback",
+    "Line",
+    "completions",
+    "parse_line",
+    "parse_word",
+    "parse_words",
+]
 
 BUILT_IN = ("exit", "help", "methods", "quit")
 """The words that the shell obeys itself, where one stands alone on its line."""
+_ABOUT = ("help", "methods")  # those that a procedure may follow
+
+
+_KEY = re.compile(r"""([^\s="'\\\[{]+)=""")
+_LONGEST_MEND = 60  # characters of a list that is written out in a message
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +61,25 @@ class Line:
 
     @property
     def is_built_in(self) -> bool:
-        """True if it is for the shell: a quoted word, or one with values, is for the server."""
-        return self.procedure in BUILT_IN and not self.values and not self.is_quoted
+        """True if it is for the shell: a quoted word, or one with values, is for the server.
+
+        But `help` and `methods` may be followed by a name.
+        """
+        if self.is_quoted or self.procedure not in BUILT_IN:
+            return False
+        return not self.values or (self.procedure in _ABOUT and self.topic is not None)
+
+    @property
+    def topic(self) -> str | None:
+        """What is asked about; None if there is nothing, or more than a name."""
+        match self.values:
+            case [str() as name]:
+                return name
+        return None
+
+
+class _NoName(ValueError):
+    """A word begins with `=`."""
 
 
 def parse_word(word: str) -> list[object]:
@@ -67,8 +97,67 @@ def parse_word(word: str) -> list[object]:
     if value is not word or not separator:
         return [value]
     if not key:
-        raise ValueError(f"{word!r} has no name in front of the =")
+        raise _NoName(f"{word!r} has no name in front of the =")
     return [key, Callback(key) if rest == "@" else _value(rest)]
+
+
+def parse_words(words: Sequence[str]) -> list[list[object]]:
+    """Return what each word of a call is, as `parse_word()` does.
+
+    Raises:
+        ValueError: a name is given twice, or a blank stands beside an `=`.
+    """
+    check = _Check()
+    parsed: list[list[object]] = []
+    for number, word in enumerate(words):
+        try:
+            parsed.append(parse_word(word))
+        except _NoName as error:
+            behind = words[number + 1] if number + 1 < len(words) else ""
+            raise ValueError(f"{error}{check.mend(word, behind)}") from None
+        check.add(word, parsed[-1])
+    return parsed
+
+
+class _Check:
+    """Finds names that are given twice and blanks beside an `=`, word by word."""
+
+    def __init__(self) -> None:
+        self._before = ""  # the word before, as it was typed
+        self._given: dict[str, object] = {}
+
+    def add(self, word: str, parsed: list[object]) -> None:
+        """Take the next word.
+
+        Raises:
+            ValueError: it does not go with those before it.
+        """
+        before, self._before = self._before, word
+        if len(parsed) == 1:
+            if _KEY.fullmatch(before):
+                mend = f"write {before}{word} without blanks"
+                raise ValueError(f"nothing stands behind {before} and {word!r} has no name; {mend}")
+            return
+        name, value = str(parsed[0]), parsed[1]
+        if name in self._given:
+            raise ValueError(f"{name} is given twice{_as_list(name, self._given[name], value)}")
+        self._given[name] = value
+
+    def mend(self, word: str, behind: str) -> str:
+        """Return what to write for a word that begins with `=`, with a semicolon."""
+        name, value = self._before, word.removeprefix("=") or behind
+        if not value or not _KEY.fullmatch(f"{name}="):
+            return ""
+        return f"; write {name}={value} without blanks"
+
+
+def _as_list(name: str, *values: object) -> str:
+    if any(isinstance(value, Callback) for value in values):
+        return ""
+    text = json.dumps(values)
+    if len(text) > _LONGEST_MEND or "'" in text:
+        return ""
+    return f"; for a list, write {name}='{text}'"
 
 
 def _value(text: str) -> object:
@@ -95,13 +184,22 @@ def parse_line(line: str) -> Line | None:
     procedure = reader.word()
     is_quoted = line[start : reader.position].strip() != procedure
     values: list[object] = []
+    check = _Check()
     while not reader.at_end:
-        values += reader.argument()
+        start = reader.position
+        try:
+            found = reader.argument()
+        except _NoName as error:
+            word, _, behind = line[start:].strip().partition(" ")
+            raise ValueError(
+                f"{error}{check.mend(word, behind.strip().partition(' ')[0])}"
+            ) from None
+        check.add(line[start : reader.position].strip(), found)
+        values += found
     return Line(procedure, values, is_quoted)
 
 
 _BLANKS = re.compile(r"\s*")
-_KEY = re.compile(r"""([^\s="'\\\[{]+)=""")
 # raw_decode() would count the lines in front of each word that is no JSON.
 _scan: Callable[[str, int], tuple[object, int]]
 _decoder: Any = json.JSONDecoder(parse_constant=refuse_constant, parse_float=refuse_infinity)
@@ -188,8 +286,9 @@ def completions(before: str, start: str, known: Mapping[str, Iterable[str]]) -> 
             typed as they are, and might do something to the terminal, are left out.
     """
     words = before.split()
-    if not words:
-        procedures = sorted(filter(_is_plain, {*known, *BUILT_IN}))
+    if not words or (len(words) == 1 and words[0] in _ABOUT):
+        others = BUILT_IN if not words else ()
+        procedures = sorted(filter(_is_plain, {*known, *others}))
         return [f"{name} " for name in procedures if name.startswith(start)]
     given = {word.partition("=")[0] for word in words[1:]}
     names = filter(_is_plain, known.get(words[0].strip("\\'\""), ()))

@@ -10,6 +10,7 @@ import argparse
 import json
 import os
 import runpy
+import shlex
 import socket
 import sys
 
@@ -18,6 +19,7 @@ from eventmux.sockets import inherited, is_listening
 from eventmux.urls import Endpoint
 from rpcasync.children.programs import FDS_VARIABLE, OPTIONS_VARIABLE
 from rpcasync.cli.output import CommandFailed, say
+from rpcasync.cli.usage import EXAMPLE_URL, Parser
 from rpcasync.urls import parse_stream_url, url_listen
 
 __all__ = ["listen"]
@@ -30,8 +32,7 @@ def listen(options: argparse.Namespace) -> int:
         CommandFailed: there is no such program, a URL cannot be listened on, or the program did not
             want the sockets.
     """
-    if not options.urls:
-        options.parser.error(_no_urls(options.arguments))
+    _check_required(options)
     if not os.path.isfile(options.program):
         raise CommandFailed(f"no such file: {options.program}", 2)
     has_file = [_has_file(url) for url in options.urls]
@@ -56,10 +57,21 @@ def listen(options: argparse.Namespace) -> int:
     return 0
 
 
-def _no_urls(arguments: list[str]) -> str:
-    if any(argument.startswith("-u") for argument in arguments):
-        return "options go in front of the program: -u URL PROGRAM"
-    return "the following arguments are required: -u"
+def _check_required(options: argparse.Namespace) -> None:
+    parser: Parser = options.parser
+    program, words = options.program, options.arguments
+    if options.urls and program is not None:
+        return
+    if program is None:
+        parser.lacks(*(() if options.urls else ("-u URL",)), "a program")
+    at = next((at for at, word in enumerate(words) if word.startswith("-u")), None)
+    if at is None:
+        mend = ["-u", EXAMPLE_URL, program, *words]
+        parser.error("-u URL is required, for example:", f"{parser.prog} {shlex.join(mend)}")
+    end = at + (2 if words[at] == "-u" else 1)
+    mend = [*words[at:end], program, *words[:at], *words[end:]]
+    message = "options go in front of the program, what stands behind it is the program's own:"
+    parser.error(message, f"{parser.prog} {shlex.join(mend)}")
 
 
 def _is_open(number: int) -> bool:

@@ -10,10 +10,12 @@ import logging
 import os
 import signal
 import stat
-from collections.abc import Callable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from eventmux import EventMux, URLError
+from eventmux._nearest import did_you_mean
 from eventmux.buffers import Split
 from eventmux.events import Closed, Event, Read, Signal
 from rpcasync._log import log
@@ -25,8 +27,10 @@ from rpcasync.cli.progress import Callbacks, waiting
 from rpcasync.client import Client
 from rpcasync.errors import CallCancelled, CallTimeout, Disconnected, RemoteError, RPCError
 
-__all__ = ["Session", "connected"]
+__all__ = ["LOOKING", "Session", "connected", "is_unknown", "suggestion"]
 
+_FEW, _SHORT = 5, 40  # names that are all told, and their characters
+LOOKING = 2.0  # seconds to look for the name that was meant
 _SHORT_GRACE = 1.0  # seconds that a server which did not answer has to end by itself
 
 
@@ -66,7 +70,8 @@ def _failures(url: str) -> Iterator[None]:
     try:
         yield
     except URLError as error:
-        raise CommandFailed(f"{error}{_hint(url)}", 2) from None
+        hint = "" if "; did you mean " in str(error) else _hint(url)
+        raise CommandFailed(f"{error}{hint}", 2) from None
     except (RPCError, OSError) as error:
         raise CommandFailed(error) from None
 
@@ -85,13 +90,35 @@ def _hint(url: str) -> str:
     return f"; to start a program: {scheme}://{url}" if stat.S_ISREG(mode) else ""
 
 
+def is_unknown(error: RPCError, procedure: str) -> bool:
+    """True for what servers say of a procedure that they do not have."""
+    return isinstance(error, RemoteError) and str(error).startswith(f"No sub '{procedure}' in ")
+
+
+def suggestion(procedure: str, names: Collection[str], others: Iterable[str] = ()) -> str:
+    """Return what to call in place of a name that the server does not have, with its semicolon.
+
+    Args:
+        procedure: what was called.
+        names: the procedures of the server.
+        others: more words that may have been meant.
+    """
+    meant = did_you_mean(procedure, [*(each for each in others if each != procedure), *names])
+    if meant or not names:
+        return meant
+    few = len(names) <= _FEW and all(len(name) <= _SHORT for name in names)
+    return f"; it has {', '.join(sorted(names))}" if few else "; `methods` lists what it has"
+
+
 class Session:
     """A client, the mux that it is on, and the pipes of the server if it has any.
 
     `timeout` is in seconds, for each call; None is for ever. With `is_interruptible`, Ctrl-C
     cancels the call that is waited for. `lost` says why the server has gone; it is None as long as
     it has not. `is_silent` is True after a call that was given up, until there is an answer.
-    `callbacks` shows what the server calls with.
+    `callbacks` shows what the server calls with. `names` are the procedures of the server, None as
+    long as nobody has asked; `own_words` is what else may have been meant by a name that is none
+    of them.
     """
 
     def __init__(
@@ -104,6 +131,8 @@ class Session:
         self.is_silent = False
         self.lost: str | None = None
         self.callbacks = Callbacks()
+        self.names: list[str] | None = None
+        self.own_words: Sequence[str] = ()
         self._url = url
         self._pipes = [pipe for pipe in (client.stdout, client.stderr) if pipe is not None]
         for pipe in self._pipes:
@@ -139,6 +168,7 @@ class Session:
             RPCError: there is no answer for another reason.
         """
         limit = timeout if self.timeout is None else self.timeout
+        end = None if limit is None else time.monotonic() + limit
         # The last one is for the answer. Without it, that would be a callback of the server's.
         call = self.client.call(procedure, *self.with_functions(values), _ignore).set_timeout(limit)
         watch = self.mux.signal(signal.SIGINT) if self.is_interruptible else None
@@ -157,7 +187,9 @@ class Session:
             raise CommandFailed(error) from None
         except RPCError as error:
             self.note(error)
-            raise
+            if not is_unknown(error, procedure) or procedure == "methods":
+                raise
+            raise RemoteError(f"{error}{self._suggestion(procedure, end)}") from None
         finally:
             if watch is not None:
                 watch.cancel()
@@ -184,6 +216,20 @@ class Session:
         if self.lost is not None:
             raise CommandFailed(self.lost)
 
+    def _suggestion(self, procedure: str, end: float | None) -> str:
+        """Return what to call instead of a procedure that there is not, with its semicolon."""
+        left = LOOKING if end is None else min(LOOKING, end - time.monotonic())
+        if self.names is None and left > 0:
+            limit, self.timeout = self.timeout, None
+            try:
+                self.names = list(procedures(self.ask("methods", timeout=left)))
+            except (RPCError, CommandFailed):  # the error that there is counts
+                self.names = []
+            finally:
+                self.timeout = limit
+                self.is_silent = False  # it has answered, before
+        return suggestion(procedure, self.names or (), self.own_words)
+
     def note(self, error: RPCError | None) -> None:
         """Note how a call has ended: None is an answer."""
         self.is_silent = isinstance(error, (CallTimeout, CallCancelled))
@@ -198,9 +244,11 @@ class Session:
             RPCError: there is no answer, or it is the answer to something else.
         """
         try:
-            return procedures(self.ask("methods", ("defs", 2), timeout=timeout))
+            found = procedures(self.ask("methods", ("defs", 2), timeout=timeout))
         except RemoteError:  # it has none
-            return procedures(self.ask("methods", timeout=timeout))
+            found = procedures(self.ask("methods", timeout=timeout))
+        self.names = list(found)
+        return found
 
     def end(self) -> None:
         """Disconnect; wait for the end of a server that was started, and pass on what it prints."""

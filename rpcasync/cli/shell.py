@@ -9,19 +9,26 @@ has gone is noticed with the next line.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
 from eventmux.buffers import Split
 from eventmux.events import Closed, Error, Event, Read
 from rpcasync.calls import Reply
-from rpcasync.cli.definitions import parameters, procedures, signature_lines
-from rpcasync.cli.lines import Line, parse_line
+from rpcasync.cli.definitions import (
+    Definition,
+    description_lines,
+    parameters,
+    procedures,
+    signature_lines,
+)
+from rpcasync.cli.lines import BUILT_IN, Line, parse_line
 from rpcasync.cli.output import CommandFailed, print_lines, say
 from rpcasync.cli.rendering import print_answer
-from rpcasync.cli.screen import colours_of
-from rpcasync.cli.session import Session, connected
+from rpcasync.cli.screen import PLAIN, Colours, colours_of
+from rpcasync.cli.session import LOOKING, Session, connected, is_unknown, suggestion
 from rpcasync.cli.terminal import PROMPT, editing
 from rpcasync.errors import Disconnected, RemoteError, RPCError
 
@@ -30,12 +37,13 @@ __all__ = ["shell"]
 HELP = """\
 procedure key=value value ...   call a procedure and print the answer
 methods                         list the procedures, with what they take if the server tells
+help procedure                  tell about one; `methods procedure`, too
 help                            print this
 quit, exit, Ctrl-D              leave
 
 A value is JSON, and text if it is none: n=2 list=[1, 2] name=Ann text="2" note='two words'.
 progress=@ is a callback, and prints what it is called with; progress='"@"' is text.
-A quoted name is always a procedure: 'quit'. A line that begins with # is a comment.
+A quoted name is always a procedure: 'quit', 'help' text. A line that begins with # is a comment.
 """
 
 _LONGEST = 16 * 1024 * 1024  # bytes in a line: no packet is longer
@@ -66,7 +74,7 @@ class _Lines(Protocol):
 
     def call(self, line: Line) -> None: ...
 
-    def list_procedures(self) -> None: ...
+    def ask_about(self, topic: str | None) -> None: ...
 
 
 def _obey(line: Line | None, lines: _Lines) -> None:
@@ -75,12 +83,27 @@ def _obey(line: Line | None, lines: _Lines) -> None:
         return
     if not line.is_built_in:
         lines.call(line)
-    elif line.procedure == "methods":
-        lines.list_procedures()
-    elif line.procedure == "help":
+    elif line.procedure == "help" and line.topic in (None, *BUILT_IN):
         print_lines(HELP.splitlines())
+    elif line.procedure in ("help", "methods"):
+        lines.ask_about(line.topic)
     else:
         lines.leave()
+
+
+def _about(
+    found: Mapping[str, Definition], topic: str | None, colours: Colours = PLAIN
+) -> Iterable[str]:
+    """Give the lines that tell of all procedures, or of the one that is asked about.
+
+    Raises:
+        RPCError: there is no such procedure.
+    """
+    if topic is None:
+        return signature_lines(found, colours)
+    if topic not in found:
+        raise RPCError(f"there is no procedure {topic!r}{suggestion(topic, found)}")
+    return description_lines(topic, found[topic], colours)
 
 
 class _Stream:
@@ -138,11 +161,11 @@ class _Stream:
     def call(self, line: Line) -> None:
         self._call(line.procedure, line.values, print_answer, self._number)
 
-    def list_procedures(self) -> None:
+    def ask_about(self, topic: str | None) -> None:
         number = self._number
 
         def show(reply: Reply) -> None:
-            print_lines(signature_lines(procedures(reply)))
+            print_lines(_about(procedures(reply), topic))
 
         def list_names() -> None:
             self._call("methods", [], show, number)
@@ -167,6 +190,8 @@ class _Stream:
                     show(Reply(answer))
                 elif instead is not None and isinstance(error, RemoteError):
                     instead()
+                elif is_unknown(error, procedure):
+                    self._complain_of_name(number, procedure, error)
                 else:
                     raise error
             except Disconnected:
@@ -180,6 +205,29 @@ class _Stream:
         except RPCError as error:  # a value that cannot be sent
             self._complain(number, error)
 
+    def _complain_of_name(self, number: int, procedure: str, error: RPCError) -> None:
+        """Say that there is no such procedure, and which one was meant, once that is known."""
+        session, problem = self._session, error
+
+        def learn(*answer: object, error: RPCError | None = None) -> None:
+            if error is None:
+                with contextlib.suppress(RPCError):  # it is the answer to something else
+                    session.names = list(procedures(Reply(answer)))
+            tell()
+
+        def tell() -> None:
+            meant = suggestion(procedure, session.names or (), BUILT_IN)
+            self._complain(number, f"{problem}{meant}")
+
+        if session.names is not None:
+            tell()
+            return
+        limit = LOOKING if session.timeout is None else min(LOOKING, session.timeout)
+        try:
+            session.client.call("methods", learn).set_timeout(limit)
+        except RPCError:  # there is too much under way
+            tell()
+
     def _complain(self, number: int, error: object) -> None:
         self._failed = True
         say(f"line {number}: {error}")
@@ -191,6 +239,7 @@ class _Terminal:
     def __init__(self, session: Session) -> None:
         self._session = session
         session.is_interruptible = True
+        session.own_words = BUILT_IN
         self._known: dict[str, list[str]] = {}
         self._is_open = True
 
@@ -230,6 +279,5 @@ class _Terminal:
     def call(self, line: Line) -> None:
         print_answer(self._session.ask(line.procedure, line.values))
 
-    def list_procedures(self) -> None:
-        found = self._session.definitions()
-        print_lines(signature_lines(found, colours_of(sys.stdout)))
+    def ask_about(self, topic: str | None) -> None:
+        print_lines(_about(self._session.definitions(), topic, colours_of(sys.stdout)))

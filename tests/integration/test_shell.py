@@ -75,7 +75,7 @@ def test_nothing_on_stdin():
     quick_first(
         [
             ("refuse why=because", "because"),
-            ("nothing", "No sub 'nothing' in package 'main'"),
+            ("nothing", "No sub 'nothing' in package 'main'; `methods` lists what it has"),
             ("echo it's", "no closing quotation"),
             ('echo a={"b": 1', '{"b": 1 is not JSON: put quotes around text'),
             (
@@ -365,6 +365,9 @@ def terminal():
         yield terminal
 
 
+NO_QUIT = "rpcasync: No sub 'quit' in package 'main'; `methods` lists what it has\n"
+
+
 def test_calls_are_typed(terminal):
     assert terminal.enter("add_numbers n1=2 n2=40") == "sum=42\n"
     assert terminal.enter("") == ""
@@ -372,7 +375,7 @@ def test_calls_are_typed(terminal):
     assert terminal.enter("refuse why=because") == "rpcasync: because\n"
     assert terminal.enter("echo it's") == "rpcasync: no closing quotation\n"
     assert "has no UTF-8" in terminal.enter('echo a="\\ud800"')
-    assert terminal.enter("'quit'") == "rpcasync: No sub 'quit' in package 'main'\n"
+    assert terminal.enter("'quit'") == NO_QUIT
     assert "\nadd_numbers(n1: int, n2: int)\n" in terminal.enter("methods")
     assert terminal.enter("help").startswith("procedure key=value value ...")
     assert terminal.enter("echo a=\\\x16\x1b[31m") == 'a="\\u001b[31m"\n'

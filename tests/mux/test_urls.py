@@ -180,6 +180,8 @@ def test_any_text_is_parsed_or_refused(text):
 
 # What was meant
 
+SCHEMES = "tcp, udp, unix, unix_dgram or unix_seqpacket"
+
 
 @pytest.mark.parametrize(
     ("url", "meant"),
@@ -226,11 +228,7 @@ def test_what_was_meant_is_a_url(url):
     ("url", "message"),
     [
         ("host:80", "expected scheme://...; did you mean 'tcp://host:80'?"),
-        (
-            "tpc://host:80",
-            "the scheme 'tpc' is not tcp, udp, unix, unix_dgram or unix_seqpacket"
-            + "; did you mean 'tcp://host:80'?",
-        ),
+        ("tpc://host:80", f"the scheme 'tpc' is not {SCHEMES}; did you mean 'tcp://host:80'?"),
         ("tcp://host", "the port is missing; expected tcp://host:port"),
         ("tcp://[::1]", "the port is missing; expected tcp://host:port"),
         ("tcp://host:", "the port is missing; expected tcp://host:port"),
