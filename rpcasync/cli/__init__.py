@@ -282,6 +282,8 @@ def _add_forms(parser: Parser) -> None:
         "--bytes", action="store_true", help="the same; characters are bytes, as from Perl"
     )
     parser.add_argument("--key", metavar="NAME", help="print only this value of the answer")
+
+
 def _level(text: str) -> str:
     if text.lower() not in LEVELS:
         *most, last = LEVELS

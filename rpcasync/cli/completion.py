@@ -19,6 +19,7 @@ import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import TypeAlias
 
 from eventmux import EventMux
 from rpcasync.cli.definitions import Definition, parameters, procedures
@@ -27,6 +28,7 @@ from rpcasync.cli.usage import LEVELS, Overview, Parser, options_of
 from rpcasync.client import Client
 from rpcasync.errors import RemoteError, RPCError
 from rpcasync.urls import is_stream_url
+from rpcasync.wire.messages import as_text
 
 __all__ = ["Candidate", "candidates", "complete", "script", "split_line"]
 
@@ -38,7 +40,7 @@ _MOST_FILES = 10_000  # that are looked at in a folder
 _ABOUT = 80  # characters of what is said beside a candidate
 _NAME = re.compile(r"\w[\w.:-]*")
 
-_Known = Mapping[str, Mapping[object, object]]
+_Known: TypeAlias = Mapping[str, Definition]
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,7 +186,8 @@ class _Place:
     def _procedures(self) -> Iterator[Candidate]:
         for name, about in islice(self._ask().items(), _MOST):
             if _NAME.fullmatch(name):
-                yield Candidate(name, _short(definition_line(name, about).removeprefix(name)))
+                takes, doc = ", ".join(parameters(about)), as_text(about.get("doc"))
+                yield Candidate(name, _short(": ".join(str(each) for each in (takes, doc) if each)))
 
     def _names(self) -> Iterator[Candidate]:
         _, procedure, *values = self._words
@@ -220,7 +223,7 @@ def _urls(text: str, schemes: Iterable[str]) -> Iterable[Candidate]:
     if scheme == "tcp":
         return (Candidate(f"tcp://{host}:") for host in ("127.0.0.1", "localhost"))
     if scheme == "unix":
-        found = _files(rest, lambda entry: stat.S_ISSOCK(entry.stat().st_mode))
+        found = _files(rest, _is_socket)
     elif scheme.startswith("python") and "python" in schemes:
         found = _files(rest, lambda entry: entry.name.endswith(".py"))
     elif scheme.startswith("perl") and "perl" in schemes:
@@ -228,6 +231,13 @@ def _urls(text: str, schemes: Iterable[str]) -> Iterable[Candidate]:
     else:
         return ()
     return (Candidate(f"{scheme}://{each.text}") for each in found)
+
+
+def _is_socket(entry: os.DirEntry[str]) -> bool:
+    try:
+        return stat.S_ISSOCK(entry.stat().st_mode)
+    except OSError:  # a link that leads nowhere
+        return False
 
 
 def _files(start: str, is_wanted: Callable[[os.DirEntry[str]], bool]) -> Iterator[Candidate]:
@@ -243,7 +253,7 @@ def _files(start: str, is_wanted: Callable[[os.DirEntry[str]], bool]) -> Iterato
                         yield Candidate(f"{path}/")
                     elif is_wanted(entry):
                         yield Candidate(path)
-    except (OSError, ValueError):  # there is no such folder, or a link in it leads nowhere
+    except (OSError, ValueError):  # there is no such folder
         return
 
 
@@ -257,7 +267,7 @@ def _asked(url: str, codec: str) -> _Known:
     """
     from threading import Thread
 
-    found: dict[str, Mapping[object, object]] = {}
+    found: dict[str, Definition] = {}
 
     def ask() -> None:
         try:

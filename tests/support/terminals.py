@@ -19,15 +19,16 @@ PROMPT = "rpcasync> "
 _LEAD = (
     "import fcntl, os, sys, termios\n"
     "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
-    "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    "os.execvp(sys.argv[1], sys.argv[1:])"
 )
 
 
 class Terminal:
-    """A Python whose stdin, stdout and stderr are a terminal that the test sits at.
+    """A program whose stdin, stdout and stderr are a terminal that the test sits at.
 
     Args:
-        arguments: what stands behind `python` on the command line.
+        arguments: what stands behind its name on the command line.
+        program: what is started; default is Python.
         stdout: a file that it writes to, in the place of the terminal.
         columns: how wide the terminal is; 0 is not told.
         cwd: where it is started.
@@ -37,6 +38,7 @@ class Terminal:
     def __init__(
         self,
         *arguments: str | Path,
+        program: str = sys.executable,
         stdout: int | IO[str] | None = None,
         columns: int = 0,
         cwd: Path | None = None,
@@ -46,7 +48,7 @@ class Terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
         self._seen = b""  # and not expected
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _LEAD, *map(str, arguments)],
+            [sys.executable, "-c", _LEAD, program, *map(str, arguments)],
             stdin=theirs,
             stdout=theirs if stdout is None else stdout,
             stderr=theirs,
