@@ -65,7 +65,7 @@ INSIDE = {
     "rpcasync.cli": [
         ["lines", "screen"],
         ["output"],
-        ["definitions", "rendering", "usage"],
+        ["definitions", "holders", "rendering", "usage"],
         ["progress"],
         ["session", "terminal"],
         ["completion", "listen", "shell"],

@@ -287,7 +287,7 @@ def _ask(url: str, codec: str) -> _Known:
             mux, url, codec=codec, timeout=_LIMIT, max_packet=_MOST_BYTES, max_items=_MOST_ITEMS
         )
         try:
-            return procedures(client.call("methods", "defs", 1).result())
+            return procedures(client.call("methods", "defs", 2).result())
         except RemoteError:  # it has no definitions
             return procedures(client.call("methods").result())
 

@@ -7,6 +7,7 @@ in the environment, where `init_clients()` takes it.
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import runpy
@@ -48,7 +49,11 @@ def listen(options: argparse.Namespace) -> int:
     sys.argv = [options.program, *options.arguments]
     sys.path[0] = os.path.dirname(os.path.abspath(options.program))
     # The names keep the program's server, and so its sockets, until they have been looked at.
-    names = runpy.run_path(options.program, run_name="__main__")
+    try:
+        names = runpy.run_path(options.program, run_name="__main__")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
+        _tell(error, options.program)
+        return 1
     if FDS_VARIABLE in os.environ:
         raise CommandFailed(f"{options.program} ended and never called init_clients()")
     if any(map(_is_open, numbers)):  # it may have meant to; but most have forgotten their loop
@@ -72,6 +77,14 @@ def _check_required(options: argparse.Namespace) -> None:
     mend = [*words[at:end], program, *words[:at], *words[end:]]
     message = "options go in front of the program, what stands behind it is the program's own:"
     parser.error(message, f"{parser.prog} {shlex.join(mend)}")
+
+
+def _tell(error: Exception, program: str) -> None:
+    """Have the traceback of a program printed, as if it ran by itself: without us."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_frame.f_code.co_filename != program:
+        traceback = traceback.tb_next
+    sys.excepthook(type(error), error.with_traceback(traceback), traceback)
 
 
 def _is_open(number: int) -> bool:
@@ -107,9 +120,20 @@ def _listen_on(url: str, mode: int | None) -> socket.socket:
     try:
         sock = url_listen(url, mode=mode)
     except OSError as error:
-        raise CommandFailed(f"cannot listen on {url}: {error.strerror or error}") from None
+        raise CommandFailed(f"cannot listen on {url}: {_why(url, error)}") from None
     say(f"listening on {_address(sock)}")
     return sock
+
+
+def _why(url: str, error: OSError) -> object:
+    """Return what went wrong, and who is in the way."""
+    problem = error.strerror or error
+    if error.errno != errno.EADDRINUSE:
+        return problem
+    from rpcasync.cli.holders import holder  # only where it is needed
+
+    found = holder(parse_stream_url(url))
+    return f"{problem} by {found or 'another program'}"
 
 
 def _address(sock: socket.socket) -> Endpoint:

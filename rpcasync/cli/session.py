@@ -227,7 +227,6 @@ class Session:
                 self.names = []
             finally:
                 self.timeout = limit
-                self.is_silent = False  # it has answered, before
         return suggestion(procedure, self.names or (), self.own_words)
 
     def note(self, error: RPCError | None) -> None:

@@ -1,0 +1,86 @@
+"""What `rpcasync listen` says when it cannot listen, or when the program fails."""
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from eventmux.urls import Endpoint
+from rpcasync.cli import main
+from rpcasync.cli.holders import holder
+
+proc = pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="no /proc/net")
+
+
+def said(capfd, *words):
+    status = main(["listen", *words])
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    return status, captured.err.splitlines()
+
+
+@proc
+def test_a_port_in_use(capfd):
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        url = f"tcp://127.0.0.1:{sock.getsockname()[1]}"
+        problem = "Address already in use by this command itself"
+        assert said(capfd, "-u", url, __file__) == (
+            1,
+            [f"rpcasync: cannot listen on {url}: {problem}"],
+        )
+
+
+@proc
+def test_a_path_in_use(capfd, tmp_path):
+    path = str(tmp_path / "x.sock")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(path)
+        sock.listen()
+        _, lines = said(capfd, "-u", f"unix://{path}", __file__)
+    assert lines[0].endswith("Address already in use by this command itself")
+
+
+@proc
+@pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
+def test_another_process(monkeypatch, family):
+    with socket.create_server(("", 0), family=family) as sock:
+        endpoint = Endpoint("tcp", port=sock.getsockname()[1])
+        assert holder(endpoint) == "this command itself"
+        monkeypatch.setattr(os, "getpid", lambda: 0)
+        found = holder(endpoint)
+    assert found.startswith("process ")
+    assert len(found) < 120
+    assert holder(endpoint) == ""  # nobody does any more
+
+
+def test_where_nothing_can_be_told(monkeypatch, capfd):
+    def refuse(*_):
+        raise PermissionError
+
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        url = f"tcp://127.0.0.1:{sock.getsockname()[1]}"
+        monkeypatch.setattr(os, "listdir", refuse)
+        _, lines = said(capfd, "-u", url, __file__)
+    assert lines == [f"rpcasync: cannot listen on {url}: Address already in use by another program"]
+
+
+@pytest.mark.parametrize(
+    ("source", "first"),
+    [
+        ("def f():\n    1/0\nf()\n", "Traceback (most recent call last):"),
+        ("x = \n", '  File "{path}", line 1'),
+    ],
+)
+def test_the_traceback_of_a_program_is_its_own(capfd, tmp_path, monkeypatch, source, first):
+    path = tmp_path / "server.py"
+    path.write_text(source)
+    monkeypatch.setattr("sys.argv", ["rpcasync"])
+    monkeypatch.setattr("sys.path", ["", *os.sys.path])
+    for name in ("RPCASYNC_FDS", "RPCASYNC_OPTIONS"):
+        monkeypatch.setenv(name, "")
+    status, lines = said(capfd, "-u", "tcp://127.0.0.1:0", str(path))
+    assert status == 1
+    assert lines[0].startswith("rpcasync: listening on tcp://127.0.0.1:")
+    assert lines[1] == first.format(path=path)
+    assert all("rpcasync" not in line and "runpy" not in line for line in lines[1:])
