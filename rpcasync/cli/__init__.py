@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
@@ -110,7 +111,8 @@ def _options(words: list[str]) -> argparse.Namespace:
 
 
 def _lists(url: str | None) -> str:
-    return f"rpcasync methods {url or 'URL'}   lists the procedures of a server"
+    url = "URL" if url is None else shlex.quote(url)
+    return f"rpcasync methods {url}   lists the procedures of a server"
 
 
 def _values(command: Parser, words: list[str]) -> list[list[object]]:

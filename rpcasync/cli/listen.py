@@ -55,7 +55,8 @@ def listen(options: argparse.Namespace) -> int:
         _tell(error, options.program)
         return 1
     if FDS_VARIABLE in os.environ:
-        raise CommandFailed(f"{options.program} ended and never called init_clients()")
+        problem = "ended and never called init_clients(rpc), by which a server gets its URLs"
+        raise CommandFailed(f"{options.program} {problem}")
     if any(map(_is_open, numbers)):  # it may have meant to; but most have forgotten their loop
         say(f"{options.program} ended while it listened: `while rpc.has_clients():` goes on")
     del names

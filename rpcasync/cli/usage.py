@@ -159,7 +159,8 @@ def sort_out(parser: Parser, rest: Sequence[str]) -> list[str]:
     for word in rest:
         if word.startswith("-") and word != "-" and not _NUMBER.fullmatch(word):
             flag = word.partition("=")[0]
-            parser.error(f"there is no option {flag}{_meant_flag(flag, parser)}")
+            meant = _meant_flag(flag, parser) or "; a value that begins with - stands behind --"
+            parser.error(f"there is no option {flag}{meant}")
     return list(rest)
 
 

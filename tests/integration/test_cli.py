@@ -89,7 +89,7 @@ def test_methods():
                 2,
                 "'=1' has no name in front of the =\n",
             ),
-            (["call", CHILD, "x", "--nothing"], 2, "there is no option --nothing\n"),
+            (["call", CHILD, "x", "--nothing"], 2, "there is no option --nothing; a value that"),
             (["call", CHILD, "x", "--codec", "xml"], 2, "argument --codec: invalid choice: 'xml'"),
             (
                 ["call", CHILD, "x", "--log-level", "loud"],
@@ -323,7 +323,8 @@ def test_a_program_that_forgets_its_clients(tmp_path):
     program.write_text("")
     result = rpcasync("listen", "-u", "tcp://127.0.0.1:0", program)
     assert result.returncode == 1
-    assert result.stderr.endswith("forgetful.py ended and never called init_clients()\n")
+    problem = "ended and never called init_clients(rpc), by which a server gets its URLs"
+    assert result.stderr.endswith(f"forgetful.py {problem}\n")
 
 
 @pytest.mark.slow

@@ -150,7 +150,11 @@ def test_what_is_required(capfd, words, lines):
             "rpcasync call: there is no option --timout; did you mean '--timeout'?",
             CALL,
         ),
-        (["call", URL, "add", "-x"], "rpcasync call: there is no option -x", CALL),
+        (
+            ["call", URL, "add", "-x"],
+            "rpcasync call: there is no option -x; a value that begins with - stands behind --",
+            CALL,
+        ),
         (
             ["listen", "--outstandign", "3", "-u", URL, "server.py"],
             "rpcasync listen: there is no option --outstandign; did you mean '--outstanding'?",

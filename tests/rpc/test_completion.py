@@ -8,10 +8,10 @@ import threading
 from contextlib import contextmanager, suppress
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rpcasync.cli import completion, main
+from rpcasync.cli import _parser, completion, main
 
 BREAKS = " \t\n\"'@><=;|&(:"  # what bash has in COMP_WORDBREAKS
 
@@ -87,6 +87,24 @@ def test_what_is_said_of_a_command(capfd):
 def test_what_no_script_asks(capfd, words):
     assert main(["_complete", *words]) == 2
     assert capfd.readouterr() == ("", "")
+
+
+WORDS = st.text() | st.sampled_from([*completion._SCRIPTS, "-u", "--codec", "x.py", "python://x"])
+
+
+@given(
+    st.sampled_from(["", "call", "methods", "listen", "shell", "completion", "help", "x"]),
+    st.lists(WORDS, max_size=4),
+    st.sampled_from(["", "unix://", "python://", "perl2://", "tcp://", "-", "--codec="]),
+    st.text(),
+)
+def test_any_words(command, words, start, text):
+    before = [command, *words]
+    assume(not any(word.startswith(("tcp:", "unix:")) for word in before))  # nobody is asked
+    for each in completion.candidates(_parser(), before, start + text):
+        assert each.text.startswith(start + text)
+        assert each.text.isprintable()
+        assert each.about.isprintable()
 
 
 # Files
