@@ -55,6 +55,7 @@ def test_lines_about_procedures():
     ]
 
 
+@pytest.mark.slow
 def test_a_server_that_does_not_say_what_it_has(tmp_path):
     url = other(tmp_path, "def rpc_methods(caller, **_):\n    raise Fault('no')")
     status, _, problems = shell(["add_nubmers", "help sum"], url)
