@@ -37,8 +37,9 @@ def sit_at(shell, tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(command.parent), prepend=":")
     monkeypatch.delenv("BASH_ENV", raising=False)
     term = "dumb" if shell == "bash" else "xterm"
-    home = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path), "TERM": term}
-    terminal = Terminal(*SHELLS[shell], program=shell, cwd=tmp_path, PS1="> ", **home)
+    home = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path)}
+    look = {"TERM": term, "NO_COLOR": "1", "PS1": "> "}
+    terminal = Terminal(*SHELLS[shell], program=shell, cwd=tmp_path, **home, **look)
     terminal.type(f"{LOAD[shell]}; echo lo''aded\n")
     terminal.expect("loaded")
     return terminal
@@ -78,7 +79,7 @@ def test_tab_starts_nothing(shell, tmp_path, monkeypatch):
         "open('started', 'w')\ndef rpc_add(caller, first, second): ...\n"
     )
     with sit_at(shell, tmp_path, monkeypatch) as terminal:
-        terminal.type("echo do''ne rpcasync; : rpcasync call python://server.py \t\n")
+        terminal.type("rpcasync call python://server.py \tf\t1 \t\t\x15")  # and erase the line
         terminal.type("rpcasync methods python://se\tad\t--he\t\n")
         terminal.expect("usage: rpcasync methods")
     assert not (tmp_path / "started").exists()
