@@ -3,6 +3,7 @@
 `Server` and `Client` are filters on the events of an `eventmux.EventMux`.
 """
 
+from rpcasync.blocking import BlockingClient, connect
 from rpcasync.calls import Call, Reply
 from rpcasync.client import Client
 from rpcasync.coderefs import Coderef
@@ -37,6 +38,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ArgumentError",
+    "BlockingClient",
     "Call",
     "CallCancelled",
     "CallTimeout",
@@ -57,6 +59,7 @@ __all__ = [
     "Reply",
     "Server",
     "StorableCodec",
+    "connect",
     "init_clients",
     "url_absolute",
     "url_connect",
