@@ -42,6 +42,7 @@ from rpcasync.wire.framing import DEFAULT_MAX_PACKET
 __all__ = ["BlockingClient", "connect"]
 
 _GRACE = 5.0  # seconds that a server has to read what is queued, and a program of ours to end
+_NO_GATE = Lock()  # nobody waits at this
 _PEEK = getattr(socket, "MSG_DONTWAIT", 0) | socket.MSG_PEEK
 
 
@@ -153,9 +154,11 @@ class BlockingClient:
         """Close what nobody has any more, and say that nobody has."""
         if not self.__dict__.get("_is_open") or sys.is_finalizing():
             return
-        if not self._why_not:
-            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-        self._mux.__exit__()
+        try:
+            if not self._why_not:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+        finally:
+            self._shut()
 
     # Calls
 
@@ -182,16 +185,20 @@ class BlockingClient:
         for pair in named.items():
             values += pair
         request = _Request(self._connection, procedure, values)
-        if self._timeout is not None:
-            request.due = monotonic() + self._timeout
         try:
-            if self._enter(request):
-                self._begin(request)
-                self._lead(request)
-            elif self._follow(request):
-                self._lead(request)
-        finally:
+            try:
+                if self._enter(request):
+                    self._connection.take_over()
+                    self._begin(request)
+                    self._lead(request, self._timeout)
+                elif self._follow(request):
+                    self._connection.take_over()
+                    self._lead(request, request.seconds_left())
+            finally:
+                self._leave(request)
+        except BaseException:  # Ctrl-C, perhaps just before or while it leaves
             self._leave(request)
+            raise
         if request.failure is not None:
             raise request.failure
         if not request.done:
@@ -216,16 +223,13 @@ class BlockingClient:
         """
         request = _Request(self._connection, "close", [])
         try:
-            if not self._enter(request, is_last=True) and not self._follow(request):
-                return
-            if not self._is_open:  # another thread was first
-                return
-            self._connection.take_over()
-            self._connection.disconnect(_GRACE)
-            if self._leader is request:
-                self._finish()
-        finally:
+            try:
+                self._close(request)
+            finally:
+                self._leave(request)
+        except BaseException:  # as in call()
             self._leave(request)
+            raise
 
     # Who leads
 
@@ -246,8 +250,11 @@ class BlockingClient:
                 return True
             if leader.thread == request.thread:  # a callback calls us: its thread leads already
                 return True
+            request.gate = Lock()
             request.gate.acquire()
             request.wake = self._wake, (request,), {}
+            if self._timeout is not None and not is_last:
+                request.due = monotonic() + self._timeout
             self._waiting[request] = None
         self._order(self._hurry if is_last else partial(self._begin, request))
         return False
@@ -267,27 +274,27 @@ class BlockingClient:
 
     def _follow(self, request: _Request) -> bool:
         """Wait; return True if this thread leads now, False if there is nothing to wait for."""
-        while not request.is_over:
-            if not request.gate.acquire(timeout=request.seconds_left()):
+        while request.running or not request.is_over:
+            left = request.seconds_left()
+            if not request.gate.acquire(timeout=-1 if left is None else min(left, TIMEOUT_MAX)):
                 return False
             with self._mutex:
                 if self._leader is request:
                     return True
         return False
 
-    def _lead(self, request: _Request) -> None:
+    def _lead(self, request: _Request, timeout: float | None) -> None:
         """Turn the loop until the call has ended, or its time is over."""
-        if not self._is_open:
-            raise Disconnected(f"{request.procedure}: {self._connection.name}: {self._why_not}")
-        self._connection.take_over()
-        left = None if request.due is None else max(0.0, request.due - monotonic())
-        self._connection.run_until(partial(self._is_over, request), left)
+        if not self._is_open:  # by another thread, just now
+            self._refuse(request.procedure)
+        orders = self._orders
 
-    def _is_over(self, request: _Request) -> bool:
-        """Do what others have asked for, then look."""
-        if self._orders:
-            self._obey()
-        return request.is_over
+        def is_over() -> bool:
+            if orders:
+                self._obey()
+            return request._outcome is not None or request.failure is not None
+
+        self._connection._run_until(is_over, timeout)
 
     def _obey(self) -> None:
         """Do what others have asked for. What is interrupted is done again, by the next leader."""
@@ -311,7 +318,6 @@ class BlockingClient:
             )
             return
         request.is_begun = True
-        connection.take_over()
         try:
             connection.begin(request)
         except Exception as error:  # noqa: BLE001  # it is raised in the thread that has called
@@ -326,15 +332,11 @@ class BlockingClient:
             self._waiting.pop(request, None)
 
     def _leave(self, request: _Request) -> None:
-        """Have no part any more: hand on the lead, and have nobody wait for the answer."""
-        try:
-            self._step_back(request)
-        except BaseException:  # Ctrl-C once more
-            self._step_back(request)
-            raise
+        """Have no part any more: hand on the lead, and have nobody wait for the answer.
 
-    def _step_back(self, request: _Request) -> None:
-        if not request.is_over:
+        Twice is once, also where the first time was interrupted.
+        """
+        if request._outcome is None and request.failure is None:
             request.is_given_up = True
             if request.wake is not None:  # it is another thread that has sent it, or will
                 self._order(partial(self._connection.abandon, request))
@@ -361,6 +363,16 @@ class BlockingClient:
             del self._waiting[request]
 
     # The end
+
+    def _close(self, request: _Request) -> None:
+        if not self._enter(request, is_last=True) and not self._follow(request):
+            return
+        if not self._is_open:  # another thread was first
+            return
+        self._connection.take_over()
+        self._connection.disconnect(_GRACE)
+        if self._leader is request:
+            self._finish()
 
     def _hurry(self) -> None:
         """End the connection, as the leader: all calls fail as the loop turns."""
@@ -394,19 +406,23 @@ class BlockingClient:
 class _Request(Call):
     """A call, and the thread that waits for it."""
 
-    __slots__ = ("due", "failure", "gate", "is_begun", "is_given_up", "thread", "wake")
+    __slots__ = ("due", "failure", "gate", "is_begun", "is_given_up", "running", "thread", "wake")
 
     def __init__(self, connection: _Connection, procedure: str, args: list[object]) -> None:
         super().__init__(connection, procedure, args, None)
         self.thread = get_ident()
-        self.gate = Lock()  # a thread that does not lead waits at it
+        self.gate = _NO_GATE
+        """What its thread waits at, if it does not lead."""
         self.due: float | None = None
+        """When its time is over, if its thread does not lead from the start."""
         self.failure: Exception | None = None
         """What is raised in place of an answer, of any kind."""
         self.is_begun = False
         """A leader has sent it, or was about to."""
         self.is_given_up = False
         """Its thread waits no more."""
+        self.running = 0
+        """How many of the functions run that were passed with it, one in another."""
         self.wake: Telling | None = None
         """How its thread is told; None if it leads."""
 
@@ -415,25 +431,29 @@ class _Request(Call):
         """True if there is nothing to wait for."""
         return self._outcome is not None or self.failure is not None or self.is_given_up
 
-    def seconds_left(self) -> float:
-        """Return how long to wait at the gate; -1 is for ever."""
-        return -1 if self.due is None else min(max(0.0, self.due - monotonic()), TIMEOUT_MAX)
+    def seconds_left(self) -> float | None:
+        """Return how long to wait; None is for ever."""
+        return None if self.due is None else max(0.0, self.due - monotonic())
 
     def fail(self, error: Exception) -> None:
         """End it with an exception for its thread, which is woken."""
         self.failure = error
-        if self.wake is not None:
+        self.tell()
+
+    def tell(self) -> None:
+        """Wake its thread, if that does not lead, and none of the call's callbacks runs."""
+        if self.wake is not None and not self.running:
             self.wake[0](*self.wake[1])
 
     # What the client tells it.
 
     def _answered(self, values: list[object]) -> Telling | None:
         self._outcome = values
-        return self.wake
+        return None if self.running else self.wake
 
     def _failed(self, error: RPCError) -> Telling | None:
         self._outcome = error
-        return self.wake
+        return None if self.running else self.wake
 
 
 class _Connection(Client):
@@ -482,7 +502,7 @@ class _Connection(Client):
         """Send a call."""
         try:
             self._outbox.put(request, request.args)
-            if self._protocol.callbacks:
+            if self._protocol._callbacks:
                 self._adopt(request)
         except BaseException:  # Ctrl-C, say
             self._protocol.withdraw(request)
@@ -503,10 +523,6 @@ class _Connection(Client):
         if self._protocol.pending.get(request.id) is request:
             self._protocol.abandon(request.id)
 
-    def run_until(self, is_over: Callable[[], bool], timeout: float | None) -> bool:
-        """Turn the loop until something is so; False if time is over."""
-        return self._run_until(is_over, timeout)
-
 
 class _Passed:
     """A function that was passed with a call."""
@@ -523,6 +539,7 @@ class _Passed:
     def run(self, *values: object) -> None:
         """Call it for the server; what it raises ends the call that it was passed with."""
         request = self._request
+        request.running += 1
         try:
             args, named = signature_of(self._function).bind([*values])
             self._function(*args, **named)
@@ -531,7 +548,11 @@ class _Passed:
                 log.error("callback of %s failed", request.procedure, exc_info=error)
             else:
                 self._connection.abandon(request)
-                request.fail(error)
+                request.failure = error
+        finally:
+            request.running -= 1
+            if request.is_over:
+                request.tell()
 
 
 def _reason(name: str, error: Error | None) -> OSError:
