@@ -55,10 +55,8 @@ def connect(
 ) -> BlockingClient:
     """Connect to a server whose procedures are then called like functions, from any thread.
 
-        with rpcasync.connect("tcp://127.0.0.1:7007") as rpc:
-            print(rpc.add_numbers(n1=2, n2=3)["sum"])
-
-    It waits until the connection is up. A `python://` or `perl://` URL starts the program.
+    It waits until the connection is up. A `python://` or `perl://` URL starts the program. See
+    `BlockingClient`.
 
     Args:
         url: `tcp://host:port`, `unix://path`, or a program to start.
@@ -79,8 +77,8 @@ def connect(
 class BlockingClient:
     """Calls the procedures of a server and waits for each answer; made by `connect()`.
 
-        rpc = rpcasync.connect("tcp://127.0.0.1:7007", timeout=5)
-        reply = rpc.add_numbers(n1=2, n2=3)
+        with rpcasync.connect("tcp://127.0.0.1:7007") as rpc:
+            print(rpc.add_numbers(n1=2, n2=3)["sum"])
 
     Any attribute that is not listed below is a procedure: `rpc.add_numbers(...)` is short for
     `rpc.call("add_numbers", ...)`. It returns a `Reply` or raises what went wrong.
@@ -96,7 +94,10 @@ class BlockingClient:
 
     Args:
         server: a URL, or a connected socket.
-        args: as for `connect()`, and so are the others.
+        args: arguments for a program that is started.
+        timeout: seconds to wait for the connection, and for each answer; None is for ever.
+        codec: "storable", "json", or a codec of your own.
+        max_packet: bytes in one packet, both ways.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ FLOORS = {
         ["inbox", "outbox", "urls"],
         ["loss", "serving", "unsent"],
         ["client", "server"],
-        ["startup"],
+        ["blocking", "startup"],
         ["cli"],
         ["__init__"],
         ["__main__"],
@@ -94,6 +94,7 @@ INSIDE = {
 }
 # What rpcasync may use of the other package, by row. eventmux needs nothing of rpcasync.
 ACROSS = {
+    "blocking": {"eventmux", "eventmux._forking", "eventmux.events"},
     "calls": {"eventmux._nearest"},
     "children": {"eventmux", "eventmux.errors", "eventmux.events"},
     "urls": {"eventmux.errors", "eventmux.sockets", "eventmux.urls"},

@@ -112,7 +112,9 @@ def test_a_long_signature_has_a_line_for_each_parameter():
 
 # The programs in docstrings
 
-IMPORTS = "from eventmux import EventMux\nfrom rpcasync import Client, Coderef, Server\n"
+IMPORTS = (
+    "import rpcasync\nfrom eventmux import EventMux\nfrom rpcasync import Client, Coderef, Server\n"
+)
 
 
 def program_of(kind):
@@ -123,7 +125,13 @@ def program_of(kind):
 
 def test_no_other_program_stands_in_the_reference():
     blocks = re.findall(r"^```py\n(.*?)^```$", generate.PAGE.read_text(), re.MULTILINE | re.DOTALL)
-    kinds = (eventmux.EventMux, rpcasync.Client, rpcasync.Coderef, rpcasync.Server)
+    kinds = (
+        eventmux.EventMux,
+        rpcasync.BlockingClient,
+        rpcasync.Client,
+        rpcasync.Coderef,
+        rpcasync.Server,
+    )
     assert {IMPORTS + block for block in blocks} == {program_of(kind) for kind in kinds}
 
 
@@ -164,6 +172,12 @@ def test_the_program_of_the_mux_echoes(beside, path):
 def test_the_programs_of_client_and_server_talk(beside, path):
     beside(rpcasync.Server)
     result = run(sys.executable, "-c", adapted(program_of(rpcasync.Client), path))
+    assert (result.stdout, result.stderr) == ("5\n", "")
+
+
+def test_the_program_of_the_blocking_client_calls(beside, path):
+    beside(rpcasync.Server)
+    result = run(sys.executable, "-c", adapted(program_of(rpcasync.BlockingClient), path))
     assert (result.stdout, result.stderr) == ("5\n", "")
 
 
