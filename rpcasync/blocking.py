@@ -85,7 +85,7 @@ class BlockingClient:
 
     All threads of a process may use it at the same time, over its one connection. A forked child
     may not: it connects itself. At the end of a `with` block it is closed; one that is dropped
-    without is closed with a ResourceWarning, as files and sockets are.
+    while it is connected is closed with a ResourceWarning, as files and sockets are.
 
     Functions among the arguments are callbacks that the server can call. They run while a call
     waits, in the thread that waits; where several do, in any of them, one at a time. What one
@@ -156,7 +156,7 @@ class BlockingClient:
         if not self.__dict__.get("_is_open") or sys.is_finalizing():
             return
         try:
-            if not self._why_not:
+            if not self.closed:
                 warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
         finally:
             self._shut()
