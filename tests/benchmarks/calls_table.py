@@ -46,9 +46,8 @@ def calls_section(results: Results) -> Section:
             aim, spread = goal.of(column), _ours_over(results, goal.ours, peer, column)
             if aim is not None and spread is not None:
                 is_met = spread.median >= aim
-                what = (
-                    _title(peer) if goal.ours == "ours-json" else f"{_title(peer)}; ours: Storable"
-                )
+                codec = goal.ours.removeprefix("ours-")
+                what = _title(peer) if codec == "json" else f"{_title(peer)}; ours: {codec}"
                 verdict = Verdict(what, _TITLES[column], f"{aim:g}", str(spread), is_met)
                 section.verdicts.append(verdict)
     return section

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from benchmarks.meter import Meter
 
 BASE = "asyncio"
-OURS = ("ours-json", "ours-spinless", "ours-storable")
+OURS = ("ours-blocking", "ours-json", "ours-spinless", "ours-storable")
 
 
 class Peer(Protocol):
@@ -61,6 +61,7 @@ PEERS: dict[str, Entry] = {
     "ours-json": Entry("rpcasync, JSON", "ours:RPCAsync", {"codec": "json"}),
     "ours-storable": Entry("rpcasync, Storable", "ours:RPCAsync", {"codec": "storable"}),
     "ours-spinless": Entry("rpcasync, JSON, spin=0", "ours:RPCAsync", {"codec": "json", "spin": 0}),
+    "ours-blocking": Entry("rpcasync, JSON, blocking", "ours:Blocking", {"codec": "json"}),
     "asyncio": Entry("asyncio by hand", "by_hand:AsyncioJSON"),
     "asyncio-64k": Entry(
         "asyncio by hand, 64 KB reads", "by_hand:AsyncioJSON", {"read_size": 65536}

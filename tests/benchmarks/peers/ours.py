@@ -1,13 +1,18 @@
-"""rpcasync, through its public API: the loop of the README, and a callback for each answer."""
+"""rpcasync, through its public API: the loop of the README, and a callback for each answer.
+
+And the client that waits, with a thread for each call that is under way.
+"""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
-from benchmarks.meter import PAYLOAD, Meter, Tally
+import rpcasync
+from benchmarks.meter import PAYLOAD, Meter, Tally, fail
 from eventmux import EventMux
-from rpcasync import Caller, Client, Server
+from rpcasync import BlockingClient, Caller, Client, Server
 
 
 class RPCAsync:
@@ -55,6 +60,41 @@ class RPCAsync:
         by_fh: dict[Any, Client] = {rpc.fh: rpc for rpc in clients}
         for event in mux:
             by_fh[event.fh].io(event)
+
+
+class Blocking(RPCAsync):
+    """The same server; `rpcasync.connect()`, whose connection so many threads share."""
+
+    def drive(self, port: int, meter: Meter) -> None:
+        """Ask for ever."""
+        shape = meter.shape
+        url = f"tcp://127.0.0.1:{port}"
+        clients = [
+            rpcasync.connect(url, codec=self._codec, timeout=None) for _ in range(shape.connections)
+        ]
+        barrier = threading.Barrier(shape.connections * shape.in_flight, action=meter.start)
+
+        def work(rpc: BlockingClient) -> None:
+            try:
+                _wait_for_each(rpc, meter, barrier)
+            except BaseException as error:  # noqa: BLE001  # a thread alone would end without notice
+                fail(repr(error))
+
+        shares = [rpc for rpc in clients for _ in range(shape.in_flight)]
+        for rpc in shares[1:]:
+            threading.Thread(target=work, args=[rpc]).start()
+        work(shares[0])
+
+
+def _wait_for_each(rpc: BlockingClient, meter: Meter, barrier: threading.Barrier) -> None:
+    tally, pairs = meter.tally(), meter.pairs
+    barrier.wait()
+    if meter.shape.echo:
+        while True:
+            tally.check(PAYLOAD, rpc.echo(s=PAYLOAD)["s"])
+    while True:
+        n1, n2 = next(pairs)
+        tally.check(n1 + n2, rpc.add_numbers(n1=n1, n2=n2)["sum"])
 
 
 # One call in flight; its answer makes the next one. The callbacks have no annotations: those of a
