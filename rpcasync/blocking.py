@@ -89,8 +89,8 @@ class BlockingClient:
 
     Functions among the arguments are callbacks that the server can call. They run while a call
     waits, in the thread that waits; where several do, in any of them, one at a time. What one
-    raises ends the call that it was passed with. It may make calls itself; it must not wait for
-    another thread that makes some.
+    raises ends the call that it was passed with, whose functions are not called any more. It may
+    make calls itself; it must not wait for another thread that makes some.
 
     Args:
         server: a URL, or a connected socket.
@@ -275,13 +275,15 @@ class BlockingClient:
 
     def _follow(self, request: _Request) -> bool:
         """Wait; return True if this thread leads now, False if there is nothing to wait for."""
-        while request.running or not request.is_over:
+        while not request.is_given_up:
             left = request.seconds_left()
             if not request.gate.acquire(timeout=-1 if left is None else min(left, TIMEOUT_MAX)):
                 return False
             with self._mutex:
                 if self._leader is request:
                     return True
+                if request not in self._waiting:  # it was told
+                    return False
         return False
 
     def _lead(self, request: _Request, timeout: float | None) -> None:
@@ -538,8 +540,10 @@ class _Passed:
         self._function = function
 
     def run(self, *values: object) -> None:
-        """Call it for the server; what it raises ends the call that it was passed with."""
+        """Call it for the server, unless one that was passed with the same call has raised."""
         request = self._request
+        if request.failure is not None:
+            return
         request.running += 1
         try:
             args, named = signature_of(self._function).bind([*values])
