@@ -13,6 +13,7 @@ LEAST, MOST = 0.1, 30.0  # seconds to wait
 
 url = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:7007"
 mux = EventMux()
+rpc: Client
 delay = LEAST
 n = 0
 

@@ -30,10 +30,18 @@ from eventmux._forking import tell_of_forks
 from eventmux.events import Closed, Error, Event, Ready, Timeout
 from rpcasync._log import log
 from rpcasync.arguments.known import signature_of
-from rpcasync.calls import Call, Reply, Telling
+from rpcasync.arguments.misfits import misfit
+from rpcasync.calls import Call, Reply, Telling, remote_error
 from rpcasync.client import Client
 from rpcasync.coderefs import Coderef
-from rpcasync.errors import CallCancelled, CallTimeout, Disconnected, RPCError
+from rpcasync.errors import (
+    ArgumentError,
+    CallCancelled,
+    CallTimeout,
+    Disconnected,
+    RemoteError,
+    RPCError,
+)
 from rpcasync.urls import is_stream_url
 from rpcasync.wire.codecs import Codec
 from rpcasync.wire.deadlines import check_seconds
@@ -77,11 +85,13 @@ def connect(
 class BlockingClient:
     """Calls the procedures of a server and waits for each answer; made by `connect()`.
 
-        with rpcasync.connect("tcp://127.0.0.1:7007") as rpc:
-            print(rpc.add_numbers(n1=2, n2=3)["sum"])
+        import rpcasync
 
-    Any attribute that is not listed below is a procedure: `rpc.add_numbers(...)` is short for
-    `rpc.call("add_numbers", ...)`. It returns a `Reply` or raises what went wrong.
+        with rpcasync.connect("tcp://127.0.0.1:7007") as calc:
+            print(calc.add_numbers(n1=2, n2=3)["sum"])
+
+    Any attribute that is not listed below is a procedure: `calc.add_numbers(...)` is short for
+    `calc.call("add_numbers", ...)`. It returns a `Reply` or raises what went wrong.
 
     All threads of a process may use it at the same time, over its one connection. A forked child
     may not: it connects itself. At the end of a `with` block it is closed; one that is dropped
@@ -491,6 +501,8 @@ class _Connection(Client):
         error: Error | None = None
         while True:
             event = self._mux.mux(None if end is None else max(0.0, end - monotonic()))
+            if event is not None:
+                self.io(event)
             if isinstance(event, Ready):
                 return
             if isinstance(event, Timeout):
@@ -521,6 +533,22 @@ class _Connection(Client):
             if not isinstance(function, Coderef):
                 functions[id] = _Passed(self, request, function).run
 
+    def tell(self, function: Callable[..., object], values: list[object]) -> None:
+        """Call a function that was passed with a call, as the server has said just now.
+
+        Raises:
+            ArgumentError: the values do not fit.
+        """
+        signature = signature_of(function)
+        try:
+            args, named = signature.bind(values)
+        except ArgumentError as error:
+            raise misfit(self._inbox._whose(), function, signature, values, error) from None
+        function(*args, **named)
+
+    def _remote_error(self, procedure: str, text: str) -> RemoteError:
+        return remote_error(text, procedure, BlockingClient)
+
     def abandon(self, request: _Request) -> None:
         """Ignore the answer, should it come."""
         if self._protocol.pending.get(request.id) is request:
@@ -546,8 +574,7 @@ class _Passed:
             return
         request.running += 1
         try:
-            args, named = signature_of(self._function).bind([*values])
-            self._function(*args, **named)
+            self._connection.tell(self._function, [*values])
         except Exception as error:  # noqa: BLE001  # it is raised in the thread that has called
             if request.is_over:
                 log.error("callback of %s failed", request.procedure, exc_info=error)

@@ -112,9 +112,7 @@ def test_a_long_signature_has_a_line_for_each_parameter():
 
 # The programs in docstrings
 
-IMPORTS = (
-    "import rpcasync\nfrom eventmux import EventMux\nfrom rpcasync import Client, Coderef, Server\n"
-)
+IMPORTS = "from eventmux import EventMux\nfrom rpcasync import Client, Coderef, Server\n"
 
 
 def program_of(kind):

@@ -213,6 +213,11 @@ def test_an_error_of_the_server(rpc):
     assert rpc.add_numbers(n1=1, n2=1)
 
 
+def test_a_method_that_is_misspelt(rpc):
+    with pytest.raises(RemoteError, match=r"BlockingClient itself has close\(\)"):
+        rpc.clos()
+
+
 def test_what_cannot_be_sent(rpc):
     with pytest.raises(EncodeError, match="set"):
         rpc.add_numbers(n1={1}, n2=3)
@@ -353,8 +358,9 @@ def test_what_a_callback_raises_comes_out_of_the_call(rpc):
 
 
 def test_a_callback_that_does_not_fit(rpc):
-    with pytest.raises(ArgumentError):
-        rpc.count(upto=3, progress=lambda: None)
+    text = "^values of the server, to argument progress of count: .*write lambda"
+    with pytest.raises(ArgumentError, match=text):
+        rpc.count(upto=3, progress=lambda a, b: None)
     assert rpc.add_numbers(n1=1, n2=1)
 
 
