@@ -13,12 +13,12 @@ LEAST, MOST = 0.1, 30.0  # seconds to wait
 
 url = sys.argv[1] if len(sys.argv) > 1 else "tcp://127.0.0.1:7007"
 mux = EventMux()
-rpc: Client
+rpc = Client(mux, url, timeout=10)
 delay = LEAST
 n = 0
 
 
-def connect():
+def connect_again():
     global rpc
     rpc = Client(mux, url, timeout=10)
     ask()
@@ -32,7 +32,7 @@ def answer(sum=None, error=None):
     global delay, n
     if isinstance(error, Disconnected):
         print(error, flush=True)
-        mux.timer(delay * random.uniform(0.5, 1), connect)  # and then the same call again
+        mux.timer(delay * random.uniform(0.5, 1), connect_again)  # and then the same call again
         delay = min(2 * delay, MOST)
         return
     print(error or f"{n} + 1 = {sum}", flush=True)
@@ -41,7 +41,7 @@ def answer(sum=None, error=None):
     mux.timer(1, ask)
 
 
-connect()
+ask()
 for event in mux:
     event = rpc.io(event)
     if event is not None and event.type == "timer":
