@@ -109,6 +109,7 @@ class Decoder(Reader):
         """
         data, sliced, text, things = self.data, self.sliced, self.text, self._things
         keep, tag, pos, size = things.append, len(things), self.pos, len(data)
+        is_text = -1 if self.typed else UTF8STR  # there it may be something else
         items: list[object] = []
         table: dict[str, object] = {}
         start = pos + 1 if op == FLAG_HASH else pos  # a restricted hash is a dict, too
@@ -146,7 +147,7 @@ class Decoder(Reader):
                 (value,) = _i32(data, pos + 1)
                 pos += 5
                 keep(value)
-            elif code == UTF8STR:
+            elif code == is_text:
                 start = pos + 2
                 pos = start + data[pos + 1]
                 if pos > size:

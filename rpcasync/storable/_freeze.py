@@ -4,6 +4,9 @@ The image is a list of pieces, joined at the end. Small numbers, heads of contai
 short strings are ready-made pieces; the last come from bounded caches, because method names
 and hash keys repeat.
 
+A typed image differs in the forms of a few types; `_typed` tells which. What differs is in a `Form`,
+and the rest is the same.
+
 The one rule: trees are written, never back references. Two places that share a string or
 number would become one Perl variable. A value that holds itself is therefore endless, and
 shared lists can make a small value an enormous tree: the two limits stop both while they
@@ -17,35 +20,49 @@ from __future__ import annotations
 
 import reprlib
 import struct
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable
+from typing import Any
 
 from rpcasync.errors import EncodeError
 from rpcasync.storable import _opcodes as ops
+from rpcasync.storable import _typed
+from rpcasync.storable._places import located
 from rpcasync.storable._values import Blessed, ScalarRef
 
-__all__ = ["freeze"]
+__all__ = ["Form", "freeze", "write"]
 
 _u32 = struct.Struct(">I").pack
+_long_head = struct.Struct(">BI").pack
 _netint = struct.Struct(">Bi").pack
 
-_HEADER = ops.HEADER
-_MORE_AT_ROOT = len(_HEADER) - 1  # bytes; the root has no REF
+_MORE_AT_ROOT = len(ops.HEADER) - 1  # bytes; the root has no REF
 _REF = bytes([ops.REF])
 _UNDEF = bytes([ops.UNDEF])
 _BYTES = {n: bytes([ops.BYTE, n + 128]) for n in range(-128, 128)}
+_byte = _BYTES.get
+_SCALARS = [bytes([ops.SCALAR, size]) for size in range(256)]
+_UTF8STRS = [bytes([ops.UTF8STR, size]) for size in range(256)]
 _ARRAY = bytes([ops.REF, ops.ARRAY])
 _HASH = bytes([ops.REF, ops.HASH])
 _FLAG_HASH = bytes([ops.REF, ops.FLAG_HASH, 0])
+_NETINT = ops.NETINT
+_LEAST_INT, _MOST_INT = -(2**31), 2**31 - 1  # of a NETINT
 _ARRAYS = [_ARRAY + _u32(size) for size in range(256)]
+_HASHES = [_HASH + _u32(size) for size in range(256)]
 _MANY = 10_000
+_COPIED = 4096  # bytes: a longer string is a piece of its own
 _SHORT = 32  # longest str, in characters, whose encoding is kept for the next time
+_MOST_KEPT = 1024  # then they begin anew
+_TEXTS: dict[str, bytes] = {}
+_KEYS: dict[str, bytes] = {}  # only of those that are Latin-1
+_known_text, _known_key = _TEXTS.get, _KEYS.get
 
 _LARGEST = 2**31 - 1  # bytes; Perl reads no longer string, and a frame ends at twice that
 _WHOLE = 2.0**53  # from here on a float need not mean the whole number it holds
 _INT_BITS = 14_000  # about the 4300 digits from which Python refuses to print an int
 _PERL_NAMES = {"inf": "Inf", "-inf": "-Inf", "nan": "NaN"}
 _Default = Callable[[object], object] | None
+_Leaf = Callable[[Any, int, list[bytes]], bytes]
 _SENDABLE = "None, bool, int, float, str, bytes, list, tuple, dict and ScalarRef can be sent"
 
 
@@ -57,12 +74,31 @@ class _TooLarge(Exception):
     """No room is left."""
 
 
+class Form:
+    """How values are written: what to do with those that cannot be sent, and whether it is typed.
+
+    `leaves` has what writes a value of just that type, for the types that are not the most
+    frequent; it gets the room as well. The others are a long `text`, and an integer of more than 32
+    bits, which is `large`.
+    """
+
+    __slots__ = ("default", "header", "large", "leaves", "text")
+
+    def __init__(self, default: _Default, typed: bool) -> None:
+        self.default = default
+        self.header = _typed.HEADER if typed else ops.HEADER
+        self.text: _Leaf = _typed_text if typed else _text
+        self.large: _Leaf = _typed_large if typed else _large
+        self.leaves: dict[type, _Leaf] = _TYPED_LEAVES if typed else _LEAVES
+
+
 def freeze(
     value: object,
     *,
     max_depth: int = 256,
     max_size: int = 16 * 1024 * 1024,
     default: Callable[[object], object] | None = None,
+    typed: bool = False,
 ) -> bytes:
     r"""Encode a value as a Storable image that Perl's `thaw` reads.
 
@@ -79,15 +115,36 @@ def freeze(
         default: called with what cannot be sent; returns what to write in its place, or the same
             object if it knows no better. Only here a `Blessed` is written, as an object of its
             class.
+        typed: True writes an image that gives `thaw` here floats, bools, bytes and integers back
+            as what they are. Perl reads it, and finds the same by `eq`, `==` and truth.
 
     Raises:
-        EncodeError: the value, or something in it, cannot be sent or exceeds a limit.
+        EncodeError: the value, or something in it, cannot be sent or exceeds a limit. The text says
+            where in the value it stands.
         ValueError: a limit is below 1.
 
     Source: what Storable 3.26, as run by Perl 5.36, writes for the like and accepts back.
     """
     if max_depth < 1 or max_size < 1:
         raise ValueError(f"limits start at 1: max_depth={max_depth}, max_size={max_size}")
+    form = Form(default, typed)
+    try:
+        return write(value, max_depth, max_size, form)
+    except EncodeError as error:
+        raise located(error, value, _refusal_by(form)) from None
+
+
+def _refusal_by(form: Form) -> Callable[[object], object]:
+    """Return what raises EncodeError for a single value that cannot be sent."""
+    return lambda value: write([value], 256, _LARGEST, form)
+
+
+def write(value: object, max_depth: int, max_size: int, form: Form) -> bytes:
+    """Encode a value as `freeze` does, with limits that were checked before.
+
+    Raises:
+        EncodeError: as `freeze`, but that the text does not say where.
+    """
     if type(value) is not list and not isinstance(value, (list, tuple, dict, ScalarRef)):
         raise EncodeError(
             f"the root must be a list, tuple, dict or ScalarRef, not {type(value).__name__}"
@@ -98,69 +155,121 @@ def freeze(
     room = max_size - _MORE_AT_ROOT
     try:
         if type(value) is list:
-            _container(value, pieces, max_depth, room, default)
+            _array(value, pieces, max_depth, room, form)
         else:
-            _unusual(value, pieces, max_depth, room, default)
+            _unusual(value, pieces, max_depth, room, form)
     except (_TooDeep, RecursionError):
         raise EncodeError(f"nested deeper than {max_depth} levels") from None
     except _TooLarge:
         raise EncodeError(f"image of more than {max_size} bytes") from None
     except ValueError as error:  # a released memoryview, an int that Python refuses to print
         raise EncodeError(str(error)) from error
-    pieces[0] = _HEADER + pieces[0][1:]  # the root stands there without a reference to it
+    pieces[0] = form.header + pieces[0][1:]  # the root stands there without a reference to it
     if len(pieces) <= _MANY:
-        return b"".join(pieces)
-    # While bytes are joined each piece takes 80 more: let it not be all of a million at a time.
-    starts = range(0, len(pieces), _MANY)
-    return b"".join(b"".join(pieces[start : start + _MANY]) for start in starts)
+        image = b"".join(pieces)
+    else:
+        # While bytes are joined each piece takes 80 more: let it not be all of a million at a time.
+        starts = range(0, len(pieces), _MANY)
+        image = b"".join(b"".join(pieces[start : start + _MANY]) for start in starts)
+    if len(image) > max_size:  # the heads of large strings were not counted
+        raise EncodeError(f"image of more than {max_size} bytes")
+    return image
 
 
-def _container(
-    value: list[object] | tuple[object, ...] | dict[str, object],
+# Below is the hot loop of the writer, twice, as that of the reader: the most frequent types are
+# handled in place, and come first.
+
+
+def _array(
+    value: list[object] | tuple[object, ...],
     pieces: list[bytes],
     levels: int,
     room: int,
-    default: _Default,
+    form: Form,
 ) -> int:
-    """Append a reference to a container; return how many bytes of room are left.
-
-    The hot loop of the writer: frequent types are handled in place.
-    """
+    """Append a reference to an array; return how many bytes of room are left."""
     if not levels:
         raise _TooDeep
-    items: Iterable[object] = value
-    if type(value) is dict:
-        head, names = _hash_head(value, room)
-        items = value.values()
-        keys = iter(names)
-        # The keys are counted before any value is written. Else a long key in each level of a
-        # deep tree would be encoded 256 times before the limit is looked at.
-        room -= sum(map(len, names))
-    else:
-        size = len(value)
-        head = _ARRAYS[size] if size < 256 else _ARRAY + _u32(size)
-        keys = None
+    size = len(value)
+    head = _ARRAYS[size] if size < 256 else _ARRAY + _u32(size)
     append = pieces.append
     append(head)
     room -= len(head)
-    if room < len(value):  # every item takes a byte or more: do not even start
+    if room < size:  # every item takes a byte or more: do not even start
         raise _TooLarge
-    for item in items:
-        if type(item) is str:
-            piece = _short_text(item) if len(item) <= _SHORT else _text(item, room)
-        elif type(item) is int:
-            piece = _BYTES.get(item) or _integer(item, room)
-        elif type(item) is list or type(item) is dict or type(item) is tuple:
-            room = _container(item, pieces, levels - 1, room, default)
-            piece = b""  # the call has appended it
+    for item in value:
+        kind = type(item)
+        if kind is str:
+            piece = (_known_text(item) or _short_text(item)) if len(item) <= _SHORT else form.text(item, room, pieces)
+        elif kind is int:
+            piece = _byte(item) or (
+                _netint(_NETINT, item) if _LEAST_INT <= item <= _MOST_INT else form.large(item, room, pieces)
+            )
+        elif kind is dict:
+            room = _hash(item, pieces, levels - 1, room, form)
+            continue
+        elif kind is list or kind is tuple:
+            room = _array(item, pieces, levels - 1, room, form)
+            continue
         elif item is None:
             piece = _UNDEF
+        elif (leaf := form.leaves.get(kind)) is not None:
+            piece = leaf(item, room, pieces)
         else:
-            room = _unusual(item, pieces, levels - 1, room, default)
-            piece = b""
+            room = _unusual(item, pieces, levels - 1, room, form)
+            continue
         append(piece)
-        if keys is not None:
-            append(next(keys))
+        room -= len(piece)
+        if room < 0:
+            raise _TooLarge
+    return room
+
+
+def _hash(
+    value: dict[str, object], pieces: list[bytes], levels: int, room: int, form: Form
+) -> int:
+    """Append a reference to a hash; return how many bytes of room are left."""
+    if not levels:
+        raise _TooDeep
+    keys: list[Any] = list(map(_known_key, value))
+    size = len(keys)
+    if None in keys or size > 255:
+        head, keys = _hash_head(value, room)
+    else:
+        head = _HASHES[size]
+    append = pieces.append
+    append(head)
+    # The keys are counted before any value is written. Else a long key in each level of a deep
+    # tree would be encoded 256 times before the limit is looked at.
+    room -= len(head) + sum(map(len, keys))
+    if room < size:  # every item takes a byte or more: do not even start
+        raise _TooLarge
+    for item, key in zip(value.values(), keys):
+        kind = type(item)
+        if kind is str:
+            piece = (_known_text(item) or _short_text(item)) if len(item) <= _SHORT else form.text(item, room, pieces)
+        elif kind is int:
+            piece = _byte(item) or (
+                _netint(_NETINT, item) if _LEAST_INT <= item <= _MOST_INT else form.large(item, room, pieces)
+            )
+        elif kind is dict:
+            room = _hash(item, pieces, levels - 1, room, form)
+            append(key)
+            continue
+        elif kind is list or kind is tuple:
+            room = _array(item, pieces, levels - 1, room, form)
+            append(key)
+            continue
+        elif item is None:
+            piece = _UNDEF
+        elif (leaf := form.leaves.get(kind)) is not None:
+            piece = leaf(item, room, pieces)
+        else:
+            room = _unusual(item, pieces, levels - 1, room, form)
+            append(key)
+            continue
+        append(piece)
+        append(key)
         room -= len(piece)
         if room < 0:
             raise _TooLarge
@@ -201,9 +310,11 @@ def _key(key: str) -> bytes:
     return _u32(len(raw)) + raw
 
 
-@lru_cache(maxsize=1024)
 def _short_key(key: str) -> bytes:
-    return _key(key)
+    if len(_KEYS) >= _MOST_KEPT:
+        _KEYS.clear()
+    piece = _KEYS[str.__str__(key)] = _key(key)
+    return piece
 
 
 def _flagged_key(key: str) -> bytes:
@@ -213,7 +324,7 @@ def _flagged_key(key: str) -> bytes:
     return bytes([ops.KEY_UTF8]) + _u32(len(raw)) + raw
 
 
-def _unusual(value: object, pieces: list[bytes], levels: int, room: int, default: _Default) -> int:
+def _unusual(value: object, pieces: list[bytes], levels: int, room: int, form: Form) -> int:
     """Append any value at all; return how many bytes of room are left."""
     while isinstance(value, ScalarRef):
         if not levels:
@@ -223,13 +334,15 @@ def _unusual(value: object, pieces: list[bytes], levels: int, room: int, default
         room -= 1
         value = value.value
     if isinstance(value, (list, tuple, dict)):
-        if type(value) not in (list, tuple, dict):
-            # A subclass may count one thing and iterate another; a copy agrees with itself.
-            value = dict(value) if isinstance(value, dict) else list(value)
-        return _container(value, pieces, levels, room, default)
-    piece = _scalar(value, room)
+        # A subclass may count one thing and iterate another; a copy agrees with itself.
+        if isinstance(value, dict):
+            table = value if type(value) is dict else dict(value)
+            return _hash(table, pieces, levels, room, form)
+        items = value if type(value) in (list, tuple) else list(value)
+        return _array(items, pieces, levels, room, form)
+    piece = _scalar(value, room, form, pieces)
     if piece is None:
-        return _replacement(value, pieces, levels, room, default)
+        return _replacement(value, pieces, levels, room, form)
     pieces.append(piece)
     room -= len(piece)
     if room < 0:  # `_container` checks this for its items, but nobody for the root
@@ -238,20 +351,20 @@ def _unusual(value: object, pieces: list[bytes], levels: int, room: int, default
 
 
 def _replacement(
-    value: object, pieces: list[bytes], levels: int, room: int, default: _Default
+    value: object, pieces: list[bytes], levels: int, room: int, form: Form
 ) -> int:
     """Append what the program gives for a value that cannot be sent; return the room left."""
-    replacement = value if default is None else default(value)
+    replacement = value if form.default is None else form.default(value)
     if replacement is value:
         raise EncodeError(f"cannot send {type(value).__name__}: only {_SENDABLE}")
     if not levels:
         raise _TooDeep
     if not isinstance(replacement, Blessed):
-        return _unusual(replacement, pieces, levels - 1, room, default)
+        return _unusual(replacement, pieces, levels - 1, room, form)
     head = bytes([ops.REF, ops.BLESS]) + _class_name(replacement.class_name, room)
     first = len(pieces)
     room -= len(head) - 1  # one reference is enough for both
-    room = _unusual(replacement.value, pieces, levels - 1, room, default)
+    room = _unusual(replacement.value, pieces, levels - 1, room, form)
     if pieces[first][:1] != _REF:
         raise EncodeError(f"{type(replacement.value).__name__} cannot be blessed")
     pieces[first] = head + pieces[first][1:]  # the reference is to the object, not to what it has
@@ -273,69 +386,97 @@ def _class_name(text: str, room: int) -> bytes:
     return (bytes([size]) if size < ops.LONG_CLASS else bytes([ops.LONG_CLASS]) + _u32(size)) + name
 
 
-def _scalar(value: object, room: int) -> bytes | None:
+def _scalar(value: object, room: int, form: Form, pieces: list[bytes]) -> bytes | None:
     """Encode what holds no other value; None for what cannot be sent.
 
     Subclasses must not have their say in it.
     """
     if value is None:
         return _UNDEF
+    leaves = form.leaves
+    if isinstance(value, bool):
+        return leaves[bool](value, room, pieces)
     if isinstance(value, float):
-        return _float(float.__float__(value), room)
-    if isinstance(value, int):  # bool as well: Storable before 3.27 dies of BOOLEAN_TRUE
+        return leaves[float](float.__float__(value), room, pieces)
+    if isinstance(value, int):
         number = int.__int__(value)
-        return _BYTES.get(number) or _integer(number, room)
+        if _LEAST_INT <= number <= _MOST_INT:
+            return _byte(number) or _netint(_NETINT, number)
+        return form.large(number, room, pieces)
     if isinstance(value, str):
-        return _text(str.__str__(value), room)
+        return form.text(str.__str__(value), room, pieces)
     if isinstance(value, memoryview):
         if value.nbytes > room:
             raise _TooLarge
-        return _octets(value.tobytes(), room)
+        return leaves[bytes](value.tobytes(), room, pieces)
     if isinstance(value, (bytes, bytearray)):
-        return _octets(value, room)
+        return leaves[bytes](value, room, pieces)
     return None
 
 
-def _integer(number: int, room: int) -> bytes:
-    if -(2**31) <= number < 2**31:
-        return _netint(ops.NETINT, number)
+def _decimal(number: int) -> bytes:
+    """Return a large integer as text."""
     if number.bit_length() > _INT_BITS:
         raise EncodeError(f"int of {number.bit_length()} bits, limit is {_INT_BITS}")
-    return _octets(str(number).encode(), room)
+    return str(number).encode()
 
 
-def _float(number: float, room: int) -> bytes:
+def _large(number: int, room: int, pieces: list[bytes]) -> bytes:
+    """Encode an integer of more than 32 bits."""
+    return _octets(_decimal(number), room, pieces)
+
+
+def _bool(value: bool, room: int, pieces: list[bytes]) -> bytes:
+    """Encode a bool as an integer: Storable before 3.27 dies of BOOLEAN_TRUE."""
+    return _BYTES[value]
+
+
+def _float(number: float, room: int, pieces: list[bytes]) -> bytes:
     if -_WHOLE < number < _WHOLE and number == int(number):
         whole = int(number)
-        return _BYTES.get(whole) or _integer(whole, room)
+        if _LEAST_INT <= whole <= _MOST_INT:
+            return _byte(whole) or _netint(_NETINT, whole)
+        return _large(whole, room, pieces)
     text = repr(number).removesuffix(".0")  # 17 digits where it takes them: Perl sends 15
-    return _octets(_PERL_NAMES.get(text, text).encode(), room)
+    return _octets(_PERL_NAMES.get(text, text).encode(), room, pieces)
 
 
-def _text(text: str, room: int) -> bytes:
+def _text(text: str, room: int, pieces: list[bytes]) -> bytes:
     if len(text) > room:  # before a copy of it is made
         raise _TooLarge
     raw = _utf8(text)
     size = len(raw)
     if size == len(text):  # ASCII
-        return _octets(raw, room)
+        return _octets(raw, room, pieces)
     if size < 256:
-        return bytes([ops.UTF8STR, size]) + raw
-    return bytes([ops.LUTF8STR]) + _u32(size) + raw
+        return _UTF8STRS[size] + raw
+    return _long(ops.LUTF8STR, raw, room, pieces)
 
 
-@lru_cache(maxsize=1024)
 def _short_text(text: str) -> bytes:
-    return _text(text, _LARGEST)
+    """Encode a short text, and keep that: names and words come again and again."""
+    if len(_TEXTS) >= _MOST_KEPT:
+        _TEXTS.clear()
+    piece = _TEXTS[text] = _text(text, _LARGEST, [])
+    return piece
 
 
-def _octets(raw: bytes | bytearray, room: int) -> bytes:
+def _octets(raw: bytes | bytearray, room: int, pieces: list[bytes]) -> bytes:
     size = len(raw)
     if size < 256:
-        return bytes([ops.SCALAR, size]) + raw
+        return _SCALARS[size] + raw
+    return _long(ops.LSCALAR, raw, room, pieces)
+
+
+def _long(op: int, raw: bytes | bytearray, room: int, pieces: list[bytes]) -> bytes:
+    """Return a string, or its last piece: a large one is not copied to put the length in front."""
+    size = len(raw)
     if size > room:
         raise _TooLarge
-    return bytes([ops.LSCALAR]) + _u32(size) + raw
+    if size < _COPIED:
+        return _long_head(op, size) + raw
+    pieces.append(_long_head(op, size))
+    return bytes(raw)
 
 
 def _utf8(text: str) -> bytes:
@@ -345,3 +486,40 @@ def _utf8(text: str) -> bytes:
         raise EncodeError(
             f"str with lone surrogate {text[error.start]!r} at index {error.start} has no UTF-8"
         ) from None
+
+
+_LEAVES: dict[type, _Leaf] = {float: _float, bool: _bool, bytes: _octets}
+
+
+# What differs in a typed image
+
+
+def _typed_text(text: str, room: int, pieces: list[bytes]) -> bytes:
+    if len(text) > room:
+        raise _TooLarge
+    raw = _utf8(text)
+    size = len(raw)
+    if size <= _typed.LIMIT:
+        return (_SCALARS if size == len(text) else _UTF8STRS)[size] + raw
+    return _long(ops.LUTF8STR, raw, room, pieces)
+
+
+def _typed_octets(raw: bytes | bytearray, room: int, pieces: list[bytes]) -> bytes:
+    if len(raw) < _COPIED:
+        return _long_head(ops.LSCALAR, len(raw)) + raw
+    return _long(ops.LSCALAR, raw, room, pieces)
+
+
+def _typed_large(number: int, room: int, pieces: list[bytes]) -> bytes:
+    text = _decimal(number)
+    size = len(text)
+    if size <= _typed.LIMIT:
+        return _UTF8STRS[size] + text
+    return _long_head(ops.LVSTRING, size) + text + _long_head(ops.LSCALAR, size) + text
+
+
+def _typed_bool(value: bool, room: int, pieces: list[bytes]) -> bytes:
+    return _typed.TRUE if value else _typed.FALSE
+
+
+_TYPED_LEAVES: dict[type, _Leaf] = {float: _typed.write_float, bool: _typed_bool, bytes: _typed_octets}

@@ -14,6 +14,7 @@ from typing import Literal
 from rpcasync.errors import DecodeError
 from rpcasync.storable import _opcodes as ops
 from rpcasync.storable._opcodes import BYTE, NETINT
+from rpcasync.storable._typed import LIMIT, MINOR, ascii_value, behind_literal, float_value
 from rpcasync.storable._values import Regexp
 
 __all__ = ["SCALARS", "Reader", "in_utf8", "short"]
@@ -40,14 +41,18 @@ class Reader:
     """Reads bytes, from `pos` on; nothing but a decoder is one.
 
     `text` is the image as Latin-1, None if keys are not always slices of it. `sliced` is what byte
-    strings are slices of, None if each is decoded by itself.
+    strings are slices of, None if each is decoded by itself. In a `typed` image the forms of
+    strings tell what they are, whatever `byte_strings` says.
     """
 
-    __slots__ = ("byte_strings", "data", "pos", "sliced", "text")
+    __slots__ = ("byte_strings", "data", "pos", "sliced", "text", "typed")
 
     def __init__(self, data: bytes, byte_strings: Literal["latin-1", "bytes", "utf-8"]) -> None:
         self.data = data
         self.pos = 2  # behind the header
+        self.typed = data[1] == MINOR
+        if self.typed:
+            byte_strings = "latin-1"
         self.byte_strings = byte_strings
         self.text = data.decode("latin-1") if byte_strings == "latin-1" else None
         self.sliced: str | bytes | None = data if byte_strings == "bytes" else self.text
@@ -64,9 +69,13 @@ class Reader:
             (value,) = _i32(self.take(4, "integer"))
             return value
         if op == ops.VSTRING or op == ops.LVSTRING:
-            op = self._behind_vstring(op)
+            start = self.pos
+            literal, op = self._behind_vstring(op)
+            if self.typed:
+                text = self._raw(op)[0]
+                return behind_literal(literal, text, start)
         if op in ops.STRINGS:
-            return self._string(op)
+            return self._typed_string(op) if self.typed else self._string(op)
         if op == ops.REGEXP:
             return self._regexp()
         at = self.pos - 1
@@ -77,23 +86,44 @@ class Reader:
         raise DecodeError("bad-opcode", f"no opcode {op:#04x}, at offset {at}")
 
     def _string(self, op: int) -> str | bytes:
-        long = op == ops.LSCALAR or op == ops.LUTF8STR
-        size = self.u32("string length") if long else self.byte("a string length")
+        size = self._string_size(op)
         start = self.pos
         if op == ops.UTF8STR or op == ops.LUTF8STR or self.sliced is None:
             return in_utf8(self.take(size, "string"), start)
         self.skip(size, "string")
         return self.sliced[start : self.pos]
 
-    def _behind_vstring(self, op: int) -> int:
-        """Skip the literal of a v-string; return the opcode of the string that is its value."""
+    def _string_size(self, op: int) -> int:
+        long = op == ops.LSCALAR or op == ops.LUTF8STR
+        return self.u32("string length") if long else self.byte("a string length")
+
+    def _raw(self, op: int) -> tuple[bytes, int]:
+        """Read a string as bytes; return where it stands, too."""
+        size = self._string_size(op)
+        start = self.pos
+        return self.take(size, "string"), start
+
+    def _typed_string(self, op: int) -> object:
+        """Read a string of a typed image, or what has the form of one there."""
+        raw, start = self._raw(op)
+        if op == ops.LSCALAR:
+            return raw
+        if op == ops.SCALAR:
+            return raw.decode("latin-1")
+        if op == ops.LUTF8STR and len(raw) <= LIMIT:
+            return float_value(raw, start)
+        text = in_utf8(raw, start)
+        return ascii_value(text, start) if op == ops.UTF8STR and text.isascii() else text
+
+    def _behind_vstring(self, op: int) -> tuple[bytes, int]:
+        """Read the literal of a v-string; return it and the opcode of its value, a string."""
         size = self.u32("literal length") if op == ops.LVSTRING else self.byte("a literal length")
-        self.skip(size, "v-string literal")
+        literal = self.take(size, "v-string literal")
         at = self.pos
         op = self.byte("the string of a v-string")
         if op not in ops.STRINGS:
             raise DecodeError("bad-vstring", f"opcode {op:#04x} at offset {at} is no string")
-        return op
+        return literal, op
 
     def _regexp(self) -> Regexp:
         long = self.byte("the flags of a regexp") & ops.REGEXP_LONG

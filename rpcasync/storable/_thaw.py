@@ -13,7 +13,7 @@ worst. This file does not know about tags, classes or error codes of items.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice, repeat
 from typing import Literal
 
@@ -35,15 +35,19 @@ from rpcasync.storable._opcodes import (
     UNDEF,
     UTF8STR,
 )
+from rpcasync.storable._typed import FLOAT_CHARACTERS, LIMIT, MINOR, ascii_value, float_value
 
-__all__ = ["thaw"]
+__all__ = ["read", "thaw"]
 
 _u32 = struct.Struct(">I").unpack_from
 _i32 = struct.Struct(">i").unpack_from
 
-_ENDLESS = repeat(None)
+_Rounds = Iterator[None] | None
+_Other = Callable[[int, bytes, str, int], tuple[object, int]]
 
 _BYTE_STRINGS = ("latin-1", "bytes", "utf-8")
+_TYPED = bytes([MINOR])
+_BOOLS = {ord("1"): True, ord("0"): False}
 
 
 class _Unusual(Exception):
@@ -67,6 +71,9 @@ def thaw(
     objects Blessed. One container met in two places is one object here, too. The result is
     what `nfreeze` was given a reference to: a list or dict, or a ScalarRef around the rest.
 
+    A typed image, which `freeze(value, typed=True)` writes, says so itself. There floats, bools,
+    bytes and integers of any size come back as what they were.
+
     Args:
         data: the image.
         max_depth: how many lists, dicts, ScalarRefs and Blesseds may stand in each other.
@@ -82,7 +89,8 @@ def thaw(
         byte_strings: what becomes of strings that Perl does not hold as Unicode. They may be
             Latin-1 text, binary data, or UTF-8 that the program never decoded; nothing in an
             image tells which. "latin-1": str, one character per byte. "bytes": bytes, but
-            hash keys as with "latin-1". "utf-8": str; strings and keys must be valid UTF-8.
+            hash keys as with "latin-1". "utf-8": str; strings and keys must be valid UTF-8. For a
+            typed image it says nothing: that one tells bytes from str.
 
     Raises:
         DecodeError: the image is malformed, exceeds a limit, or holds what is refused (hooks,
@@ -100,13 +108,28 @@ def thaw(
         data = _as_bytes(data, max_size)
     if len(data) > max_size:
         raise _too_large(len(data), max_size)
-    if byte_strings == "latin-1":
+    if byte_strings not in _BYTE_STRINGS:
+        raise ValueError(f"byte_strings={byte_strings!r} is none of {', '.join(_BYTE_STRINGS)}")
+    return read(data, max_depth, max_items, max_expanded, byte_strings)
+
+
+def read(
+    data: bytes,
+    max_depth: int,
+    max_items: int,
+    max_expanded: int | None,
+    byte_strings: Literal["latin-1", "bytes", "utf-8"],
+) -> object:
+    """Decode an image as `thaw` does, with limits that were checked before, and none of its size.
+
+    Raises:
+        DecodeError: as `thaw`.
+    """
+    if byte_strings == "latin-1" or data[1:2] == _TYPED:
         try:
             return _ordinary(data, max_depth, max_items)
         except (_Unusual, IndexError, struct.error, ValueError, RecursionError):
             pass  # the complete decoder tells what is wrong, if anything is
-    elif byte_strings not in _BYTE_STRINGS:
-        raise ValueError(f"byte_strings={byte_strings!r} is none of {', '.join(_BYTE_STRINGS)}")
     _check_header(data)
     try:
         return Decoder(data, max_depth, byte_strings, max_items, max_expanded).root()
@@ -133,7 +156,8 @@ def _too_large(size: int, max_size: int) -> DecodeError:
 def _check_header(data: bytes) -> None:
     """Refuse what does not start with the two bytes of network order; any minor number will do.
 
-    The minor tells nothing: Storable 3.27 writes new opcodes under the old number.
+    But for typed images the minor tells nothing: Storable 3.27 writes new opcodes under the old
+    number.
     """
     if not data:
         raise DecodeError("truncated", "no bytes at all")
@@ -150,8 +174,8 @@ def _check_header(data: bytes) -> None:
 def _ordinary(data: bytes, max_depth: int, max_items: int) -> object:
     """Decode an ordinary image, or raise one of the exceptions that `thaw` expects.
 
-    All loops take their rounds from one iterator. If there may be too many values, it has one
-    round more than there may be, which has to be left at the end.
+    If there may be too many values, all loops take their rounds from one iterator. It has one round
+    more than there may be, which has to be left at the end.
 
     Nothing below compares a length with what is left. A slice beyond the end comes back
     short, but the position it leaves behind is beyond the end as well and never returns:
@@ -160,15 +184,16 @@ def _ordinary(data: bytes, max_depth: int, max_items: int) -> object:
     if data[0] != NETWORK_ORDER:
         raise _Unusual
     text = data.decode("latin-1")  # once: then every byte string is a slice of it
-    rounds = _ENDLESS if len(data) <= max_items else repeat(None, max_items + 1)
+    rounds = None if len(data) <= max_items else repeat(None, max_items + 1)
+    other = _other_typed if data[1] == MINOR else _other_scalar
     value: list[object] | dict[str, object]
     if data[2] == ARRAY:
-        value, end = _array(data, text, 3, max_depth, rounds)
+        value, end = _array(data, text, 3, max_depth, rounds, other)
     elif data[2] == HASH:
-        value, end = _hash(data, text, 3, max_depth, rounds)
+        value, end = _hash(data, text, 3, max_depth, rounds, other)
     else:
         raise _Unusual
-    if end != len(data) or (rounds is not _ENDLESS and next(rounds, rounds) is rounds):
+    if end != len(data) or (rounds is not None and next(rounds, rounds) is rounds):
         raise _Unusual
     return value
 
@@ -180,7 +205,7 @@ def _ordinary(data: bytes, max_depth: int, max_items: int) -> object:
 
 
 def _array(
-    data: bytes, text: str, pos: int, levels: int, rounds: Iterator[None]
+    data: bytes, text: str, pos: int, levels: int, rounds: _Rounds, other: _Other
 ) -> tuple[list[object], int]:
     """Read an array from its count on; return it and the position behind it."""
     if not levels:
@@ -189,7 +214,7 @@ def _array(
     value: object
     (count,) = _u32(data, pos)
     pos += 4
-    for _ in islice(rounds, count):
+    for _ in repeat(None, count) if rounds is None else islice(rounds, count):
         op = data[pos]
         if op == SCALAR:
             start = pos + 2
@@ -204,20 +229,20 @@ def _array(
         elif op == REF:
             op = data[pos + 1]
             if op == HASH:
-                value, pos = _hash(data, text, pos + 2, levels - 1, rounds)
+                value, pos = _hash(data, text, pos + 2, levels - 1, rounds, other)
             elif op == ARRAY:
-                value, pos = _array(data, text, pos + 2, levels - 1, rounds)
+                value, pos = _array(data, text, pos + 2, levels - 1, rounds, other)
             else:
                 raise _Unusual
             items.append(value)
         else:
-            value, pos = _other_scalar(op, data, text, pos + 1)
+            value, pos = other(op, data, text, pos + 1)
             items.append(value)
     return items, pos
 
 
 def _hash(
-    data: bytes, text: str, pos: int, levels: int, rounds: Iterator[None]
+    data: bytes, text: str, pos: int, levels: int, rounds: _Rounds, other: _Other
 ) -> tuple[dict[str, object], int]:
     """Read a hash from its count on; return it and the position behind it."""
     if not levels:
@@ -226,7 +251,7 @@ def _hash(
     value: object
     (count,) = _u32(data, pos)
     pos += 4
-    for _ in islice(rounds, count):
+    for _ in repeat(None, count) if rounds is None else islice(rounds, count):
         op = data[pos]
         if op == SCALAR:
             start = pos + 2
@@ -241,13 +266,13 @@ def _hash(
         elif op == REF:
             op = data[pos + 1]
             if op == HASH:
-                value, pos = _hash(data, text, pos + 2, levels - 1, rounds)
+                value, pos = _hash(data, text, pos + 2, levels - 1, rounds, other)
             elif op == ARRAY:
-                value, pos = _array(data, text, pos + 2, levels - 1, rounds)
+                value, pos = _array(data, text, pos + 2, levels - 1, rounds, other)
             else:
                 raise _Unusual
         else:
-            value, pos = _other_scalar(op, data, text, pos + 1)
+            value, pos = other(op, data, text, pos + 1)
         start = pos + 4
         pos = start + _u32(data, pos)[0]
         table[text[start:pos]] = value
@@ -273,4 +298,34 @@ def _other_scalar(op: int, data: bytes, text: str, pos: int) -> tuple[object, in
         return True, pos
     if op == BOOLEAN_FALSE:
         return False, pos
+    raise _Unusual
+
+
+def _other_typed(op: int, data: bytes, text: str, pos: int) -> tuple[object, int]:
+    """Do the same in a typed image."""
+    if op == LUTF8STR:
+        start = pos + 4
+        end = start + _u32(data, pos)[0]
+        if end - start <= LIMIT:
+            raw = data[start:end]
+            if not raw.translate(None, FLOAT_CHARACTERS):  # as in `float_value`, without the call
+                number = float(raw)
+                if number - number == 0:
+                    return number, end
+            return float_value(raw, start), end
+        value = text[start:end]
+        return (value if value.isascii() else data[start:end].decode()), end
+    if op == UNDEF:
+        return None, pos
+    if op == UTF8STR:
+        start = pos + 1
+        if data[pos] == 1 and data[start] in _BOOLS:
+            return _BOOLS[data[start]], start + 1
+        end = start + data[pos]
+        value = data[start:end].decode()
+        return ascii_value(value, start) if value.isascii() else value, end
+    if op == LSCALAR:
+        start = pos + 4
+        end = start + _u32(data, pos)[0]
+        return data[start:end], end
     raise _Unusual

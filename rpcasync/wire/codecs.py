@@ -13,12 +13,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from copy import copy
 from json import encoder as json_encoder
 from math import inf
 from typing import Any, Literal, Protocol
 
 from rpcasync.errors import DecodeError, EncodeError
-from rpcasync.storable import Blessed, freeze, thaw
+from rpcasync.storable import Blessed, thaw
+from rpcasync.storable._freeze import Form, write
+from rpcasync.storable._thaw import read
+from rpcasync.storable._typed import MINOR
 from rpcasync.wire.counting import count_values
 from rpcasync.wire.leaves import map_leaves
 from rpcasync.wire.messages import (
@@ -83,13 +87,20 @@ class Codec(Protocol):
 class StorableCodec:
     """Perl's Storable in network order, as `nfreeze` writes it: what Perl peers speak.
 
+    Between two peers of this package, values keep their types: None, bool, int, float, str, bytes,
+    list and dict come back as they were. Perl reads the same image, and finds the same strings and
+    numbers in it as in one that is not typed.
+
     Args:
         byte_strings: what Perl's byte strings become. "latin-1" is a str with one character for
             each byte, equal in Python exactly when equal in Perl; "bytes" is bytes; "utf-8" is
-            a str, for Perl programs that never decode what they read.
+            a str, for Perl programs that never decode what they read. It says nothing of typed
+            images, which tell bytes from str.
         max_depth: how deep lists and dicts may be nested, in both directions.
         max_items: how many values a packet that comes may hold, as for `thaw`; what is shared
             counts in each of its places.
+        typed: whether the images that it writes are typed. Both kinds are read. What a client has
+            says it; a server writes to each client as that client does.
 
     Raises:
         ValueError: `byte_strings` is none of the three, or a limit is less than 1.
@@ -104,7 +115,9 @@ class StorableCodec:
         byte_strings: Literal["latin-1", "bytes", "utf-8"] = "latin-1",
         max_depth: int = 256,
         max_items: int = DEFAULT_MAX_ITEMS,
+        typed: bool = True,
     ) -> None:
+        self._typed = bool(typed)
         self._max_items = check_limit("max_items", max_items)
         thaw(b"\x05\x0b\x05", byte_strings=byte_strings, max_depth=max_depth)  # checks these
         self._byte_strings = byte_strings
@@ -116,7 +129,9 @@ class StorableCodec:
         Raises:
             EncodeError: a value, or a part of one, has no form in Storable.
         """
-        return freeze(values, max_depth=self._max_depth, max_size=_MAX_SIZE, default=_to_object)
+        return write(
+            values, self._max_depth, _MAX_SIZE, _TYPED_FORM if self._typed else _PERL_FORM
+        )
 
     def decode(self, payload: bytes) -> object:
         """Return the value of an image.
@@ -124,13 +139,15 @@ class StorableCodec:
         Raises:
             DecodeError: it is not a valid image.
         """
-        value = thaw(
+        if type(payload) is not bytes:
+            payload = bytes(payload)
+        size = len(payload)
+        value = read(
             payload,
-            max_depth=self._max_depth,
-            max_size=_MAX_SIZE,
-            max_items=self._max_items,
-            max_expanded=_MAX_EXPANDED if len(payload) < _MAX_EXPANDED else len(payload),
-            byte_strings=self._byte_strings,
+            self._max_depth,
+            self._max_items,
+            _MAX_EXPANDED if size < _MAX_EXPANDED else size,
+            self._byte_strings,
         )
         if CALLBACK_HINT not in payload or CALLBACK_MARK not in payload or type(value) is not list:
             return value
@@ -138,6 +155,14 @@ class StorableCodec:
             return map_leaves(value, _from_object)
         except ValueError as error:
             raise DecodeError("limit-depth", str(error)) from None
+
+    def answering(self, payload: bytes) -> StorableCodec:
+        """Return the codec for whoever has sent that: it writes typed images if that is one."""
+        if self._typed == (payload[1:2] == _TYPED_MINOR):
+            return self
+        other = copy(self)
+        other._typed = not self._typed
+        return other
 
 
 def _to_object(value: object) -> object:
@@ -158,6 +183,10 @@ def _callback_ref(fields: object, otherwise: object) -> object:
     callback_id = as_id(fields.get("id")) if isinstance(fields, dict) else None
     return otherwise if callback_id is None else CallbackRef(callback_id)
 
+
+_TYPED_FORM = Form(_to_object, typed=True)
+_PERL_FORM = Form(_to_object, typed=False)
+_TYPED_MINOR = bytes([MINOR])
 
 _MAX_SIZE = 2**32 - 1  # no limit of the codec's own: the framing has one
 # Bytes, if what an image refers to in several places stood in full in each of them. The limit of

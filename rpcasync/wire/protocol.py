@@ -149,8 +149,11 @@ class ServerProtocol(_Protocol):
 
     def _detect(self, frame: bytes) -> Codec:
         first = (codec for codec in self._codecs if frame[0] == codec.first_byte)
-        self._codec = next(first, self._codecs[0])
-        return self._codec
+        codec = next(first, self._codecs[0])
+        if isinstance(codec, StorableCodec):
+            codec = codec.answering(frame)
+        self._codec = codec
+        return codec
 
     def result(self, id: Id, values: Iterable[object]) -> bytes:  # noqa: A002
         """Return the packet that answers a request.
@@ -158,7 +161,12 @@ class ServerProtocol(_Protocol):
         Raises:
             EncodeError: a value cannot be sent, or the packet is over the limit.
         """
-        return self._frame((self._codec or self._codecs[0]).encode([id, *values]))
+        codec = self._codec or self._codecs[0]
+        try:
+            payload = codec.encode([id, *values])
+        except EncodeError as error:
+            raise _located(error, values, "values", codec) from None
+        return self._frame(payload)
 
     def failure(self, id: Id, text: str) -> bytes:  # noqa: A002
         """Return the packet that answers a request with an error; a very long text is cut.
@@ -242,11 +250,14 @@ class ClientProtocol(_Protocol):
         except EncodeError:
             # Functions are rare. So they are looked for only where something cannot be encoded.
             callbacks = {}
-            args = self._replace_callables([*args], callbacks)
-            if not callbacks:
-                raise
-            id = self._free_id(id, callbacks)  # noqa: A001
-            payload = self._codec.encode([id, procedure, *args])
+            try:
+                args = self._replace_callables([*args], callbacks)
+                if not callbacks:
+                    raise
+                id = self._free_id(id, callbacks)  # noqa: A001
+                payload = self._codec.encode([id, procedure, *args])
+            except EncodeError as error:
+                raise _located(error, args, "args", self._codec) from None
         packet = self._frame(payload)
         self._next_id = (id + 1) & _ID_MASK
         if callbacks:
@@ -458,6 +469,13 @@ class ClientProtocol(_Protocol):
         self._abandoned.clear()
         self._deadlines.clear()
         return list(self._pending.values())
+
+
+def _located(error: EncodeError, values: Iterable[object], name: str, codec: Codec) -> EncodeError:
+    """Return an error that says which value cannot be sent."""
+    from rpcasync.storable._places import located_in_list  # noqa: PLC0415  # rarely needed
+
+    return located_in_list(error, [*values], name, lambda value: codec.encode([value]))
 
 
 def _copy_of(error: ProtocolError) -> ProtocolError:
