@@ -58,7 +58,8 @@ INSIDE = {
     "eventmux.buffers": [["_records"], ["_rewinding", "_size", "_split"], ["_http"]],
     "rpcasync.storable": [
         ["_opcodes", "_values"],
-        ["_scalars", "_tags"],
+        ["_places", "_tags", "_typed"],
+        ["_leaves", "_scalars"],
         ["_decoder"],
         ["_freeze", "_thaw"],
     ],

@@ -4,8 +4,8 @@ The image is a list of pieces, joined at the end. Small numbers, heads of contai
 short strings are ready-made pieces; the last come from bounded caches, because method names
 and hash keys repeat.
 
-A typed image differs in the forms of a few types; `_typed` tells which. What differs is in a `Form`,
-and the rest is the same.
+A typed image differs in the forms of a few types; `_typed` tells which. What differs is in a
+`Form`, and the rest is the same.
 
 The one rule: trees are written, never back references. Two places that share a string or
 number would become one Perl variable. A value that holds itself is therefore endless, and
@@ -25,71 +25,49 @@ from typing import Any
 
 from rpcasync.errors import EncodeError
 from rpcasync.storable import _opcodes as ops
-from rpcasync.storable import _typed
+from rpcasync.storable._leaves import (
+    BYTES,
+    KEYS,
+    LARGEST,
+    LEAST_INT,
+    MOST_INT,
+    SHORT,
+    TEXTS,
+    UNDEF,
+    Form,
+    TooLarge,
+    flagged_key,
+    in_utf8,
+    is_latin1,
+    key_piece,
+    scalar,
+    short_text,
+)
 from rpcasync.storable._places import located
 from rpcasync.storable._values import Blessed, ScalarRef
 
-__all__ = ["Form", "freeze", "write"]
+__all__ = ["freeze", "write"]
 
 _u32 = struct.Struct(">I").pack
-_long_head = struct.Struct(">BI").pack
 _netint = struct.Struct(">Bi").pack
 
 _MORE_AT_ROOT = len(ops.HEADER) - 1  # bytes; the root has no REF
 _REF = bytes([ops.REF])
-_UNDEF = bytes([ops.UNDEF])
-_BYTES = {n: bytes([ops.BYTE, n + 128]) for n in range(-128, 128)}
-_byte = _BYTES.get
-_SCALARS = [bytes([ops.SCALAR, size]) for size in range(256)]
-_UTF8STRS = [bytes([ops.UTF8STR, size]) for size in range(256)]
 _ARRAY = bytes([ops.REF, ops.ARRAY])
 _HASH = bytes([ops.REF, ops.HASH])
 _FLAG_HASH = bytes([ops.REF, ops.FLAG_HASH, 0])
-_NETINT = ops.NETINT
-_LEAST_INT, _MOST_INT = -(2**31), 2**31 - 1  # of a NETINT
 _ARRAYS = [_ARRAY + _u32(size) for size in range(256)]
 _HASHES = [_HASH + _u32(size) for size in range(256)]
 _MANY = 10_000
-_COPIED = 4096  # bytes: a longer string is a piece of its own
-_SHORT = 32  # longest str, in characters, whose encoding is kept for the next time
-_MOST_KEPT = 1024  # then they begin anew
-_TEXTS: dict[str, bytes] = {}
-_KEYS: dict[str, bytes] = {}  # only of those that are Latin-1
-_known_text, _known_key = _TEXTS.get, _KEYS.get
-
-_LARGEST = 2**31 - 1  # bytes; Perl reads no longer string, and a frame ends at twice that
-_WHOLE = 2.0**53  # from here on a float need not mean the whole number it holds
-_INT_BITS = 14_000  # about the 4300 digits from which Python refuses to print an int
-_PERL_NAMES = {"inf": "Inf", "-inf": "-Inf", "nan": "NaN"}
-_Default = Callable[[object], object] | None
-_Leaf = Callable[[Any, int, list[bytes]], bytes]
 _SENDABLE = "None, bool, int, float, str, bytes, list, tuple, dict and ScalarRef can be sent"
+
+# Looked up here once, for the hot loops.
+_NETINT = ops.NETINT
+_byte, _known_text, _known_key = BYTES.get, TEXTS.get, KEYS.get
 
 
 class _TooDeep(Exception):
     """No levels are left."""
-
-
-class _TooLarge(Exception):
-    """No room is left."""
-
-
-class Form:
-    """How values are written: what to do with those that cannot be sent, and whether it is typed.
-
-    `leaves` has what writes a value of just that type, for the types that are not the most
-    frequent; it gets the room as well. The others are a long `text`, and an integer of more than 32
-    bits, which is `large`.
-    """
-
-    __slots__ = ("default", "header", "large", "leaves", "text")
-
-    def __init__(self, default: _Default, typed: bool) -> None:
-        self.default = default
-        self.header = _typed.HEADER if typed else ops.HEADER
-        self.text: _Leaf = _typed_text if typed else _text
-        self.large: _Leaf = _typed_large if typed else _large
-        self.leaves: dict[type, _Leaf] = _TYPED_LEAVES if typed else _LEAVES
 
 
 def freeze(
@@ -114,7 +92,7 @@ def freeze(
         max_size: largest image, in bytes; more than 2**31 - 1 is the same as that.
         default: called with what cannot be sent; returns what to write in its place, or the same
             object if it knows no better. Only here a `Blessed` is written, as an object of its
-            class.
+            class. Where the value cannot be sent, it may be called again, to find the place.
         typed: True writes an image that gives `thaw` here floats, bools, bytes and integers back
             as what they are. Perl reads it, and finds the same by `eq`, `==` and truth.
 
@@ -136,7 +114,7 @@ def freeze(
 
 def _refusal_by(form: Form) -> Callable[[object], object]:
     """Return what raises EncodeError for a single value that cannot be sent."""
-    return lambda value: write([value], 256, _LARGEST, form)
+    return lambda value: write([value], 256, LARGEST, form)
 
 
 def write(value: object, max_depth: int, max_size: int, form: Form) -> bytes:
@@ -149,8 +127,8 @@ def write(value: object, max_depth: int, max_size: int, form: Form) -> bytes:
         raise EncodeError(
             f"the root must be a list, tuple, dict or ScalarRef, not {type(value).__name__}"
         )
-    if max_size > _LARGEST:
-        max_size = _LARGEST
+    if max_size > LARGEST:
+        max_size = LARGEST
     pieces: list[bytes] = []
     room = max_size - _MORE_AT_ROOT
     try:
@@ -160,7 +138,7 @@ def write(value: object, max_depth: int, max_size: int, form: Form) -> bytes:
             _unusual(value, pieces, max_depth, room, form)
     except (_TooDeep, RecursionError):
         raise EncodeError(f"nested deeper than {max_depth} levels") from None
-    except _TooLarge:
+    except TooLarge:
         raise EncodeError(f"image of more than {max_size} bytes") from None
     except ValueError as error:  # a released memoryview, an int that Python refuses to print
         raise EncodeError(str(error)) from error
@@ -196,14 +174,21 @@ def _array(
     append(head)
     room -= len(head)
     if room < size:  # every item takes a byte or more: do not even start
-        raise _TooLarge
+        raise TooLarge
+    item: Any
     for item in value:
         kind = type(item)
         if kind is str:
-            piece = (_known_text(item) or _short_text(item)) if len(item) <= _SHORT else form.text(item, room, pieces)
+            piece = (
+                (_known_text(item) or short_text(item))
+                if len(item) <= SHORT
+                else form.text(item, room, pieces)
+            )
         elif kind is int:
             piece = _byte(item) or (
-                _netint(_NETINT, item) if _LEAST_INT <= item <= _MOST_INT else form.large(item, room, pieces)
+                _netint(_NETINT, item)
+                if LEAST_INT <= item <= MOST_INT
+                else form.large(item, room, pieces)
             )
         elif kind is dict:
             room = _hash(item, pieces, levels - 1, room, form)
@@ -212,7 +197,7 @@ def _array(
             room = _array(item, pieces, levels - 1, room, form)
             continue
         elif item is None:
-            piece = _UNDEF
+            piece = UNDEF
         elif (leaf := form.leaves.get(kind)) is not None:
             piece = leaf(item, room, pieces)
         else:
@@ -221,13 +206,11 @@ def _array(
         append(piece)
         room -= len(piece)
         if room < 0:
-            raise _TooLarge
+            raise TooLarge
     return room
 
 
-def _hash(
-    value: dict[str, object], pieces: list[bytes], levels: int, room: int, form: Form
-) -> int:
+def _hash(value: dict[str, object], pieces: list[bytes], levels: int, room: int, form: Form) -> int:
     """Append a reference to a hash; return how many bytes of room are left."""
     if not levels:
         raise _TooDeep
@@ -243,14 +226,21 @@ def _hash(
     # tree would be encoded 256 times before the limit is looked at.
     room -= len(head) + sum(map(len, keys))
     if room < size:  # every item takes a byte or more: do not even start
-        raise _TooLarge
-    for item, key in zip(value.values(), keys):
+        raise TooLarge
+    item: Any
+    for item, key in zip(value.values(), keys):  # noqa: B905
         kind = type(item)
         if kind is str:
-            piece = (_known_text(item) or _short_text(item)) if len(item) <= _SHORT else form.text(item, room, pieces)
+            piece = (
+                (_known_text(item) or short_text(item))
+                if len(item) <= SHORT
+                else form.text(item, room, pieces)
+            )
         elif kind is int:
             piece = _byte(item) or (
-                _netint(_NETINT, item) if _LEAST_INT <= item <= _MOST_INT else form.large(item, room, pieces)
+                _netint(_NETINT, item)
+                if LEAST_INT <= item <= MOST_INT
+                else form.large(item, room, pieces)
             )
         elif kind is dict:
             room = _hash(item, pieces, levels - 1, room, form)
@@ -261,7 +251,7 @@ def _hash(
             append(key)
             continue
         elif item is None:
-            piece = _UNDEF
+            piece = UNDEF
         elif (leaf := form.leaves.get(kind)) is not None:
             piece = leaf(item, room, pieces)
         else:
@@ -272,7 +262,7 @@ def _hash(
         append(key)
         room -= len(piece)
         if room < 0:
-            raise _TooLarge
+            raise TooLarge
     return room
 
 
@@ -289,39 +279,12 @@ def _hash_head(table: dict[str, object], room: int) -> tuple[bytes, list[bytes]]
             f"dict keys must be str: {reprlib.repr(wrong)} is {type(wrong).__name__}"
         ) from None
     if len(names) > room:
-        raise _TooLarge
+        raise TooLarge
     count = _u32(len(table))
-    if names.isascii() or _is_latin1(names):
-        keys = [_short_key(key) if len(key) <= _SHORT else _key(key) for key in table]
+    if names.isascii() or is_latin1(names):
+        keys = [key_piece(key) for key in table]
         return _HASH + count, keys
-    return _FLAG_HASH + count, [_flagged_key(key) for key in table]
-
-
-def _is_latin1(text: str) -> bool:
-    try:
-        text.encode("latin-1")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _key(key: str) -> bytes:
-    raw = str.encode(key, "latin-1")
-    return _u32(len(raw)) + raw
-
-
-def _short_key(key: str) -> bytes:
-    if len(_KEYS) >= _MOST_KEPT:
-        _KEYS.clear()
-    piece = _KEYS[str.__str__(key)] = _key(key)
-    return piece
-
-
-def _flagged_key(key: str) -> bytes:
-    if _is_latin1(key):
-        return b"\0" + _key(key)
-    raw = _utf8(key)
-    return bytes([ops.KEY_UTF8]) + _u32(len(raw)) + raw
+    return _FLAG_HASH + count, [flagged_key(key) for key in table]
 
 
 def _unusual(value: object, pieces: list[bytes], levels: int, room: int, form: Form) -> int:
@@ -340,19 +303,17 @@ def _unusual(value: object, pieces: list[bytes], levels: int, room: int, form: F
             return _hash(table, pieces, levels, room, form)
         items = value if type(value) in (list, tuple) else list(value)
         return _array(items, pieces, levels, room, form)
-    piece = _scalar(value, room, form, pieces)
+    piece = scalar(value, room, form, pieces)
     if piece is None:
         return _replacement(value, pieces, levels, room, form)
     pieces.append(piece)
     room -= len(piece)
-    if room < 0:  # `_container` checks this for its items, but nobody for the root
-        raise _TooLarge
+    if room < 0:  # the hot loops check this for their items, but nobody for the root
+        raise TooLarge
     return room
 
 
-def _replacement(
-    value: object, pieces: list[bytes], levels: int, room: int, form: Form
-) -> int:
+def _replacement(value: object, pieces: list[bytes], levels: int, room: int, form: Form) -> int:
     """Append what the program gives for a value that cannot be sent; return the room left."""
     replacement = value if form.default is None else form.default(value)
     if replacement is value:
@@ -380,146 +341,7 @@ def _class_name(text: str, room: int) -> bytes:
     if not text:
         raise EncodeError("class name is empty")
     if len(text) > room:
-        raise _TooLarge
-    name = str.encode(text, "latin-1") if _is_latin1(text) else _utf8(text)
+        raise TooLarge
+    name = str.encode(text, "latin-1") if is_latin1(text) else in_utf8(text)
     size = len(name)
     return (bytes([size]) if size < ops.LONG_CLASS else bytes([ops.LONG_CLASS]) + _u32(size)) + name
-
-
-def _scalar(value: object, room: int, form: Form, pieces: list[bytes]) -> bytes | None:
-    """Encode what holds no other value; None for what cannot be sent.
-
-    Subclasses must not have their say in it.
-    """
-    if value is None:
-        return _UNDEF
-    leaves = form.leaves
-    if isinstance(value, bool):
-        return leaves[bool](value, room, pieces)
-    if isinstance(value, float):
-        return leaves[float](float.__float__(value), room, pieces)
-    if isinstance(value, int):
-        number = int.__int__(value)
-        if _LEAST_INT <= number <= _MOST_INT:
-            return _byte(number) or _netint(_NETINT, number)
-        return form.large(number, room, pieces)
-    if isinstance(value, str):
-        return form.text(str.__str__(value), room, pieces)
-    if isinstance(value, memoryview):
-        if value.nbytes > room:
-            raise _TooLarge
-        return leaves[bytes](value.tobytes(), room, pieces)
-    if isinstance(value, (bytes, bytearray)):
-        return leaves[bytes](value, room, pieces)
-    return None
-
-
-def _decimal(number: int) -> bytes:
-    """Return a large integer as text."""
-    if number.bit_length() > _INT_BITS:
-        raise EncodeError(f"int of {number.bit_length()} bits, limit is {_INT_BITS}")
-    return str(number).encode()
-
-
-def _large(number: int, room: int, pieces: list[bytes]) -> bytes:
-    """Encode an integer of more than 32 bits."""
-    return _octets(_decimal(number), room, pieces)
-
-
-def _bool(value: bool, room: int, pieces: list[bytes]) -> bytes:
-    """Encode a bool as an integer: Storable before 3.27 dies of BOOLEAN_TRUE."""
-    return _BYTES[value]
-
-
-def _float(number: float, room: int, pieces: list[bytes]) -> bytes:
-    if -_WHOLE < number < _WHOLE and number == int(number):
-        whole = int(number)
-        if _LEAST_INT <= whole <= _MOST_INT:
-            return _byte(whole) or _netint(_NETINT, whole)
-        return _large(whole, room, pieces)
-    text = repr(number).removesuffix(".0")  # 17 digits where it takes them: Perl sends 15
-    return _octets(_PERL_NAMES.get(text, text).encode(), room, pieces)
-
-
-def _text(text: str, room: int, pieces: list[bytes]) -> bytes:
-    if len(text) > room:  # before a copy of it is made
-        raise _TooLarge
-    raw = _utf8(text)
-    size = len(raw)
-    if size == len(text):  # ASCII
-        return _octets(raw, room, pieces)
-    if size < 256:
-        return _UTF8STRS[size] + raw
-    return _long(ops.LUTF8STR, raw, room, pieces)
-
-
-def _short_text(text: str) -> bytes:
-    """Encode a short text, and keep that: names and words come again and again."""
-    if len(_TEXTS) >= _MOST_KEPT:
-        _TEXTS.clear()
-    piece = _TEXTS[text] = _text(text, _LARGEST, [])
-    return piece
-
-
-def _octets(raw: bytes | bytearray, room: int, pieces: list[bytes]) -> bytes:
-    size = len(raw)
-    if size < 256:
-        return _SCALARS[size] + raw
-    return _long(ops.LSCALAR, raw, room, pieces)
-
-
-def _long(op: int, raw: bytes | bytearray, room: int, pieces: list[bytes]) -> bytes:
-    """Return a string, or its last piece: a large one is not copied to put the length in front."""
-    size = len(raw)
-    if size > room:
-        raise _TooLarge
-    if size < _COPIED:
-        return _long_head(op, size) + raw
-    pieces.append(_long_head(op, size))
-    return bytes(raw)
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return str.encode(text)
-    except UnicodeEncodeError as error:
-        raise EncodeError(
-            f"str with lone surrogate {text[error.start]!r} at index {error.start} has no UTF-8"
-        ) from None
-
-
-_LEAVES: dict[type, _Leaf] = {float: _float, bool: _bool, bytes: _octets}
-
-
-# What differs in a typed image
-
-
-def _typed_text(text: str, room: int, pieces: list[bytes]) -> bytes:
-    if len(text) > room:
-        raise _TooLarge
-    raw = _utf8(text)
-    size = len(raw)
-    if size <= _typed.LIMIT:
-        return (_SCALARS if size == len(text) else _UTF8STRS)[size] + raw
-    return _long(ops.LUTF8STR, raw, room, pieces)
-
-
-def _typed_octets(raw: bytes | bytearray, room: int, pieces: list[bytes]) -> bytes:
-    if len(raw) < _COPIED:
-        return _long_head(ops.LSCALAR, len(raw)) + raw
-    return _long(ops.LSCALAR, raw, room, pieces)
-
-
-def _typed_large(number: int, room: int, pieces: list[bytes]) -> bytes:
-    text = _decimal(number)
-    size = len(text)
-    if size <= _typed.LIMIT:
-        return _UTF8STRS[size] + text
-    return _long_head(ops.LVSTRING, size) + text + _long_head(ops.LSCALAR, size) + text
-
-
-def _typed_bool(value: bool, room: int, pieces: list[bytes]) -> bytes:
-    return _typed.TRUE if value else _typed.FALSE
-
-
-_TYPED_LEAVES: dict[type, _Leaf] = {float: _typed.write_float, bool: _typed_bool, bytes: _typed_octets}

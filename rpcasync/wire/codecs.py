@@ -20,7 +20,8 @@ from typing import Any, Literal, Protocol
 
 from rpcasync.errors import DecodeError, EncodeError
 from rpcasync.storable import Blessed, thaw
-from rpcasync.storable._freeze import Form, write
+from rpcasync.storable._freeze import write
+from rpcasync.storable._leaves import Form
 from rpcasync.storable._thaw import read
 from rpcasync.storable._typed import MINOR
 from rpcasync.wire.counting import count_values
@@ -129,9 +130,7 @@ class StorableCodec:
         Raises:
             EncodeError: a value, or a part of one, has no form in Storable.
         """
-        return write(
-            values, self._max_depth, _MAX_SIZE, _TYPED_FORM if self._typed else _PERL_FORM
-        )
+        return write(values, self._max_depth, _MAX_SIZE, _TYPED_FORM if self._typed else _PERL_FORM)
 
     def decode(self, payload: bytes) -> object:
         """Return the value of an image.

@@ -103,7 +103,7 @@ class ServerProtocol(_Protocol):
     Args:
         codecs: what it understands, default is Storable and JSON; the first byte of the first
             payload chooses. The first codec is for payloads that begin like none of them: it
-            says what is wrong.
+            says what is wrong. Storable is written as the client does: typed, or as Perl's.
         max_packet: bytes in one packet, both ways.
     """
 
@@ -113,7 +113,7 @@ class ServerProtocol(_Protocol):
         self, codecs: Sequence[Codec] | None = None, max_packet: int = DEFAULT_MAX_PACKET
     ) -> None:
         super().__init__(max_packet)
-        self._codecs = (StorableCodec(), JSONCodec()) if codecs is None else codecs
+        self._codecs = (StorableCodec(typed=False), JSONCodec()) if codecs is None else codecs
         self._codec: Codec | None = None
 
     def next_message(self, make: Callable[..., R] = Request) -> R | None:  # type: ignore[assignment]
@@ -186,7 +186,12 @@ class ServerProtocol(_Protocol):
         Raises:
             EncodeError: a value cannot be sent, or the packet is over the limit.
         """
-        return self.result(id, invoke_values(args))
+        codec = self._codec or self._codecs[0]
+        try:
+            payload = codec.encode([id, *invoke_values(args)])
+        except EncodeError as error:
+            raise _located(error, args, "args", codec) from None
+        return self._frame(payload)
 
     def release(self, id: Id) -> bytes:  # noqa: A002
         """Return the packet that says that a function will not be called any more."""
@@ -473,7 +478,7 @@ class ClientProtocol(_Protocol):
 
 def _located(error: EncodeError, values: Iterable[object], name: str, codec: Codec) -> EncodeError:
     """Return an error that says which value cannot be sent."""
-    from rpcasync.storable._places import located_in_list  # noqa: PLC0415  # rarely needed
+    from rpcasync.storable._places import located_in_list  # rarely needed
 
     return located_in_list(error, [*values], name, lambda value: codec.encode([value]))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.strategies import arrival, roots, texts
+from support.strategies import arrival, roots, scalars, texts
 
 from rpcasync.storable import Blessed, Regexp, ScalarRef, freeze, thaw
 
@@ -200,3 +200,94 @@ def test_a_name_of_a_class_beyond_latin1(perl):
     assert perl.eval(r'[bless [], "\x{4e2d}"]') == ours
     assert thaw(ours) == [Blessed("\xe4\xb8\xad", [])]
     assert thaw(perl.thaw(ours)[1]) == thaw(ours)
+
+
+# ---- typed images ------------------------------------------------------------------------
+
+
+def untyped(tree: list[object]) -> list[object]:
+    """A tree in which an integer is its text: by `eq` there is no difference."""
+    kind, *rest = tree
+    if kind == "int":
+        return ["str", codes(rest[0])]
+    if kind == "array":
+        return [kind, [untyped(item) for item in rest[0]]]
+    if kind == "hash":
+        return [kind, [[key, untyped(item)] for key, item in rest[0]]]
+    return [*tree[:-1], untyped(rest[-1])] if kind in ("ref", "bless") else tree
+
+
+@EXAMPLES
+@given(roots)
+def test_perl_reads_a_typed_image_as_any_other(perl, value):
+    tree, again = perl.thaw(freeze(value, typed=True))
+    plain, _ = perl.thaw(freeze(value))
+    assert untyped(tree) == untyped(plain)
+    # What Perl sends back has no types, and is what was meant.
+    assert untyped(tree_of(thaw(again))) == untyped(tree)
+
+
+SAME = """do {
+    no warnings;
+    my ($one, $other) = map { Storable::thaw(pack 'H*', $_) } '%s', '%s';
+    my @wrong = grep {
+        my ($x, $y) = ($one->[$_], $other->[$_]);
+        my $nan = $x != $x && $y != $y;
+        !(defined $x == defined $y && $x eq $y && ($nan || $x == $y) && !$x == !$y
+          && length $x == length $y && "$x." eq "$y." && $x + 1 eq $y + 1);
+    } 0 .. $#$other;
+    [scalar(@$one), @wrong];
+}"""
+
+
+def check_alike(perl, values):
+    expression = SAME % (freeze(values, typed=True).hex(), freeze(values).hex())
+    assert thaw(perl.eval(expression)) == [len(values)]
+
+
+@EXAMPLES
+@given(st.lists(scalars, max_size=20))
+def test_perl_finds_no_difference_in_a_typed_image(perl, values):
+    check_alike(perl, values)
+
+
+def test_perl_finds_no_difference_at_the_edges(perl):
+    numbers = [
+        sign * (2**n + d) for n in (7, 31, 32, 53, 63, 64) for d in (-1, 0, 1) for sign in (1, -1)
+    ]
+    long = [10**254, 10**255, -(10**254), 2**13_000]
+    floats = [0.0, -0.0, 1e15, 1e16, 2.0**53, 5e-324, 1.7976931348623157e308, 0.1, -1.5, math.inf]
+    strings = [
+        text * count
+        for text in ("1", "a", "\xe9", "\u263a")
+        for count in (0, 1, 85, 127, 128, 255, 256, 5000)
+    ]
+    raw = [b"", b"0", b"1", b"\xff" * 255, b"\xff" * 256, b"\x80" * 5000]
+    values = [
+        True,
+        False,
+        None,
+        *numbers,
+        *long,
+        *map(float, numbers),
+        *floats,
+        -math.inf,
+        math.nan,
+    ]
+    check_alike(perl, [*values, *strings, *raw])
+
+
+def test_perl_finds_typed_values_by_their_keys(perl):
+    """As values and keys of hashes, used as keys, in references, and blessed."""
+    values = [True, False, 2.0, -0.0, 2**40, 10**300, b"\xff", "\xe9" * 300, "\u263a"]
+    table = {f"\xe9{n}": value for n, value in enumerate(values)} | {
+        "\u263a": False,
+        "k" * 300: 1.5,
+    }
+    for value in (table, ScalarRef(False), ScalarRef([ScalarRef(2.5)]), [table, [table]]):
+        tree, _ = perl.thaw(freeze(value, typed=True))
+        assert untyped(tree) == untyped(perl.thaw(freeze(value))[0])
+    used = "do { my $v = Storable::thaw(pack 'H*', '%s'); my %%h; @h{@$v} = (); [sort keys %%h] }"
+    typed = thaw(perl.eval(used % freeze(values, typed=True).hex()))
+    assert typed == thaw(perl.eval(used % freeze(values).hex()))
+    assert len(typed) == len(values) - 1  # False and -0.0 are one

@@ -52,7 +52,8 @@ def test_one_call_down_and_up(codec):
 
 
 def test_the_bytes_are_those_of_the_perl_classes():
-    _, data = ClientProtocol(StorableCodec()).call("add_numbers", ["n1", 2, "n2", 3], None)
+    perl = StorableCodec(typed=False)
+    _, data = ClientProtocol(perl).call("add_numbers", ["n1", 2, "n2", 3], None)
     assert data.hex() == (
         "00000026050b020000000608800a0b6164645f6e756d626572730a026e3108820a026e320883"
     )

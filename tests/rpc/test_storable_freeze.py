@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from support.strategies import HEADER, arrival, roots, texts, u32
 
 from rpcasync.errors import EncodeError
-from rpcasync.storable import Blessed, Regexp, ScalarRef, _freeze, freeze, thaw
+from rpcasync.storable import Blessed, Regexp, ScalarRef, _leaves, freeze, thaw
 
 Point = namedtuple("Point", "x y")
 
@@ -180,12 +180,14 @@ def test_cached_strings_and_keys_are_kept_apart():
 def test_caches_are_bounded():
     freeze(["x" * n for n in range(100)])
     freeze({"x" * n: n for n in range(100)})
-    for cache in (_freeze._short_text, _freeze._short_key):
-        info = cache.cache_info()
-        assert 0 < info.currsize <= info.maxsize <= 4096
-    before = _freeze._short_text.cache_info().misses
-    freeze(["y" * 1000])
-    assert _freeze._short_text.cache_info().misses == before  # long text is not kept
+    for count in range(3000):
+        freeze([f"text {count}", {f"key {count}": None}])
+        assert len(_leaves.TEXTS) <= 1024
+        assert len(_leaves.KEYS) <= 1024
+    assert "text 2999" in _leaves.TEXTS
+    assert "key 2999" in _leaves.KEYS
+    freeze(["y" * 1000, {"z" * 1000: 1, "\u263a": 2}])
+    assert not {"y" * 1000, "z" * 1000, "\u263a"} & {*_leaves.TEXTS, *_leaves.KEYS}
 
 
 # ---- what cannot be sent -----------------------------------------------------------------
@@ -201,9 +203,14 @@ def test_caches_are_bounded():
     ids=lambda value: type(value).__name__,
 )
 def test_what_cannot_be_sent(value):
-    for holder in ([value], {"k": (value,)}, ScalarRef(value), [ScalarRef(value)]):
+    for holder, place in (
+        ([value], "[0]"),
+        ({"k": (value,)}, '["k"][0]'),
+        (ScalarRef(value), ".value"),
+        ([1, ScalarRef(value)], "[1].value"),
+    ):
         text = refusal(holder)
-        assert f"cannot send {type(value).__name__}: " in text
+        assert text.startswith(f"cannot send {place}: {type(value).__name__}: only ")
         assert "None, bool, int, float, str, bytes, list, tuple, dict and ScalarRef" in text
 
 
@@ -228,8 +235,8 @@ def test_lone_surrogates(value):
 
 
 def test_numbers_too_long_to_print():
-    assert refusal([10**5000]) == "int of 16610 bits, limit is 14000"
-    assert refusal([-(2**14000)]) == "int of 14001 bits, limit is 14000"
+    assert refusal([10**5000]) == "cannot send [0]: int of 16610 bits, limit is 14000"
+    assert refusal([-(2**14000)]) == "cannot send [0]: int of 14001 bits, limit is 14000"
     assert thaw(freeze([2**14000 - 1])) == [str(2**14000 - 1)]
 
 
@@ -315,16 +322,16 @@ def test_what_can_be_blessed(inner):
 @pytest.mark.parametrize("inner", [1, "x", None, b"", 0.5])
 def test_what_cannot_be_blessed(inner):
     text = refusal([Strange()], default=putting(Blessed("A", inner)))
-    assert text == f"{type(inner).__name__} cannot be blessed"
+    assert text == f"cannot send [0]: {type(inner).__name__} cannot be blessed"
 
 
 def test_objects_of_peers_are_not_written():
     stranger = Blessed("IO::File", {})
     for options in ({}, {"default": lambda value: value}, {"default": putting(1)}):
         for value in ([stranger], {"k": stranger}, ScalarRef(stranger), [[stranger]]):
-            assert refusal(value, **options).startswith("cannot send Blessed: only None, bool")
+            assert ": Blessed: only None, bool" in refusal(value, **options)
     inside = putting(Blessed("Fine", [stranger]))
-    assert refusal([Strange()], default=inside).startswith("cannot send Blessed")
+    assert refusal([Strange()], default=inside).startswith("cannot send [0]: Blessed")
 
 
 @pytest.mark.parametrize("name", ["A", "A" * 127, "A" * 128, "\xe9", "\xe9" * 127, "\xe9" * 300])
@@ -343,7 +350,10 @@ def test_a_name_of_a_class_beyond_latin1():
 
 
 def test_names_of_classes_that_cannot_be():
-    assert refusal([Strange()], default=putting(Blessed("", {}))) == "class name is empty"
+    assert (
+        refusal([Strange()], default=putting(Blessed("", {})))
+        == "cannot send [0]: class name is empty"
+    )
     long = putting(Blessed("A" * 1000, {}))
     assert refusal([Strange()], default=long, max_size=1000) == "image of more than 1000 bytes"
 
@@ -363,9 +373,11 @@ def test_what_has_a_form_is_not_asked_for():
 
 
 def test_replacements_without_end():
-    assert refusal([1, Strange()], default=lambda value: Strange()).startswith("nested deeper")
+    assert refusal([1, Strange()], default=lambda value: Strange()).startswith(
+        "cannot send [1]: nested deeper"
+    )
     text = refusal([Strange()], default=lambda value: Blessed("A", [Strange()]))
-    assert text == "nested deeper than 256 levels"
+    assert text == "cannot send [0]: nested deeper than 256 levels"
 
 
 @pytest.mark.parametrize(("steps", "fits"), [(100, True), (300, False)])
@@ -382,7 +394,7 @@ def test_a_replacement_that_fails():
     def fail(value):
         raise EncodeError("not this one")
 
-    assert refusal([Strange()], default=fail) == "not this one"
+    assert refusal([Strange()], default=fail) == "cannot send [0]: not this one"
 
 
 def test_the_size_of_objects_counts():
@@ -424,7 +436,7 @@ def test_depth_of_one():
 def test_cycles():
     value: list[object] = []
     value.append({"again": value})
-    assert refusal(value) == "nested deeper than 256 levels"
+    assert refusal(value) == 'cannot send [0]["again"]: list stands inside itself'
 
 
 def test_depth_of_the_stack_itself():
@@ -537,7 +549,7 @@ def test_no_limit_at_all():
 def test_the_documented_defaults():
     defaults = {name: p.default for name, p in inspect.signature(freeze).parameters.items()}
     del defaults["value"]
-    assert defaults == {"max_depth": 256, "max_size": 16 * MB, "default": None}
+    assert defaults == {"max_depth": 256, "max_size": 16 * MB, "default": None, "typed": False}
 
 
 # ---- there and back ----------------------------------------------------------------------
