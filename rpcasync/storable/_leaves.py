@@ -59,7 +59,6 @@ KEYS: dict[str, bytes] = {}  # only of those that are Latin-1
 LARGEST = 2**31 - 1  # bytes; Perl reads no longer string, and a frame ends at twice that
 _COPIED = 4096  # bytes: a longer string is a piece of its own
 _WHOLE = 2.0**53  # from here on a float need not mean the whole number it holds
-_INT_BITS = 14_000  # about the 4300 digits from which Python refuses to print an int
 _PERL_NAMES = {"inf": "Inf", "-inf": "-Inf", "nan": "NaN"}
 
 
@@ -143,8 +142,8 @@ def scalar(value: object, room: int, form: Form, pieces: list[bytes]) -> bytes |
 
 def _decimal(number: int) -> bytes:
     """Return a large integer as text."""
-    if number.bit_length() > _INT_BITS:
-        raise EncodeError(f"int of {number.bit_length()} bits, limit is {_INT_BITS}")
+    if number.bit_length() > _typed.MOST_BITS:
+        raise EncodeError(f"int of {number.bit_length()} bits, limit is {_typed.MOST_BITS}")
     return str(number).encode()
 
 

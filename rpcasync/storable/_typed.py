@@ -28,6 +28,7 @@ __all__ = [
     "HEADER",
     "LIMIT",
     "MINOR",
+    "MOST_BITS",
     "NEGATIVE_ZERO",
     "TRUE",
     "ascii_value",
@@ -53,7 +54,8 @@ _NINE = ord("9")  # what ends with more than that is no number
 
 _SAME_LENGTH = 10  # digits: what has more is beyond 32 bits
 _LEAST_SHORT, _MOST_SHORT = -(2**31), 2**31 - 1
-_MOST_DIGITS = 4300  # from which Python refuses them
+MOST_BITS = 14_000  # of an integer: about the 4300 digits from which Python refuses to print one
+_MOST_DIGITS = len(str(2**MOST_BITS))
 
 
 def write_float(number: float, _room: int = 0, _pieces: object = None) -> bytes:
@@ -107,7 +109,8 @@ def _long_int(text: str, start: int) -> int:
     if digits.isdigit() and digits.isascii() and digits[0] != "0" and len(digits) <= _MOST_DIGITS:
         try:
             number = int(text)
-            if not _LEAST_SHORT <= number <= _MOST_SHORT:  # those have forms of their own
+            # Short ones have forms of their own.
+            if not _LEAST_SHORT <= number <= _MOST_SHORT and number.bit_length() <= MOST_BITS:
                 return number
         except ValueError:  # this Python was told to take less
             pass

@@ -38,6 +38,7 @@ class Thaw(Target):
     def __init__(self) -> None:
         super().__init__()
         self.seeds = [*_vectors(), *map(freeze, VALUES)]
+        self.seeds += [freeze(values, typed=True) for values in VALUES]
 
     def make(self, source: Random) -> bytes:
         """Return an image."""
@@ -58,7 +59,9 @@ class Thaw(Target):
         if len(data) < _MOST_EXPANDED and depth <= 256:
             # The fast path gives up on an image that refers to a thing twice: it has no limit
             # to what that stands for, but the complete decoder has.
-            check(_as_text(raw) == texts, "differs when read as bytes", texts, raw)
+            typed = data[1] == 1  # there it is no question what is bytes
+            text = raw if typed else _as_text(raw)
+            check(repr(text) == repr(texts), "differs when read as bytes", texts, raw)
         return type(texts).__name__
 
     def read(self, data: bytes) -> None:
@@ -160,6 +163,7 @@ class RoundTrip(Target):
     def __init__(self) -> None:
         super().__init__()
         self._storable, self._json = StorableCodec(), JSONCodec()
+        self._perl = StorableCodec(typed=False)
         self._size = 0
 
     def make(self, source: Random) -> bytes:
@@ -181,6 +185,8 @@ class RoundTrip(Target):
         found = self._json.decode(packet)
         check(found == values, "JSON is not the same", values, found)
         found = self._storable.decode(self._storable.encode(values))
+        check(repr(found) == repr(values), "typed Storable is not the same", values, found)
+        found = self._perl.decode(self._perl.encode(values))
         expected = _arrival(values)
         check(found == expected, "Storable is not the same", expected, found)
         return type(values[0]).__name__ if values else "empty"
@@ -199,7 +205,16 @@ def _value(source: Random, level: int) -> object:
     if dice < 0.7:
         return _text(source)
     return source.choice(
-        (None, True, False, source.randrange(-200, 200), source.choice(LENGTHS), -(2**63), 10**30)
+        (
+            None,
+            True,
+            False,
+            source.randrange(-200, 200),
+            source.choice(LENGTHS),
+            -(2**63),
+            0.5,
+            -1e300,
+        )
     )
 
 
@@ -210,12 +225,12 @@ def _text(source: Random) -> str:
 
 
 def _arrival(value: object) -> object:
-    """Tell what a value is at the other end: Storable has no large integers."""
+    """Tell what a value is at the other end: what is not typed has no large integers."""
     if isinstance(value, list):
         return [_arrival(item) for item in value]
     if isinstance(value, dict):
         return {key: _arrival(item) for key, item in value.items()}
-    if type(value) is int and not -(2**31) <= value < 2**31:
+    if type(value) is float or (type(value) is int and not -(2**31) <= value < 2**31):
         return str(value)
     return value
 

@@ -126,9 +126,29 @@ def _string(source: Random) -> bytes:
             long = source.choice("a\xe9\u263a").encode() * len(long)
             return b"\x18" + _u32(len(long)) + long
         return b"\x01" + _u32(len(long)) + long
+    if source.random() < 0.3:
+        return _typed(source)
     raw = source.choice((*WORDS, "0", "1", "-1", "3.5", "1e+300", "12345678901")).encode()[:255]
     return source.choice((b"\x0a", b"\x0a", b"\x17")) + bytes([len(raw)]) + raw
 
+
+def _typed(source: Random) -> bytes:
+    """What only a typed image has, nearly right or right."""
+    text = source.choice(_NUMBERS)
+    if source.random() < 0.1:
+        text = text * source.choice((20, 300, 5000))
+    elif source.random() < 0.1:
+        text += source.choice(("x", " ", "_", "-", "0", "\u0663", "e999"))
+    raw = text.encode()
+    if len(raw) < 256 and source.random() < 0.5:
+        return b"\x17" + bytes([len(raw)]) + raw
+    long = _u32(len(raw)) + raw
+    form = source.choice((b"\x18", b"\x18", b"\x1e" + long + b"\x01", b"\x1d\x02-0\x0a\x01" + b"0"))
+    return form if form[0] == 0x1D else form + long
+
+
+_NUMBERS = ("1", "0", "", "2", "-1", "1.5", "-0", "1e300", "1e999", "Inf", "-Inf", "NaN", "nan")
+_NUMBERS += ("2147483648", "-2147483649", "2147483647", "1099511627776", "9" * 255, "1" + "0" * 300)
 
 LEAVES: tuple[Callable[[Random], bytes], ...] = (
     lambda source: b"\x08" + source.randbytes(1),
@@ -216,5 +236,6 @@ _WEIGHTS = (70, 5, 5, 6, 10, 4)
 
 
 def image(source: Random) -> bytes:
-    """Return a Storable image, right or not."""
-    return source.choices(_STYLES, _WEIGHTS)[0](source)
+    """Return a Storable image, right or not; one in three is typed."""
+    made = source.choices(_STYLES, _WEIGHTS)[0](source)
+    return b"\x05\x01" + made[2:] if source.random() < 0.33 else made

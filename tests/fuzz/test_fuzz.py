@@ -81,8 +81,17 @@ def test_a_seed_repeats_a_run():
 
 
 def test_most_kinds_of_errors_are_met():
-    figures = fuzz(TARGETS["thaw"](), Random(2), lambda count: count >= 300, longest=500)
-    usual = {"bad-opcode", "bad-tag", "cycle", "limit-depth", "list", "truncated", "trailing"}
+    figures = fuzz(TARGETS["thaw"](), Random(2), lambda count: count >= 500, longest=500)
+    usual = {
+        "bad-number",
+        "bad-opcode",
+        "bad-tag",
+        "cycle",
+        "limit-depth",
+        "list",
+        "truncated",
+        "trailing",
+    }
     assert figures.outcomes.keys() >= usual
     assert len(figures.outcomes) > 12
 

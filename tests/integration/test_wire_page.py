@@ -5,6 +5,7 @@ The reader of Storable below uses nothing but the page, and reads all that a rea
 
 import ast
 import json
+import math
 import re
 import struct
 
@@ -33,9 +34,8 @@ def test_the_bytes_that_are_shown():
         [1, "call", "done", 1],
         [1, "destroy"],
     ]
-    payloads = [
-        codec.encode(values) for codec in (JSONCodec(), StorableCodec()) for values in lists
-    ]
+    perl = StorableCodec(typed=False)
+    payloads = [codec.encode(values) for codec in (JSONCodec(), perl) for values in lists]
     packets = [(len(payload) + 4).to_bytes(4, "big") + payload for payload in payloads]
     assert list(map(packet_of, shown)) == packets
 
@@ -142,6 +142,61 @@ def test_the_items_are_those_of_perl(vector):
     assert reader.rest == b""
     if "plain" in vector:
         assert value == vector["plain"]
+
+
+class TypedReader(Reader):
+    """Reads a typed image by the page."""
+
+    def item(self):
+        start = self.rest
+        if start[0] in (0x1D, 0x1E):
+            self.take(1)
+            literal = self.take(self.byte() if start[0] == 0x1D else self.four())
+            assert self.item() in (b"0", "0") or self.items[-1] == literal
+            self.items[-1] = -0.0 if literal == b"-0" else int(literal)
+            return self.items[-1]
+        return super().item()
+
+    def value(self, kind):
+        if kind == 0x01:
+            return self.take(self.four())
+        if kind == 0x17:
+            raw = self.take(self.byte())
+            if not raw.isascii():
+                return raw.decode()
+            return {b"1": True, b"0": False, b"": False}.get(raw) if len(raw) < 2 else int(raw)
+        if kind == 0x18:
+            raw = self.take(self.four())
+            return float(raw) if len(raw) <= 255 else raw.decode()
+        return super().value(kind)
+
+
+SHOWN = [True, False, 1.5, 2**40, b"\x80", "1.5"]
+
+
+def test_the_typed_image_that_is_shown():
+    assert 'These are `[True, False, 1.5, 2**40, b"\\x80", "1.5"]`:' in PAGE
+    shown = re.search(r"^    05 01 .*\n {11}.*\n", PAGE, re.MULTILINE)[0]
+    words = [f" {word}" if len(word) == 1 else word for word in shown.split()]
+    assert b"".join(packet_of(word) for word in words) == StorableCodec().encode(SHOWN)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        *(SHOWN, [None, 0, -129, 2**31, -(2**64), 10**254, 10**300, -(10**4000)]),
+        *([0.0, -0.0, 1e16, -2.0, math.inf, -math.inf, math.nan], [b"", b"x" * 256, b"1"]),
+        *(
+            ["", "1", "\xe9", "x" * 255, "x" * 256, "\xe9" * 127, "\xe9" * 128],
+            [{"\u263a": [{"\xe9": 1.0}]}],
+        ),
+    ],
+    ids=lambda values: repr(values)[:20],
+)
+def test_typed_images_are_as_the_page_says(values):
+    reader = TypedReader(StorableCodec().encode(values))
+    assert repr(reader.item()) == repr(values)
+    assert reader.rest == b""
 
 
 @pytest.mark.parametrize("name", ["json_client.py", "wire_client.py"])

@@ -291,6 +291,14 @@ def test_bad_utf8_is_refused():
             thaw(image_of(raw))
 
 
+def test_what_is_read_can_be_written():
+    most = 2**14_000 - 1
+    assert thaw(freeze([most, -most], typed=True)) == [most, -most]
+    digits = str(most + 1).encode()
+    with pytest.raises(DecodeError, match="bad-number"):
+        thaw(image_of(b"\x1e" + u32(len(digits)) + digits + b"\x01" + u32(len(digits)) + digits))
+
+
 def test_long_digits_cost_no_more_than_their_bytes():
     long = b"9" * 5000
     image = image_of(b"\x1e" + u32(5000) + long + b"\x01" + u32(5000) + long)
