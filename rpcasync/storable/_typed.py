@@ -55,7 +55,7 @@ _NINE = ord("9")  # what ends with more than that is no number
 _SAME_LENGTH = 10  # digits: what has more is beyond 32 bits
 _LEAST_SHORT, _MOST_SHORT = -(2**31), 2**31 - 1
 MOST_BITS = 14_000  # of an integer: about the 4300 digits from which Python refuses to print one
-_MOST_DIGITS = len(str(2**MOST_BITS))
+_MOST_DIGITS = 4215  # of an integer of so many bits
 
 
 def write_float(number: float, _room: int = 0, _pieces: object = None) -> bytes:

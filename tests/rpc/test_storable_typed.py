@@ -146,7 +146,7 @@ def test_bytes_of_a_value_and_back(value, expected):
         (memoryview(b"a.b.c")[::2], b"abc"),
         (Point(1.0, b"y"), [1.0, b"y"]),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_goes_as_its_base(value, arrived):
     found = thaw(freeze([value], typed=True))[0]
