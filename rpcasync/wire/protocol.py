@@ -262,7 +262,7 @@ class ClientProtocol(_Protocol):
                 id = self._free_id(id, callbacks)  # noqa: A001
                 payload = self._codec.encode([id, procedure, *args])
             except EncodeError as error:
-                raise _located(error, args, "args", self._codec) from None
+                raise _located(error, args, "args", self._codec, callable) from None
         packet = self._frame(payload)
         self._next_id = (id + 1) & _ID_MASK
         if callbacks:
@@ -476,11 +476,21 @@ class ClientProtocol(_Protocol):
         return list(self._pending.values())
 
 
-def _located(error: EncodeError, values: Iterable[object], name: str, codec: Codec) -> EncodeError:
-    """Return an error that says which value cannot be sent."""
+def _located(
+    error: EncodeError,
+    values: Iterable[object],
+    name: str,
+    codec: Codec,
+    is_fine: Callable[[object], bool] | None = None,
+) -> EncodeError:
+    """Return an error that says which value cannot be sent; what `is_fine` can be."""
     from rpcasync.storable._places import located_in_list  # rarely needed
 
-    return located_in_list(error, [*values], name, lambda value: codec.encode([value]))
+    def refuse(value: object) -> None:
+        if is_fine is None or not is_fine(value):
+            codec.encode([value])
+
+    return located_in_list(error, [*values], name, refuse)
 
 
 def _copy_of(error: ProtocolError) -> ProtocolError:

@@ -537,7 +537,9 @@ def use_the_notes(url):
     """Do all that a client can do with one of the two servers; return what comes of it."""
     seen = []
     mux = eventmux.EventMux()
-    with rpcasync.Client(mux, url.replace("//", f"//{ROOT}/"), timeout=PATIENCE) as rpc:
+    codec = rpcasync.StorableCodec(typed=False)  # as a client in Perl
+    url = url.replace("//", f"//{ROOT}/")
+    with rpcasync.Client(mux, url, codec=codec, timeout=PATIENCE) as rpc:
 
         def see(call):
             try:

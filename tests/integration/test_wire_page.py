@@ -191,7 +191,7 @@ def test_the_typed_image_that_is_shown():
             [{"\u263a": [{"\xe9": 1.0}]}],
         ),
     ],
-    ids=lambda values: repr(values)[:20],
+    ids=["shown", "integers", "floats", "bytes", "texts", "hashes"],
 )
 def test_typed_images_are_as_the_page_says(values):
     reader = TypedReader(StorableCodec().encode(values))

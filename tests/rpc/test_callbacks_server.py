@@ -68,7 +68,7 @@ def test_arguments_around_callbacks(bench, procedures, codec):
 
 def test_perls_own_strings_as_bytes(serve, procedures):
     bench = serve(codecs=[StorableCodec(byte_strings="bytes")])
-    peer = bench.peer()
+    peer = bench.peer(StorableCodec(typed=False))
     bench.ask(peer, 9, "keep", CallbackRef("7"))
     procedures.last()(b"x")
     bench.turn()

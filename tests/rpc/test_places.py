@@ -108,6 +108,15 @@ def test_the_text_is_short_however_deep_it_is():
     assert len(in_call(StorableCodec(), name, {1})) < 200
 
 
+@by_codec
+def test_a_function_is_no_fault_in_a_call(codec):
+    circle: list[object] = [print]
+    circle.append(circle)
+    assert in_call(codec, "f", print, "a", [print, circle]) == (
+        "cannot send a[1][1]: list stands inside itself"
+    )
+
+
 def test_what_is_too_deep_is_not_looked_for():
     assert text_of(freeze, nested(1, 300)) == "nested deeper than 256 levels"
     assert text_of(freeze, nested({1}, 2000)) == "nested deeper than 256 levels"

@@ -113,7 +113,7 @@ def test_shared_structure_is_no_way_around_the_limit(bench, caplog):
     ("mode", "text"), [("latin-1", "caf\xc3\xa9"), ("bytes", b"caf\xc3\xa9"), ("utf-8", "caf\xe9")]
 )
 def test_each_way_to_read_byte_strings(serve, mode, text):
-    codec = StorableCodec(byte_strings=mode)
+    codec = StorableCodec(byte_strings=mode, typed=False)
     seen = []
 
     def rpc_note(caller, value, *, more: int = 0):
