@@ -178,7 +178,7 @@ def test_an_answer_as_json():
     pairs = ["a=1", "b=[null]", "c=\u263a"]
     result = rpcasync("call", "--json", CHILD, "echo", *pairs)
     assert told(result) == (0, '{"a": 1, "b": [null], "c": "\u263a"}\n', "")
-    assert rpcasync("call", CHILD, "sum", "1", "--json").stdout == "[1.0]\n"
+    assert rpcasync("call", CHILD, "sum", "1", "--json").stdout == "[1]\n"
 
 
 def test_definitions():

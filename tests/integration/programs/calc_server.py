@@ -18,7 +18,7 @@ def rpc_add_floats(caller, n1: float, n2: float):
 
 
 def rpc_sum(caller, *numbers: float):
-    rpc.return_(caller, sum(numbers))
+    rpc.return_(caller, sum(int(n) if n.is_integer() else n for n in numbers))
 
 
 def rpc_echo(caller, **args):
