@@ -47,6 +47,7 @@ _Other = Callable[[int, bytes, str, int], tuple[object, int]]
 
 _BYTE_STRINGS = ("latin-1", "bytes", "utf-8")
 _TYPED = bytes([MINOR])
+_PROBE = 64  # characters
 _BOOLS = {ord("1"): True, ord("0"): False}
 
 
@@ -313,8 +314,10 @@ def _other_typed(op: int, data: bytes, text: str, pos: int) -> tuple[object, int
                 if number - number == 0:
                     return number, end
             return float_value(raw, start), end
-        value = text[start:end]
-        return (value if value.isascii() else data[start:end].decode()), end
+        # What is ASCII needs no decoding. Other text mostly shows soon, before all of it is copied.
+        if text[start : start + _PROBE].isascii() and (value := text[start:end]).isascii():
+            return value, end
+        return data[start:end].decode(), end
     if op == UNDEF:
         return None, pos
     if op == UTF8STR:

@@ -7,7 +7,7 @@ import sys
 import pytest
 from support.quick import quick_first
 
-from benchmarks import goals, route, under_attack
+from benchmarks import goals, route, typed, under_attack
 from benchmarks.attacks import ATTACKS
 from benchmarks.calls_table import calls_section
 from benchmarks.chart import Bar, draw
@@ -38,6 +38,12 @@ def test_each_echo_server_echoes(name):
     rate, processor = measure_echo_server(name, 10, _BRIEF, _BRIEF)
     assert rate > 0
     assert processor > 0
+
+
+def test_typed_images_are_beside_the_others():
+    found = typed.table(rounds=2)
+    assert [len(row) for row in found.rows] == [4] * 9
+    assert all(float(row[3]) > 0 for row in found.rows)
 
 
 @pytest.mark.parametrize("codec", ["storable", "json"])

@@ -147,7 +147,21 @@ def _typed(source: Random) -> bytes:
     return form if form[0] == 0x1D else form + long
 
 
-_NUMBERS = ("1", "0", "", "2", "-1", "1.5", "-0", "1e300", "1e999", "Inf", "-Inf", "NaN", "nan")
+_NUMBERS: tuple[str, ...] = (
+    "1",
+    "0",
+    "",
+    "2",
+    "-1",
+    "1.5",
+    "-0",
+    "1e300",
+    "1e999",
+    "Inf",
+    "-Inf",
+    "NaN",
+    "nan",
+)
 _NUMBERS += ("2147483648", "-2147483649", "2147483647", "1099511627776", "9" * 255, "1" + "0" * 300)
 
 LEAVES: tuple[Callable[[Random], bytes], ...] = (
