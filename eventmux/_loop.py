@@ -25,10 +25,10 @@ from eventmux._watching.mailbox import Mailbox
 from eventmux._watching.watches import Watches
 from eventmux.events import AnyEvent, Closed, Event, Handle, Timeout
 
-__all__ = ["Loop"]
+__all__ = ["IDLE", "Loop"]
 
 _MOST_KEPT = 256  # events queued for others, with mux(only=...), until those are not read from
-_IDLE = 0.1  # seconds without an event, after which all handles are looked after
+IDLE = 0.1  # seconds without an event, after which all handles are looked after
 
 
 class Loop:
@@ -63,11 +63,27 @@ class Loop:
         self._trace = trace
         self._see_if_plain()
 
-    def _see_if_plain(self) -> None:
-        self.is_plain = self._trace is None and self._holding_for is None
+    @property
+    def outside(self) -> Callable[[], None] | None:
+        """What tells another loop, which waits for the mux, that it was asked for something.
 
-    def trace_sent(self, channel: Channel, data: tuple[bytes, ...]) -> None:
-        """Log what was sent, if that is traced."""
+        That the descriptor cannot: it is readable for handles, the mailbox and signals alone.
+        """
+        return self.watches.outside
+
+    @outside.setter
+    def outside(self, outside: Callable[[], None] | None) -> None:
+        self.watches.outside = outside
+        self._see_if_plain()
+
+    def _see_if_plain(self) -> None:
+        self.is_plain = (
+            self._trace is None and self._holding_for is None and self.watches.outside is None
+        )
+
+    def sent(self, channel: Channel, data: tuple[bytes, ...]) -> None:
+        """Tell of what was sent: the log, if that is traced, and another loop."""
+        self.watches.changed()
         trace = self._trace
         if trace is None:
             return
@@ -136,7 +152,7 @@ class Loop:
                         and not self.watches.has_of(only)
                     ):
                         return None
-                elif timeout is None and not self._has_anything():
+                elif timeout is None and not self.has_anything():
                     return None
                 looked_after = self._turn(timeout, only, looked_after)
                 event = self._take(only)
@@ -150,7 +166,8 @@ class Loop:
             table.mend()
             raise
 
-    def _has_anything(self) -> bool:
+    def has_anything(self) -> bool:
+        """True if there is something to wait for."""
         return bool(
             self.table.channels or self.watches.alive or self.mailbox or self.queue.waits_for_look
         )
@@ -222,7 +239,7 @@ class Loop:
         if self.mailbox.is_rung or (not queue.ration and queue.waits_for_look):
             limit = 0.0
         if not looked_after:
-            limit = _IDLE if limit is None else min(limit, _IDLE)
+            limit = IDLE if limit is None else min(limit, IDLE)
         if table.nested and only is None:
             limit = _sooner(limit, table.until_nested())
         held_for = None
@@ -239,11 +256,15 @@ class Loop:
         queue.ration = FOLLOWING * len(queue.waiting) + MORE
         if watches.timers.heap:
             watches.run_due(only, True)
-        if was_idle and limit == _IDLE and not looked_after:
-            table.look_after_all()
-            watches.wakeup.see_to()
+        if was_idle and limit == IDLE and not looked_after:
+            self.look_after_all()
             looked_after = True
         return looked_after
+
+    def look_after_all(self) -> None:
+        """See what the program has closed without telling, and whose the wake-up by signals is."""
+        self.table.look_after_all()
+        self.watches.wakeup.see_to()
 
     def timeout(self) -> float | None:
         """Return for how long there is nothing to do, but for handles that become ready."""
@@ -263,16 +284,19 @@ class Loop:
         channel.closed = Closed(channel.fh, channel.missing, reason)
         self.queue.push_last(channel.closed)
         self.table.forget(channel, channel.shut)
+        self.watches.changed()
 
     def remove(self, channel: Channel) -> None:
         """Stop watching a handle; nothing comes of it."""
         self.table.forget(channel, channel.release)
         self.queue.remove_of(channel.fh)
+        self.watches.changed()
 
     # The end
 
     def close(self, refusal: Any) -> None:
         """Send what can be sent without waiting, close all handles and the selector."""
+        self.watches.changed()  # first, while the descriptor is still the selector's
         for channel in list(self.table.channels.values()):
             channel.flush()
             channel.discard()
@@ -292,6 +316,7 @@ class Loop:
         for channel in self.table.abandon(refusal):
             channel.silence()  # it may be in the middle of a read
         self.queue.clear()
+        self.outside = None
         self.watches.timers.clear()
         self.poller.close(refusal)
         self.watches.abandon()

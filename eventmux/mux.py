@@ -195,6 +195,7 @@ class EventMux(Nestable, Generic[Own]):
         """
         _check_events(events)
         self._queue.push_own(events)
+        self._loop.watches.changed()
 
     def post(self, *events: Event) -> None:
         """Do what `push_event()` does, from any thread, and wake a waiting `mux()`.
@@ -270,6 +271,7 @@ class EventMux(Nestable, Generic[Own]):
         """
         inner = self._defaults.having(EventMux.add, options)
         self._loop.table.add(fh, inner, options.get("meta"), listen=listen, kind=type)
+        self._loop.watches.changed()
 
     def connect(
         self, url: str, *, timeout: float | None = None, **options: Unpack[Options]
@@ -298,6 +300,7 @@ class EventMux(Nestable, Generic[Own]):
         if timeout is not None:
             _lowest((timeout,))
         channel = self._loop.table.connect(parse_url(url), inner, options.get("meta"), timeout)
+        self._loop.watches.changed()
         return cast("socket.socket", channel.fh)
 
     def listen(
@@ -355,6 +358,7 @@ class EventMux(Nestable, Generic[Own]):
             stream.set_buffer(buffered)
         finally:  # the program's meta_handler may raise
             self._poller.arm(stream)
+            self._loop.watches.changed()
 
     def recvdata(self, fh: Handle, size: int) -> None:
         """Let the next `Read` be the body behind a head that `HTTP(header_only=True)` gave.
@@ -375,6 +379,7 @@ class EventMux(Nestable, Generic[Own]):
             stream.expect(size)
         finally:  # the program's meta_handler may raise
             self._poller.arm(stream)
+            self._loop.watches.changed()
 
     def want_read(self, fh: Handle, wanted: bool) -> None:
         """Read from a handle, or report `CanRead` and `Accepting`, or stop it for a while.
@@ -386,6 +391,7 @@ class EventMux(Nestable, Generic[Own]):
         self._loop.table.mend(channel)
         channel.muted = channel.muted & ~PAUSED if wanted else channel.muted | PAUSED
         self._poller.arm(channel)
+        self._loop.watches.changed()
 
     def want_write(self, fh: Handle, wanted: bool) -> None:
         """Report `CanWrite` for a handle with `manual_write`, or stop it for a while.
@@ -400,6 +406,7 @@ class EventMux(Nestable, Generic[Own]):
         self._loop.table.mend(channel)
         channel.write_off = not wanted
         self._poller.arm(channel)
+        self._loop.watches.changed()
 
     # Output
 
@@ -434,7 +441,7 @@ class EventMux(Nestable, Generic[Own]):
             self._loop.table.mend(channel)
             raise
         if not self._loop.is_plain:
-            self._loop.trace_sent(channel, data)
+            self._loop.sent(channel, data)
         return channel.unsent
 
     def sendto(self, fh: Handle, address: Address, *data: bytes) -> int:
@@ -463,7 +470,7 @@ class EventMux(Nestable, Generic[Own]):
         if channel.send(data, False, address):
             self._poller.arm(channel)
         if not self._loop.is_plain:
-            self._loop.trace_sent(channel, data)
+            self._loop.sent(channel, data)
         return channel.unsent
 
     def flush(self) -> None:
@@ -480,6 +487,7 @@ class EventMux(Nestable, Generic[Own]):
         except BaseException:  # Ctrl-C, for example: what is queued leaves even so
             table.mend()
             raise
+        self._loop.watches.changed()
 
     def buflen(self, fh: Handle) -> int:
         """Return how many bytes, or packets, are queued for output.
@@ -519,6 +527,7 @@ class EventMux(Nestable, Generic[Own]):
         if timeout is not None:
             self._loop.table.endings.begin(channel, timeout)
         self._poller.arm(channel)
+        self._loop.watches.changed()
 
     def kill(self, fh: Handle, reason: str | None = None) -> None:
         """Close a handle now. What is queued in either direction is dropped; `Closed` comes.

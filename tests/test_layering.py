@@ -21,6 +21,7 @@ FLOORS = {
         ["_channels"],
         ["_loop"],
         ["mux"],
+        ["aio"],
         ["__init__"],
     ],
     "rpcasync": [

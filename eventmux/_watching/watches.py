@@ -43,6 +43,7 @@ class Watch:
         if self in self._watches.alive:
             self._watches.alive.discard(self)
             self._stop()
+            self._watches.changed()
         if self._event is not None:
             self._watches.queue.remove(self._event)
             self._event = None
@@ -186,7 +187,7 @@ class Watches:
             "poller",
             "queue",
         ),
-        *("signals", "timers", "wakeup"),
+        *("outside", "signals", "timers", "wakeup"),
     )
 
     def __init__(
@@ -207,6 +208,7 @@ class Watches:
         self._is_owed = False  # the others have a look at the handles before the next one
         self._owed = 0  # and so many events
         self._reported: dict[int, Signal] = {}  # by number, the last event; perhaps still queued
+        self.outside: Callable[[], None] | None = None  # see Loop.outside
         self.wakeup = Wakeup(poller, mailbox)
         try:
             poller.arm(mailbox)
@@ -221,7 +223,9 @@ class Watches:
         self._check_alive()
         if self._is_round and not self.queue.urgent:
             self._end_round(self.clock())
-        return _TimerWatch(self, seconds, data, repeat, fh)
+        watch = _TimerWatch(self, seconds, data, repeat, fh)
+        self.changed()
+        return watch
 
     def signal(self, signums: tuple[int, ...]) -> Watch:
         """Watch signals."""
@@ -233,7 +237,14 @@ class Watches:
         """Watch a child process."""
         self._check_alive()
         self.wakeup.watch()
-        return _ChildWatch(self, process, fh)
+        watch = _ChildWatch(self, process, fh)
+        self.changed()
+        return watch
+
+    def changed(self) -> None:
+        """Tell who waits for the mux in another loop that there may be more, or less, to do."""
+        if self.outside is not None:
+            self.outside()
 
     def has_of(self, fh: Handle) -> bool:
         """True if anything is watched that belongs to a handle."""
