@@ -30,7 +30,9 @@ MODULES: list[tuple[str, list[str] | None]] = [
     ("eventmux", None),
     ("eventmux.events", ["Address", "Handle", "MaybeNone", "SomeEvent"]),
     ("eventmux.buffers", None),
+    ("eventmux.aio", None),
     ("rpcasync", None),
+    ("rpcasync.aio", None),
     ("rpcasync.arguments.conversions", ["conversion"]),
     ("rpcasync.arguments.signatures", ["Signature"]),
     ("rpcasync.arguments.reflection", None),
@@ -39,7 +41,8 @@ MODULES: list[tuple[str, list[str] | None]] = [
     ("rpcasync.storable", None),
 ]
 # What programs are given, and do not make themselves.
-GIVEN = {"Call", "Caller", "ChildSocket", "Coderef", "Reply", "Watch"}
+GIVEN = {"AsyncClient", "Call", "Caller", "ChildSocket", "Coderef", "Connecting", "Events"}
+GIVEN |= {"Reply", "Watch"}
 HEAD = """\
 # Reference
 
@@ -185,7 +188,8 @@ _EVERY = {"Exception", "BaseException", "object"}
 
 
 def _function(function: Any, name: str) -> Iterator[str]:
-    yield _code(_signature(function, name), "pyi")
+    is_awaited = "async " if inspect.iscoroutinefunction(function) else ""
+    yield _code(is_awaited + _signature(function, name), "pyi")
     yield from _body(function)
 
 

@@ -26,11 +26,7 @@ _iterating: weakref.WeakKeyDictionary[EventMux, weakref.ref[Events]] = weakref.W
 
 
 def events(mux: EventMux) -> Events:
-    """Iterate over the events of a mux, in a running asyncio loop.
-
-        async for event in eventmux.aio.events(mux):
-            if event.type == "read":
-                mux.send(event.fh, event.data)
+    """Iterate over the events of a mux: `async for event in eventmux.aio.events(mux)`.
 
     It waits as `mux()` does, while other tasks run, and ends when `mux()` would return None: when
     there is nothing left to wait for. Other tasks may use the mux meanwhile: send, set timers, add

@@ -32,8 +32,8 @@ FLOORS = {
         ["arguments"],
         ["calls", "children"],
         ["inbox", "outbox", "urls"],
-        ["loss", "serving", "unsent"],
-        ["client", "server"],
+        ["awaiting", "loss", "serving", "unsent"],
+        ["aio", "client", "server"],
         ["blocking", "startup"],
         ["cli"],
         ["__init__"],
@@ -83,6 +83,7 @@ INSIDE = {
         ["signatures"],
         ["known", "misfits", "reflection", "wanted"],
     ],
+    "rpcasync.awaiting": [["callbacks", "processes"], ["connection"], ["opening"]],
     "rpcasync.children": [["leftover", "ending", "parent"], ["programs"]],
     "rpcasync.serving": [
         ["mends", "notes"],
@@ -97,6 +98,7 @@ INSIDE = {
 # What rpcasync may use of the other package, by row. eventmux needs nothing of rpcasync.
 ACROSS = {
     "blocking": {"eventmux", "eventmux._forking", "eventmux.events"},
+    "awaiting": {"eventmux", "eventmux.aio", "eventmux.sockets", "eventmux.urls"},
     "calls": {"eventmux._nearest"},
     "children": {"eventmux", "eventmux.errors", "eventmux.events"},
     "urls": {"eventmux.errors", "eventmux.sockets", "eventmux.urls"},

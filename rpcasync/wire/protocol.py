@@ -236,10 +236,17 @@ class ClientProtocol(_Protocol):
         """The functions that the server may still call, by id."""
         return MappingProxyType(self._callbacks)
 
-    def call(self, procedure: str, args: Iterable[object], token: object) -> tuple[int, bytes]:
+    def call(
+        self,
+        procedure: str,
+        args: Iterable[object],
+        token: object,
+        keep: Callable[[Any], object] | None = None,
+    ) -> tuple[int, bytes]:
         """Return the id and the packet of a call; `token` comes back with the answer.
 
-        What can be called among the arguments comes back with `Invoke` and `Release`.
+        What can be called among the arguments comes back with `Invoke` and `Release`; or what
+        `keep` has returned for it.
 
         Raises:
             EncodeError: an argument cannot be sent, or the packet is over the limit. The call
@@ -256,7 +263,7 @@ class ClientProtocol(_Protocol):
             # Functions are rare. So they are looked for only where something cannot be encoded.
             callbacks = {}
             try:
-                args = self._replace_callables([*args], callbacks)
+                args = self._replace_callables([*args], callbacks, keep)
                 if not callbacks:
                     raise
                 id = self._free_id(id, callbacks)  # noqa: A001
@@ -278,7 +285,12 @@ class ClientProtocol(_Protocol):
             id = (id + 1) & _ID_MASK  # noqa: A001
         return id
 
-    def _replace_callables(self, args: list[object], callbacks: dict[Id, object]) -> list[object]:
+    def _replace_callables(
+        self,
+        args: list[object],
+        callbacks: dict[Id, object],
+        keep: Callable[[Any], object] | None,
+    ) -> list[object]:
         """Return the arguments with a CallbackRef for each function; note it in `callbacks`."""
         next_id = self._next_id
 
@@ -287,7 +299,7 @@ class ClientProtocol(_Protocol):
             if not callable(value):
                 return value
             next_id = self._free_id(next_id, callbacks)
-            callbacks[next_id] = value
+            callbacks[next_id] = value if keep is None else keep(value)
             return CallbackRef(next_id)
 
         try:

@@ -1,0 +1,288 @@
+"""`AsyncClient`: a client in a running asyncio loop, whose calls are awaited.
+
+There is no mux here: the loop waits. This file is what a program may ask for; the core, the
+signatures of callbacks and the errors are those of the other clients, and the connection is in
+`awaiting/`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import socket
+import subprocess
+import warnings
+from collections.abc import Callable, Coroutine, Generator
+from typing import IO, Any
+
+from rpcasync.awaiting.connection import Connection, Pending
+from rpcasync.awaiting.opening import open_connection
+from rpcasync.calls import Reply
+from rpcasync.errors import CallTimeout, RemoteError
+from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, get_codec
+from rpcasync.wire.deadlines import check_seconds
+from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
+from rpcasync.wire.protocol import ClientProtocol
+
+__all__ = ["AsyncClient", "Connecting", "connect"]
+
+
+def connect(
+    url: str | socket.socket,
+    *args: str,
+    codec: str | Codec = "storable",
+    max_packet: int = DEFAULT_MAX_PACKET,
+    timeout: float | None = None,
+    max_items: int = DEFAULT_MAX_ITEMS,
+) -> Connecting:
+    """Connect to a server, in a running asyncio loop.
+
+    `async with rpcasync.aio.connect(url) as rpc:` closes at the end of the block. With
+    `rpc = await rpcasync.aio.connect(url)` the client is open until `await rpc.close()`.
+
+    Args:
+        url: a URL, or a connected socket. A `python://` or `perl://` URL starts the program.
+        args: arguments for a program that is started.
+        codec: "storable", "json", or a codec of your own.
+        max_packet: bytes in one packet, both ways.
+        timeout: seconds after which connecting fails, and a call that is not answered with
+            `CallTimeout`; None is never. For a single call there is `asyncio.timeout()`.
+        max_items: values in one packet of the server, as for `Client`.
+
+    Returns:
+        What is awaited, or entered by `async with`, once: both give an `AsyncClient`. That raises
+        OSError, whose text has the URL, if nobody is there or the program cannot be started.
+
+    Raises:
+        ValueError: there is no such codec, `max_packet` is not between 7 and 2**32 - 1, or
+            `timeout` is negative, infinite or NaN.
+    """
+    check_max_packet(max_packet)
+    if timeout is not None:
+        check_seconds("timeout", timeout)
+    known = get_codec(codec, max_items)
+    return Connecting(url, args, lambda: ClientProtocol(known, max_packet), timeout)
+
+
+class Connecting:
+    """What `connect()` returns: await it, or enter it by `async with`."""
+
+    def __init__(
+        self,
+        server: str | socket.socket,
+        args: tuple[str, ...],
+        make_protocol: Callable[[], ClientProtocol],
+        timeout: float | None,
+    ) -> None:
+        self._server = server
+        self._args = args
+        self._make_protocol = make_protocol
+        self._timeout = timeout
+        self._name = server if isinstance(server, str) else repr(server)
+        self._client: AsyncClient | None = None
+        self._is_used = False
+
+    def __await__(self) -> Generator[Any, None, AsyncClient]:
+        """Connect."""
+        return self._connect().__await__()
+
+    async def __aenter__(self) -> AsyncClient:
+        """Connect; the end of the block closes the client."""
+        self._client = await self._connect()
+        return self._client
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Close the client."""
+        if self._client is not None:
+            await self._client.close()
+
+    async def _connect(self) -> AsyncClient:
+        if self._is_used:
+            raise RuntimeError(f"connect() to {self._name} is used already: call it once more")
+        self._is_used = True
+        loop = asyncio.get_running_loop()
+
+        def make(sock: socket.socket | None) -> Connection:
+            return Connection(loop, self._make_protocol(), self._name, self._timeout, sock)
+
+        opening = open_connection(loop, self._server, self._args, make)
+        if self._timeout is None:
+            return AsyncClient(await opening)
+        try:
+            return AsyncClient(await asyncio.wait_for(opening, self._timeout))
+        except asyncio.TimeoutError:
+            text = f"{self._name}: no connection within {self._timeout} seconds"
+            raise TimeoutError(text) from None
+
+    def __del__(self) -> None:
+        """Warn of one that was forgotten: nothing has happened."""
+        if not getattr(self, "_is_used", True):
+            warnings.warn(
+                f"connect() to {self._name} was never awaited", RuntimeWarning, stacklevel=2
+            )
+
+
+class AsyncClient:
+    """Calls the procedures of a server, which are awaited. `connect()` makes it.
+
+    Any attribute that is not listed below is a procedure: `await rpc.add_numbers(n1=2, n2=3)` is
+    short for `await rpc.call("add_numbers", n1=2, n2=3)`. A procedure that is named like a member
+    is called by `rpc.call("close")`.
+
+    Many tasks may call at once. The client belongs to the loop that it was connected in.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._is_closed = False
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Reply]]:
+        """Return what calls the procedure of that name."""
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return functools.partial(self.call, name)
+
+    def __repr__(self) -> str:
+        """Show where it is connected to and how many calls are pending."""
+        connection = self._connection
+        state = "closed" if self._is_closed else f"{len(connection.pending)} calls pending"
+        return f"<AsyncClient of {connection.name}, {state}>"
+
+    async def __aenter__(self) -> AsyncClient:
+        """Return the client itself; the end of the block closes it."""
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        """Close it."""
+        await self.close()
+
+    def __del__(self) -> None:
+        """Warn of a client that was not closed, and close its connection."""
+        if getattr(self, "_is_closed", True):
+            return
+        connection = self._connection
+        if not connection.is_lost:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            if not connection.loop.is_closed():
+                connection.loop.call_soon_threadsafe(connection.leave, 0.0)
+
+    # The server's process, if it was started for this client
+
+    @property
+    def process(self) -> subprocess.Popen[bytes] | None:
+        """The process of a server that was started for this client."""
+        return self._connection.process
+
+    @property
+    def stdout(self) -> IO[bytes] | None:
+        """Its stdout, where the URL asks for a pipe."""
+        return getattr(self._connection.sock, "stdout", None)
+
+    @property
+    def stderr(self) -> IO[bytes] | None:
+        """Its stderr, where the URL asks for a pipe."""
+        return getattr(self._connection.sock, "stderr", None)
+
+    # Calls
+
+    async def call(self, procedure: str, /, *args: object, **named: object) -> Reply:
+        """Call a procedure with values, then with names and values, and return the answer.
+
+        While too much waits for a server that does not read, it waits, too. If the task is
+        cancelled, so is the call: a late answer is ignored. The server is not told.
+
+        Any function among the arguments, also inside of lists, tuples, dicts and ScalarRefs, is
+        passed to the server, which may call it any number of times. It may be a coroutine
+        function. Its signature says how it takes the values, as for `Client.call()`. The runs of
+        one function come in order, each when the one before has ended. Those that began before
+        the answer have ended when the call returns, and what one of them raises, the call raises.
+        What is raised later goes to the loop's exception handler. With a call that is cancelled,
+        times out or fails without an answer, its functions are not called any more.
+
+        Raises:
+            RemoteError: the server answered with an error.
+            Disconnected: the connection ended before the answer came.
+            CallTimeout: the `timeout` of the client is over.
+            EncodeError: an argument cannot be sent.
+            ArgumentError: a function can take no values at all.
+            TypeError: the name of the procedure is no str.
+            RuntimeError: this is another loop than the client's.
+            Exception: what a function raised that was passed with the call.
+        """
+        connection = self._connection
+        if asyncio.get_running_loop() is not connection.loop:
+            self._refuse_loop()
+        if not isinstance(procedure, str):
+            raise TypeError(f"procedure is {procedure!r}, must be a str")
+        if connection.is_full or connection.crowd:
+            await self._wait_for_room(procedure)
+        values = [*args]
+        for pair in named.items():
+            values += pair
+        call = Pending(connection.loop.create_future(), procedure)
+        connection.put(call, values)
+        is_inside = connection.workers and asyncio.current_task() in connection.workers
+        if is_inside:
+            connection.enter(1)
+        try:
+            reply = await call.answer
+            for callback in call.callbacks:
+                if callback.settled is not None:
+                    await callback.settled
+        except BaseException as error:  # cancelled, for example
+            connection.give_up(call)
+            if not isinstance(error, RemoteError):
+                call.stop()
+            raise
+        finally:
+            if is_inside:
+                connection.enter(-1)
+        return reply
+
+    async def _wait_for_room(self, procedure: str) -> None:
+        seconds = self._connection.timeout
+        try:
+            await asyncio.wait_for(self._connection.room(), seconds)
+        except asyncio.TimeoutError:
+            text = f"{procedure}: not sent within {seconds} seconds: the server does not read"
+            raise CallTimeout(text) from None
+
+    def _refuse_loop(self) -> None:
+        raise RuntimeError(
+            f"{self!r} belongs to another event loop: call it there, with"
+            " asyncio.run_coroutine_threadsafe() from another thread"
+        )
+
+    # The end
+
+    async def close(self, grace: float = 5.0) -> None:
+        """End the connection, and wait until it has ended; twice is once.
+
+        What has been called leaves first. Calls that are pending fail with `Disconnected`, and
+        no callback runs any more. A server that was started for this client ends, too.
+
+        Args:
+            grace: seconds that a server has to read what is queued for it. A program that was
+                started has as long to end by itself before it gets SIGTERM, and then again
+                before it gets SIGKILL.
+
+        Raises:
+            ValueError: `grace` is negative, infinite or NaN.
+            RuntimeError: this is another loop than the client's.
+        """
+        connection = self._connection
+        check_seconds("grace", grace)
+        if asyncio.get_running_loop() is not connection.loop:
+            self._refuse_loop()
+        self._is_closed = True
+        connection.leave(grace)
+        try:
+            await asyncio.wait({connection.ended}, timeout=grace)
+        finally:
+            connection.abort()
+        workers = connection.workers - {asyncio.current_task()}
+        for worker in workers:
+            worker.cancel()
+        if connection.ending is not None:
+            await asyncio.shield(connection.ending.task)
+        await asyncio.wait({connection.ended, *workers})

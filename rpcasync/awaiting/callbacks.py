@@ -1,0 +1,183 @@
+"""Functions that were passed to the server, and their runs: functions, or coroutine functions.
+
+The runs of one function come one after the other, in the order of the server's calls; different
+functions do not wait for each other. What returns at once is run where the call arrives. What has
+to be awaited is, in a task, and the runs that follow wait until it has ended.
+
+The call that a function was passed with waits for the runs that came before its answer, and fails
+with what one of them raises. When there is no call any more that could fail, the loop's exception
+handler is told. With a call that has failed by itself, its functions are not run any more.
+
+This file knows nothing of bytes. How much may wait is the connection's affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import inspect
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Protocol, cast
+
+from rpcasync._log import log
+from rpcasync.arguments.known import signature_of
+from rpcasync.calls import Reply
+from rpcasync.coderefs import Coderef
+from rpcasync.errors import ArgumentError, RPCError
+
+__all__ = ["Callback", "Holder"]
+
+
+class Holder(Protocol):
+    """What a function needs of its connection."""
+
+    loop: asyncio.AbstractEventLoop
+    name: str
+    workers: set[asyncio.Task[None]]
+
+    def hold(self, size: int) -> None:
+        """Count bytes of the server that wait for a run to end; with a minus, no longer."""
+        ...
+
+
+class Callback:
+    """A function, as long as the server may call it.
+
+    Args:
+        connection: of which server.
+        function: the program's.
+        answer: of the call that it is passed with.
+
+    Raises:
+        ArgumentError: the function cannot be called with any list.
+    """
+
+    __slots__ = (
+        *("_answer", "_connection", "_context", "_function", "_is_busy", "_is_stopped", "_queue"),
+        *("_signature", "_task", "_unfinished", "settled"),
+    )
+
+    def __init__(
+        self,
+        connection: Holder,
+        function: Callable[..., object],
+        answer: asyncio.Future[Reply],
+    ) -> None:
+        self._connection = connection
+        self._function = function
+        self._signature = None if isinstance(function, Coderef) else signature_of(function)
+        self._answer = answer
+        self._context = contextvars.copy_context()  # as a task that the call would have made
+        self._queue: deque[tuple[Sequence[object], int]] = deque()
+        self._is_busy = False  # a run is under way that is awaited
+        self._task: asyncio.Task[None] | None = None  # which awaits it
+        self._unfinished = 0  # runs that the answer waits for
+        self._is_stopped = False
+        self.settled: asyncio.Future[None] | None = None
+        """Done when the runs have ended that came before the answer; None if all have."""
+
+    def invoke(self, values: Sequence[object], size: int) -> None:
+        """Run the function for the server, now or when the runs before it have ended."""
+        if self._is_stopped:
+            return
+        if self._is_busy:
+            self._queue.append((values, size))
+            self._connection.hold(size)
+            return
+        try:
+            result = self._context.run(self._call, values)
+        except Exception as error:  # noqa: BLE001  # the program's function
+            self._fail(error)
+        else:
+            if inspect.isawaitable(result):
+                self._is_busy = True
+                make = self._connection.loop.create_task
+                task = self._context.run(make, self._work(result))
+                if self._is_busy:  # else the loop has run it already, to its end
+                    self._task = task
+                    self._connection.workers.add(task)
+
+    def _call(self, values: Sequence[object]) -> object:
+        if self._signature is None:
+            self._pass_on(values)
+            return None
+        try:
+            args, named = self._signature.bind(values)
+        except ArgumentError as error:
+            raise ArgumentError(f"values of the server, to {self._function!r}: {error}") from None
+        return self._function(*args, **named)
+
+    def _pass_on(self, values: Sequence[object]) -> None:
+        """Call a callback of a client of ours; what goes wrong between those two is not ours."""
+        try:
+            self._function(*values)
+        except (RPCError, ValueError) as error:
+            log.warning("%s: a callback that was passed on: %s", self._connection.name, error)
+
+    async def _work(self, result: object) -> None:
+        """Await what a run has returned, and then what the runs that wait return."""
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._connection.workers.add(task)
+        try:
+            while True:
+                try:
+                    if inspect.isawaitable(result):
+                        await result
+                except Exception as error:  # noqa: BLE001  # as above
+                    self._fail(error)
+                self._finish()
+                result = None
+                if not self._queue:
+                    return
+                values, size = self._queue.popleft()
+                self._connection.hold(-size)
+                try:
+                    result = self._call(values)
+                except Exception as error:  # noqa: BLE001  # as above
+                    self._fail(error)
+        finally:
+            self._drop_queue()
+            self._is_busy, self._task = False, None
+            self._connection.workers.discard(task)
+            if self.settled is not None and not self.settled.done():
+                self.settled.set_result(None)
+
+    def _finish(self) -> None:
+        """Note that a run has ended."""
+        if self.settled is not None:
+            self._unfinished -= 1
+            if not self._unfinished and not self.settled.done():
+                self.settled.set_result(None)
+
+    def _drop_queue(self) -> None:
+        for _, size in self._queue:
+            self._connection.hold(-size)
+        self._queue.clear()
+
+    def answered(self) -> None:
+        """Have `settled` done when the runs have ended that have come so far."""
+        if self._is_busy:
+            self.settled = self._connection.loop.create_future()
+            self._unfinished = 1 + len(self._queue)
+
+    def _fail(self, error: Exception) -> None:
+        """Tell whoever is to know what the function has raised: the call, or else the loop."""
+        for waiter in (self._answer, self.settled):
+            if waiter is not None and not waiter.done():
+                waiter.set_exception(error)
+                return
+        self._connection.loop.call_exception_handler(
+            {
+                "message": f"callback {self._function!r} of {self._connection.name} failed",
+                "exception": error,
+            }
+        )
+
+    def stop(self) -> None:
+        """Run the function no more, and cancel the run that is under way."""
+        self._is_stopped = True
+        self._drop_queue()
+        task = self._task
+        if task is not None and task is not asyncio.current_task(self._connection.loop):
+            task.cancel()

@@ -1,0 +1,99 @@
+"""From a URL to a connection.
+
+What can wait, does so in the loop: looking up names and connecting. A program is started where it
+is asked for, as asyncio starts programs, too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import socket
+from collections.abc import Callable
+from typing import Any
+
+from eventmux import sockets
+from eventmux.urls import parse_url
+from rpcasync.awaiting.connection import Connection
+from rpcasync.urls import check_stream, connect_stream, is_stream_url, url_disconnect
+
+__all__ = ["open_connection"]
+
+_NEXT_ADDRESS = 0.25  # seconds until the next address of a name is tried as well (RFC 8305)
+
+Make = Callable[[socket.socket | None], Connection]
+
+
+async def open_connection(
+    loop: asyncio.AbstractEventLoop,
+    server: str | socket.socket,
+    args: tuple[str, ...],
+    make: Make,
+) -> Connection:
+    """Return a connection that is up.
+
+    Args:
+        loop: the one that runs.
+        server: a URL, or a connected socket.
+        args: for a program that is started.
+        make: makes the connection that the transport is given.
+
+    Raises:
+        URLError: the URL is not understood.
+        TypeError: the socket is no stream.
+        OSError: nobody is there, the program cannot be started...; the text has the URL.
+    """
+    if not isinstance(server, str):
+        check_stream(server)
+        return await _adopt(loop, server, make)
+    try:
+        if not is_stream_url(server) or args:
+            return await _adopt_own(loop, connect_stream(server, *args), make)
+        endpoint = parse_url(server)
+        if endpoint.scheme == "unix":
+            [target] = sockets.look_up(endpoint)
+            return await _adopt_own(loop, sockets.start(target), make)
+        return await _connect_tcp(loop, endpoint.host, endpoint.port, make)
+    except OSError as error:
+        raise _naming(server, error) from error
+
+
+async def _adopt(loop: asyncio.AbstractEventLoop, sock: socket.socket, make: Make) -> Connection:
+    _, connection = await loop.create_connection(lambda: make(sock), sock=sock)
+    return connection
+
+
+async def _adopt_own(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, make: Make
+) -> Connection:
+    """Do so with a socket that nobody else has: should that fail, it ends, and its process."""
+    try:
+        return await _adopt(loop, sock, make)
+    except BaseException:
+        url_disconnect(sock, 0)  # the loop is not to wait for it
+        raise
+
+
+async def _connect_tcp(
+    loop: asyncio.AbstractEventLoop, host: str, port: int, make: Make
+) -> Connection:
+    options: dict[str, Any] = {}
+    if isinstance(loop, asyncio.BaseEventLoop):  # uvloop has no such option
+        options["happy_eyeballs_delay"] = _NEXT_ADDRESS
+    transport, connection = await loop.create_connection(
+        lambda: make(None), host or "localhost", port, **options
+    )
+    failure = sockets.own_peer_error(transport.get_extra_info("socket"))
+    if failure is not None:
+        transport.abort()
+        raise failure
+    return connection
+
+
+def _naming(url: str, error: OSError) -> OSError:
+    """Return an error of the same kind that names the URL."""
+    if error.errno is None:  # of several addresses, each with an error of its own
+        return OSError(f"{url}: {error}")
+    text = os.strerror(error.errno) if error.errno in errno.errorcode else error.strerror
+    return type(error)(error.errno, f"{url}: {text}")
