@@ -59,7 +59,10 @@ def test_doctests(path):
 
 # Each of these starts several programs: the README's are the ones that users meet first.
 @pytest.mark.parametrize("path", quick_first(sorted(DOCUMENTS, key=README.__ne__)), ids=str)
-def test_commands_print_what_is_shown(path):
+def test_commands_print_what_is_shown(path, monkeypatch):
+    if path.name == "asyncio.md":
+        pytest.importorskip("aiohttp")
+        monkeypatch.setenv("PERL5OPT", " ".join([*PERL_PATHS, "-MFuller"]))
     port = free_port()
     with ExitStack() as stack:
         for block in blocks(path, "console"):
