@@ -28,6 +28,7 @@ _LIBRARY = Goal("ours-json", (1.0, 3.0, 3.0, 3.0, 1.0))
 
 CALLS = [
     ("asyncio", Goal("ours-json", (2.0, 1.8, 2.2, 2.5, 1.5))),
+    ("streams", Goal("ours-aio", (0.95, 1.0, 1.0, 1.0, 1.0))),
     ("asyncio-64k", Goal("ours-json", (1.2, 1.8, 2.2, 2.5, None))),
     ("uvloop", Goal("ours-json", (1.0, 1.7, 2.0, 2.5, None))),
     ("selectors", Goal("ours-json", (0.8, 0.75, 0.8, 0.75, None))),

@@ -16,7 +16,10 @@ from typing import Any, Protocol
 from benchmarks.meter import Meter
 
 BASE = "asyncio"
-OURS = ("ours-blocking", "ours-json", "ours-spinless", "ours-storable")
+OURS = (
+    *("ours-json", "ours-spinless", "ours-storable", "ours-blocking"),
+    *("ours-aio", "ours-aio-storable", "ours-aio-uvloop"),
+)
 
 
 class Peer(Protocol):
@@ -62,6 +65,15 @@ PEERS: dict[str, Entry] = {
     "ours-storable": Entry("rpcasync, Storable", "ours:RPCAsync", {"codec": "storable"}),
     "ours-spinless": Entry("rpcasync, JSON, spin=0", "ours:RPCAsync", {"codec": "json", "spin": 0}),
     "ours-blocking": Entry("rpcasync, JSON, blocking", "ours:Blocking", {"codec": "json"}),
+    "ours-aio": Entry("rpcasync.aio, JSON", "awaited:AsyncRPC", {"codec": "json"}),
+    "ours-aio-storable": Entry("rpcasync.aio, Storable", "awaited:AsyncRPC", {"codec": "storable"}),
+    "ours-aio-uvloop": Entry(
+        "rpcasync.aio, JSON, on uvloop",
+        "awaited:AsyncRPC",
+        {"codec": "json", "uvloop": True},
+        ("uvloop",),
+    ),
+    "streams": Entry("asyncio streams by hand, and our server", "awaited:StreamsJSON"),
     "asyncio": Entry("asyncio by hand", "by_hand:AsyncioJSON"),
     "asyncio-64k": Entry(
         "asyncio by hand, 64 KB reads", "by_hand:AsyncioJSON", {"read_size": 65536}
