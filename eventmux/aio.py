@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import weakref
-from collections.abc import AsyncIterator
+from typing import Generic
 
 from eventmux._loop import IDLE
-from eventmux.events import Event, Timeout
-from eventmux.mux import EventMux
+from eventmux.events import AnyEvent, Event, Timeout
+from eventmux.mux import EventMux, Own
 
 __all__ = ["Events", "events"]
 
@@ -22,10 +22,12 @@ __all__ = ["Events", "events"]
 _MOST_EVENTS = 100
 _MOST_SECONDS = 0.005
 
-_iterating: weakref.WeakKeyDictionary[EventMux, weakref.ref[Events]] = weakref.WeakKeyDictionary()
+_iterating: weakref.WeakKeyDictionary[EventMux[Event], weakref.ref[Events[Event]]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def events(mux: EventMux) -> Events:
+def events(mux: EventMux[Own]) -> Events[Own]:
     """Iterate over the events of a mux: `async for event in eventmux.aio.events(mux)`.
 
     It waits as `mux()` does, while other tasks run, and ends when `mux()` would return None: when
@@ -47,10 +49,10 @@ def events(mux: EventMux) -> Events:
     return Events(mux)
 
 
-class Events(AsyncIterator[Event]):
+class Events(Generic[Own]):
     """What `events()` returns: an asynchronous iterator, which `aclose()` closes."""
 
-    def __init__(self, mux: EventMux) -> None:
+    def __init__(self, mux: EventMux[Own]) -> None:
         self._loop = asyncio.get_running_loop()
         self._is_closed = False
         mux.fileno()
@@ -67,11 +69,11 @@ class Events(AsyncIterator[Event]):
         self._in_a_row = 0
         self._end_of_row = mux.clock() + _MOST_SECONDS
 
-    def __aiter__(self) -> Events:
+    def __aiter__(self) -> Events[Own]:
         """Return the iterator itself."""
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> AnyEvent | Own:
         """Return the next event.
 
         Raises:

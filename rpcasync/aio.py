@@ -15,9 +15,10 @@ import warnings
 from collections.abc import Callable, Coroutine, Generator
 from typing import IO, Any
 
+from eventmux.events import MaybeNone
 from rpcasync.awaiting.connection import Connection, Pending
 from rpcasync.awaiting.opening import open_connection
-from rpcasync.calls import Reply
+from rpcasync.calls import Reply, remote_error
 from rpcasync.errors import CallTimeout, RemoteError
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, get_codec
 from rpcasync.wire.deadlines import check_seconds
@@ -169,18 +170,18 @@ class AsyncClient:
     # The server's process, if it was started for this client
 
     @property
-    def process(self) -> subprocess.Popen[bytes] | None:
-        """The process of a server that was started for this client."""
+    def process(self) -> subprocess.Popen[bytes] | MaybeNone:
+        """The process of a server that was started for this client, else None."""
         return self._connection.process
 
     @property
-    def stdout(self) -> IO[bytes] | None:
-        """Its stdout, where the URL asks for a pipe."""
+    def stdout(self) -> IO[bytes] | MaybeNone:
+        """Its stdout, where the URL asks for a pipe, else None."""
         return getattr(self._connection.sock, "stdout", None)
 
     @property
-    def stderr(self) -> IO[bytes] | None:
-        """Its stderr, where the URL asks for a pipe."""
+    def stderr(self) -> IO[bytes] | MaybeNone:
+        """Its stderr, where the URL asks for a pipe, else None."""
         return getattr(self._connection.sock, "stderr", None)
 
     # Calls
@@ -233,6 +234,8 @@ class AsyncClient:
             connection.give_up(call)
             if not isinstance(error, RemoteError):
                 call.stop()
+            elif str(error).startswith("No sub "):
+                raise remote_error(str(error), procedure, AsyncClient) from None
             raise
         finally:
             if is_inside:

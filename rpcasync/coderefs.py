@@ -12,13 +12,16 @@ This file knows no mux and no bytes.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from itertools import chain
 from typing import Protocol
 
-from rpcasync.errors import Disconnected
+from rpcasync._log import log
+from rpcasync.errors import Disconnected, RPCError
 from rpcasync.wire.messages import Id
 
-__all__ = ["Coderef", "CoderefOwner"]
+__all__ = ["Coderef", "CoderefOwner", "pass_on"]
 
 
 class CoderefOwner(Protocol):
@@ -112,3 +115,17 @@ class Coderef:
         if not getattr(self, "_released", True):
             self._released = True  # first, so that no other thread calls it meanwhile
             self._owner.note_unused(self.id)
+
+
+def pass_on(server: str, coderef: Coderef, args: Iterable[object]) -> None:
+    """Call a callback of a client of ours, which was passed on to a server, for that server.
+
+    What goes wrong between the two of them must not end us: the client has gone, or its codec has
+    no form for a value.
+    """
+    try:
+        coderef(*args)
+    except (RPCError, ValueError) as error:
+        has_gone = isinstance(error, Disconnected)  # which clients may do at any time
+        level = logging.INFO if has_gone else logging.WARNING
+        log.log(level, "%s: a callback that was passed on: %s", server, error)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import logging
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -22,8 +21,8 @@ from rpcasync._log import log
 from rpcasync.arguments.known import signature_of
 from rpcasync.arguments.misfits import misfit
 from rpcasync.calls import Call, Telling, raise_error
-from rpcasync.coderefs import Coderef
-from rpcasync.errors import ArgumentError, Disconnected, ProtocolError, RPCError
+from rpcasync.coderefs import Coderef, pass_on
+from rpcasync.errors import ArgumentError, ProtocolError, RPCError
 from rpcasync.wire.messages import Failure, Invoke, Result, crash_text
 from rpcasync.wire.protocol import ClientProtocol
 
@@ -194,7 +193,7 @@ class Inbox:
     def _bind(self, function: Callable[..., object], values: list[object]) -> Telling:
         """Return how to call a function of the program's for the server."""
         if isinstance(function, Coderef):  # to read its signature would take longer than to call it
-            return self._pass_on, (function, *values), {}
+            return pass_on, (self._name, function, values), {}
         try:
             signature = signature_of(function)
         except ArgumentError as error:
@@ -207,19 +206,6 @@ class Inbox:
 
     def _whose(self) -> str:
         return f"values of the server, to {self._protocol.peeked_origin()}"
-
-    def _pass_on(self, coderef: Coderef, /, *args: object) -> None:
-        """Call a callback of a client of ours that was passed on.
-
-        What goes wrong between the two of them must not end us: the client has gone, or its
-        codec has no form for a value.
-        """
-        try:
-            coderef(*args)
-        except (RPCError, ValueError) as error:
-            has_gone = isinstance(error, Disconnected)  # which clients may do at any time
-            level = logging.INFO if has_gone else logging.WARNING
-            log.log(level, "%s: a callback that was passed on: %s", self._name, error)
 
 
 def first_of(

@@ -23,7 +23,7 @@ from rpcasync.errors import Disconnected
 from rpcasync.inbox import Inbox
 from rpcasync.wire.protocol import ClientProtocol
 
-__all__ = ["BY_SERVER", "Loss"]
+__all__ = ["BY_SERVER", "Loss", "crashed_procedure", "why_lost"]
 
 BY_SERVER = "the server closed the connection"
 _ENDS_BY_SERVER = (BY_SERVER, os.strerror(errno.EPIPE), os.strerror(errno.ECONNRESET))
@@ -125,16 +125,12 @@ class Loss:
         self._see_to_crash()
         calls = cast("list[Call]", self._protocol.connection_lost())
         self.is_awaited = False
-        error = f"{self._name}: {self.reason}"
-        status = None
+        reason, status = self.reason, None
         if not self.was_up and self.reason in _NOBODY_THERE:
-            error += ": is the server running?"
+            reason += ": is the server running?"
         if calls and self.process is not None and not self.is_leaving:  # it ended by itself
             status = self.process.poll()
-        if self._crashed and not status:
-            error += f" after {shorten(self._crashed)} failed; see its log"
-        if status is not None:
-            error += f"; its process has ended with status {status}"
+        error = f"{self._name}: {why_lost(reason, self._crashed, status)}"
         first: Exception | None = None
         for call in calls:
             if call.id in self._protocol.pending:  # a callback may have asked for its result
@@ -144,16 +140,10 @@ class Loss:
         return first
 
     def _see_to_crash(self) -> None:
-        """Note which procedure it was whose exception has ended the connection, if one has.
-
-        A server that disconnects a client for it takes none of its calls any more. So one that has
-        answered a call which was made later has ended for something else.
-        """
+        """Note which procedure it was whose exception has ended the connection, if one has."""
         crash, self._inbox.crash = self._inbox.crash, None
-        if crash is not None and self.reason in _ENDS_BY_SERVER and not self.is_leaving:
-            procedure, next_id = crash
-            if not self._protocol.has_answered_since(next_id):
-                self._crashed = procedure
+        if crash is not None and not self.is_leaving:
+            self._crashed = crashed_procedure(crash, self.reason, self._protocol)
 
     def _see_to_process(self, grace: float) -> None:
         """Have the server's process end, if it was started for this client."""
@@ -164,3 +154,32 @@ class Loss:
             self._ending = Ending(self._mux, process, self._name, grace, self._fh)
         except (OSError, RuntimeError, ValueError) as error:
             log.warning("%s: process %d is not waited for: %s", self._name, process.pid, error)
+
+
+def crashed_procedure(crash: tuple[str, int], reason: str, protocol: ClientProtocol) -> str:
+    """Return the procedure whose exception has ended a connection; "" if it was something else.
+
+    A server that disconnects a client for it takes none of its calls any more. So one that has
+    answered a call which was made later has ended for something else.
+
+    Args:
+        crash: the procedure that failed, and the id of the next call when that was told.
+        reason: why the connection ended.
+        protocol: the core.
+    """
+    procedure, next_id = crash
+    is_by_server = reason in _ENDS_BY_SERVER
+    return procedure if is_by_server and not protocol.has_answered_since(next_id) else ""
+
+
+def why_lost(reason: str, crashed: str, status: int | None) -> str:
+    """Return why calls fail with a connection, as far as is known.
+
+    Args:
+        reason: what was seen of its end.
+        crashed: the procedure that has ended it; "" is none.
+        status: of the server's process, if it was started by this client, and ended by itself.
+    """
+    if crashed and not status:
+        reason += f" after {shorten(crashed)} failed; see its log"
+    return reason if status is None else f"{reason}; its process has ended with status {status}"

@@ -32,9 +32,9 @@ FLOORS = {
         ["arguments"],
         ["calls", "children"],
         ["inbox", "outbox", "urls"],
-        ["awaiting", "loss", "serving", "unsent"],
-        ["aio", "client", "server"],
-        ["blocking", "startup"],
+        ["loss", "serving", "unsent"],
+        ["awaiting", "client", "server"],
+        ["aio", "blocking", "startup"],
         ["cli"],
         ["__init__"],
         ["__main__"],
@@ -97,8 +97,11 @@ INSIDE = {
 }
 # What rpcasync may use of the other package, by row. eventmux needs nothing of rpcasync.
 ACROSS = {
+    "aio": {"eventmux.events"},
+    "awaiting": {
+        *("eventmux", "eventmux.aio", "eventmux.events", "eventmux.sockets", "eventmux.urls"),
+    },
     "blocking": {"eventmux", "eventmux._forking", "eventmux.events"},
-    "awaiting": {"eventmux", "eventmux.aio", "eventmux.sockets", "eventmux.urls"},
     "calls": {"eventmux._nearest"},
     "children": {"eventmux", "eventmux.errors", "eventmux.events"},
     "urls": {"eventmux.errors", "eventmux.sockets", "eventmux.urls"},

@@ -20,11 +20,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
-from rpcasync._log import log
 from rpcasync.arguments.known import signature_of
+from rpcasync.arguments.misfits import misfit
 from rpcasync.calls import Reply
-from rpcasync.coderefs import Coderef
-from rpcasync.errors import ArgumentError, RPCError
+from rpcasync.coderefs import Coderef, pass_on
+from rpcasync.errors import ArgumentError
 
 __all__ = ["Callback", "Holder"]
 
@@ -54,8 +54,8 @@ class Callback:
     """
 
     __slots__ = (
-        *("_answer", "_connection", "_context", "_function", "_is_busy", "_is_stopped", "_queue"),
-        *("_signature", "_task", "_unfinished", "settled"),
+        *("_answer", "_connection", "_context", "_function", "_is_busy", "_is_stopped"),
+        *("_origin", "_queue", "_signature", "_task", "_unfinished", "settled"),
     )
 
     def __init__(
@@ -68,6 +68,7 @@ class Callback:
         self._function = function
         self._signature = None if isinstance(function, Coderef) else signature_of(function)
         self._answer = answer
+        self._origin = ""
         self._context = contextvars.copy_context()  # as a task that the call would have made
         self._queue: deque[tuple[Sequence[object], int]] = deque()
         self._is_busy = False  # a run is under way that is awaited
@@ -77,10 +78,17 @@ class Callback:
         self.settled: asyncio.Future[None] | None = None
         """Done when the runs have ended that came before the answer; None if all have."""
 
-    def invoke(self, values: Sequence[object], size: int) -> None:
-        """Run the function for the server, now or when the runs before it have ended."""
+    def invoke(self, values: Sequence[object], size: int, origin: str) -> None:
+        """Run the function for the server, now or when the runs before it have ended.
+
+        Args:
+            values: what it is called with.
+            size: bytes that these took.
+            origin: where the function stood among the arguments, for messages.
+        """
         if self._is_stopped:
             return
+        self._origin = origin
         if self._is_busy:
             self._queue.append((values, size))
             self._connection.hold(size)
@@ -100,20 +108,14 @@ class Callback:
 
     def _call(self, values: Sequence[object]) -> object:
         if self._signature is None:
-            self._pass_on(values)
+            pass_on(self._connection.name, cast("Coderef", self._function), values)
             return None
         try:
             args, named = self._signature.bind(values)
         except ArgumentError as error:
-            raise ArgumentError(f"values of the server, to {self._function!r}: {error}") from None
+            whose = f"values of the server, to {self._origin}"
+            raise misfit(whose, self._function, self._signature, values, error) from None
         return self._function(*args, **named)
-
-    def _pass_on(self, values: Sequence[object]) -> None:
-        """Call a callback of a client of ours; what goes wrong between those two is not ours."""
-        try:
-            self._function(*values)
-        except (RPCError, ValueError) as error:
-            log.warning("%s: a callback that was passed on: %s", self._connection.name, error)
 
     async def _work(self, result: object) -> None:
         """Await what a run has returned, and then what the runs that wait return."""

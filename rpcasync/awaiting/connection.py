@@ -18,12 +18,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
+from eventmux.events import MaybeNone
 from rpcasync._log import log
 from rpcasync.awaiting.callbacks import Callback
 from rpcasync.awaiting.processes import ProcessEnd
 from rpcasync.calls import Reply
-from rpcasync.errors import CallTimeout, Disconnected, ProtocolError, RemoteError
-from rpcasync.wire.messages import Failure, Invoke, Result
+from rpcasync.errors import ArgumentError, CallTimeout, Disconnected, ProtocolError, RemoteError
+from rpcasync.loss import BY_SERVER, crashed_procedure, why_lost
+from rpcasync.wire.messages import Failure, Invoke, Result, crash_text
 from rpcasync.wire.protocol import ClientProtocol
 
 __all__ = ["Connection", "Pending"]
@@ -110,10 +112,12 @@ class Connection(asyncio.BufferedProtocol):
         self._is_paused = False
         self._is_over = False  # nothing can be sent any more
         self._is_leaving = False  # by our own doing
+        self._is_told = False  # those who wait know that it has ended
         self._call: Pending | None = None  # that is being made
+        self._crash = "", 0  # the last procedure that failed, and the id of the next call then
 
     @property
-    def process(self) -> subprocess.Popen[bytes] | None:
+    def process(self) -> subprocess.Popen[bytes] | MaybeNone:
         """The process of a server that was started for this connection."""
         return getattr(self.sock, "process", None)
 
@@ -136,7 +140,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def eof_received(self) -> None:
         """Note that the server sends no more: the transport closes, when all has left."""
-        self.reason = self.reason or "the server closed the connection"
+        self.reason = self.reason or BY_SERVER
         self._is_over = True
         if self._transport.get_write_buffer_size():
             self.loop.call_later(_GRACE, self._transport.abort)
@@ -154,7 +158,7 @@ class Connection(asyncio.BufferedProtocol):
         """Fail all calls; those of a server that is a process perhaps in a moment."""
         if exc is not None and not self.reason:
             self.reason = getattr(exc, "strerror", None) or str(exc)
-        self.reason = self.reason or "the server closed the connection"
+        self.reason = self.reason or BY_SERVER
         self._take(is_last=True)
         self.is_lost = self._is_over = True
         self._outgoing.clear()
@@ -205,7 +209,10 @@ class Connection(asyncio.BufferedProtocol):
     def _keep(self, function: Callable[..., object]) -> Callback:
         """Return what stands for a function among the arguments."""
         call = cast("Pending", self._call)
-        callback = Callback(self, function, call.answer)
+        try:
+            callback = Callback(self, function, call.answer)
+        except ArgumentError as error:
+            raise ArgumentError(f"{call.procedure}: callback {function!r} {error}") from None
         call.callbacks = [*call.callbacks, callback]
         return callback
 
@@ -288,10 +295,12 @@ class Connection(asyncio.BufferedProtocol):
                     if count & _FEW and count > _FEW:
                         continue
                 elif kind is Failure:
+                    if detail == crash_text(token.procedure):
+                        self._crash = token.procedure, protocol.next_id
                     if not token.answer.done():
                         token.answer.set_exception(RemoteError(detail))
                 elif kind is Invoke:
-                    token.invoke(detail, size + _OVERHEAD)
+                    token.invoke(detail, size + _OVERHEAD, protocol.peeked_origin())
                 if now() >= end and not is_last:
                     self._is_cut = protocol.has_more
                     break
@@ -341,11 +350,16 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.abort()
 
     def _fail_all(self) -> None:
-        """Fail all pending calls."""
-        status = None if self.process is None else self.process.returncode
+        """Fail all pending calls, once."""
+        if self._is_told:
+            return
+        self._is_told = True
+        status, crashed = None, ""
+        if not self._is_leaving:  # it ended by itself
+            status = None if self.process is None else self.process.returncode
+            crashed = crashed_procedure(self._crash, self.reason, self._protocol)
+        self.reason = why_lost(self.reason, crashed, status)
         error = f"{self.name}: {self.reason}"
-        if status is not None and not self._is_leaving:  # it ended by itself
-            error += f"; its process has ended with status {status}"
         for call in cast("list[Pending]", self._protocol.connection_lost()):
             self._fail(call, Disconnected(f"{call.procedure}: {error}"))
         if self._alarm is not None:

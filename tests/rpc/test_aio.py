@@ -157,11 +157,41 @@ async def test_an_error_is_raised():
 
 
 @awaited
+async def test_a_method_that_is_misspelt_is_named():
+    async with serving({}) as (url, _), rpcasync.aio.connect(url) as rpc:
+        with pytest.raises(RemoteError, match=r"; AsyncClient itself has close\(\)$"):
+            await rpc.closee()
+
+
+@awaited
+async def test_the_procedure_that_ended_the_connection_is_named():
+    def rpc_boom(caller):
+        raise KeyError("on purpose")
+
+    def rpc_wait(caller):
+        parked.append(caller)
+
+    parked = []
+    async with serving({"rpc_boom": rpc_boom, "rpc_wait": rpc_wait}) as (url, _):
+        async with rpcasync.aio.connect(url) as rpc:
+            waiting = asyncio.create_task(rpc.wait())
+            await asyncio.sleep(0)
+            with pytest.raises(RemoteError, match="^boom: failed; see the server's log$"):
+                await rpc.boom()
+            why = "the server closed the connection after boom failed; see its log$"
+            with pytest.raises(Disconnected, match=why):
+                await waiting
+            with pytest.raises(Disconnected, match=why):
+                await rpc.boom()
+
+
+@awaited
 async def test_what_cannot_be_sent_is_raised_and_nothing_has_changed():
     async with connected() as (rpc, peer):
         with pytest.raises(EncodeError):
             await rpc.work({1, 2})
-        with pytest.raises(ArgumentError):
+        text = "^work: callback <function .*> takes a list, but requires name by name$"
+        with pytest.raises(ArgumentError, match=text):
             await rpc.work(lambda *values, name: None)
         assert "0 calls pending" in repr(rpc)
         task, packet = await begin(rpc, peer)
@@ -417,7 +447,8 @@ async def test_values_that_do_not_fit_a_callback_fail_the_call():
         task = asyncio.create_task(rpc.work(progress=lambda done: None))
         await received(peer)
         peer.send(0, "call", 1, 2)
-        with pytest.raises(ArgumentError, match="values of the server, to <function"):
+        text = "values of the server, to argument progress of work: .*write lambda"
+        with pytest.raises(ArgumentError, match=text):
             await task
 
 
@@ -489,6 +520,7 @@ async def test_a_callback_runs_in_the_context_of_its_call():
 @awaited
 async def test_a_coderef_is_passed_on(caplog):
     """A gateway: what a client of ours has passed goes to the server behind."""
+    caplog.set_level("INFO", "rpcasync")
     coderefs = []
 
     def rpc_give(caller, callback: Coderef):
