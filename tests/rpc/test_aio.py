@@ -5,10 +5,13 @@ import contextlib
 import contextvars
 import functools
 import gc
+import itertools
 import socket
 import threading
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.peers import Peer
 from support.pump import PATIENCE
 
@@ -23,6 +26,7 @@ from rpcasync import (
     EncodeError,
     RemoteError,
     Reply,
+    RPCError,
     Server,
 )
 
@@ -64,16 +68,6 @@ async def begin(rpc, peer, *args, procedure="work", **named):
     task = asyncio.create_task(rpc.call(procedure, *args, **named))
     [packet] = await received(peer)
     return task, packet
-
-
-def callback_id(packet):
-    """Return the id of the last argument, which is a function."""
-    value = packet[-1]
-    while not isinstance(value, int):
-        value = getattr(value, "id", None) or getattr(value, "value", value)
-        if isinstance(value, dict):
-            value = next(iter(value.values()))
-    return value
 
 
 async def turns(count=10):
@@ -172,17 +166,17 @@ async def test_the_procedure_that_ended_the_connection_is_named():
         parked.append(caller)
 
     parked = []
-    async with serving({"rpc_boom": rpc_boom, "rpc_wait": rpc_wait}) as (url, _):
-        async with rpcasync.aio.connect(url) as rpc:
-            waiting = asyncio.create_task(rpc.wait())
-            await asyncio.sleep(0)
-            with pytest.raises(RemoteError, match="^boom: failed; see the server's log$"):
-                await rpc.boom()
-            why = "the server closed the connection after boom failed; see its log$"
-            with pytest.raises(Disconnected, match=why):
-                await waiting
-            with pytest.raises(Disconnected, match=why):
-                await rpc.boom()
+    procedures = {"rpc_boom": rpc_boom, "rpc_wait": rpc_wait}
+    async with serving(procedures) as (url, _), rpcasync.aio.connect(url) as rpc:
+        waiting = asyncio.create_task(rpc.wait())
+        await asyncio.sleep(0)
+        with pytest.raises(RemoteError, match="^boom: failed; see the server's log$"):
+            await rpc.boom()
+        why = "the server closed the connection after boom failed; see its log$"
+        with pytest.raises(Disconnected, match=why):
+            await waiting
+        with pytest.raises(Disconnected, match=why):
+            await rpc.boom()
 
 
 @awaited
@@ -576,6 +570,7 @@ async def test_calls_that_wait_for_room_time_out():
             "put: no answer within 0.02 seconds",
             "put: not sent within 0.02 seconds: the server does not read",
         }
+        await rpc.close(grace=0)
 
 
 @awaited
@@ -787,6 +782,47 @@ async def test_answers_byte_by_byte(codec):
             peer.sock.send(bytes([number]))
             await turns(2)
         assert (await task)["sum"] == 5
+
+
+@given(order=st.permutations(range(6)), sizes=st.lists(st.integers(1, 40), min_size=1))
+def test_answers_in_any_order_and_in_any_pieces(order, sizes):
+    @awaited
+    async def test():
+        async with connected() as (rpc, peer):
+            tasks = [asyncio.create_task(rpc.get(n, progress=seen.append)) for n in range(6)]
+            packets = await received(peer, 6)
+            data = b""
+            for number in order:
+                packet = packets[number]
+                data += peer.packet(packet[0] - 1, "call", number)
+                data += peer.packet(packet[0], "n", number)
+            for size in itertools.cycle(sizes):
+                peer.sock.send(data[:size])
+                data = data[size:]
+                await asyncio.sleep(0)
+                if not data:
+                    break
+            replies = await asyncio.gather(*tasks)
+            assert [reply["n"] for reply in replies] == list(range(6))
+
+    seen = []
+    test()
+    assert seen == list(order)
+
+
+@given(data=st.binary(min_size=1, max_size=60), is_framed=st.booleans())
+def test_whatever_a_server_sends_ends_in_an_answer_or_an_error(data, is_framed):
+    @awaited
+    async def test():
+        async with connected("json" if data[0] & 1 else "storable") as (rpc, peer):
+            task, _ = await begin(rpc, peer, progress=lambda *values: None)
+            peer.sock.send(peer.framing.frame(data + bytes(3)) if is_framed else data)
+            await turns(3)
+            peer.sock.close()
+            await asyncio.wait([task])
+            assert isinstance(task.exception(), (RPCError, type(None)))
+
+    test()
 
 
 # Connecting
