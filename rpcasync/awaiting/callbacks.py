@@ -18,6 +18,7 @@ import contextvars
 import inspect
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, cast
 
 from rpcasync.arguments.known import signature_of
@@ -105,6 +106,7 @@ class Callback:
                 if self._is_busy:  # else the loop has run it already, to its end
                     self._task = task
                     self._connection.workers.add(task)
+                    task.add_done_callback(partial(self._see_if_it_ran, result))
 
     def _call(self, values: Sequence[object]) -> object:
         if self._signature is None:
@@ -139,11 +141,21 @@ class Callback:
                 except Exception as error:  # noqa: BLE001  # as above
                     self._fail(error)
         finally:
-            self._drop_queue()
-            self._is_busy, self._task = False, None
-            self._connection.workers.discard(task)
-            if self.settled is not None and not self.settled.done():
-                self.settled.set_result(None)
+            self._rest(task)
+
+    def _see_if_it_ran(self, result: object, task: asyncio.Task[None]) -> None:
+        """Rest also if the task was cancelled before its first step."""
+        if self._task is task:
+            if inspect.iscoroutine(result):
+                result.close()
+            self._rest(task)
+
+    def _rest(self, task: asyncio.Task[None]) -> None:
+        self._drop_queue()
+        self._is_busy, self._task = False, None
+        self._connection.workers.discard(task)
+        if self.settled is not None and not self.settled.done():
+            self.settled.set_result(None)
 
     def _finish(self) -> None:
         """Note that a run has ended."""
@@ -168,6 +180,8 @@ class Callback:
         for waiter in (self._answer, self.settled):
             if waiter is not None and not waiter.done():
                 waiter.set_exception(error)
+                self._is_stopped = True
+                self._drop_queue()
                 return
         self._connection.loop.call_exception_handler(
             {

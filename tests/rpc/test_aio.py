@@ -385,6 +385,7 @@ async def test_what_a_callback_raises_fails_its_call(is_coroutine):
         other = asyncio.create_task(rpc.other())
         await received(peer, 2)
         peer.send(0, "call", "done", 1)
+        peer.send(0, "call", "done", 1)  # both are there at once
         with pytest.raises(KeyError, match="1"):
             await task
         peer.send(0, "call", "done", 2)  # the call is over, and so are its callbacks
@@ -736,6 +737,25 @@ async def test_close_ends_callbacks():
         await rpc.close()
         assert not rpc._connection.workers
         assert await task == ()  # the answer had come
+
+
+@awaited
+async def test_a_run_that_is_cancelled_before_it_begins():
+    async def row():
+        raise AssertionError
+
+    async with connected() as (rpc, peer):
+        task = asyncio.create_task(rpc.rows(row))
+        await received(peer)
+        peer.send(0, "call")
+        peer.send(1)
+        [connection] = [rpc._connection]
+        while not connection.workers:
+            await asyncio.sleep(0)
+        for worker in connection.workers:
+            worker.cancel()
+        assert await task == ()
+        assert not connection.workers
 
 
 @awaited
