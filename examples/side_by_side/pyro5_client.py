@@ -1,3 +1,8 @@
+"""Follow the total of pyro5_server.py, and add to it.
+
+usage: python pyro5_client.py URI
+"""
+
 import sys
 import threading
 

@@ -1,3 +1,8 @@
+"""A total that grows, and is told to those who follow it: by Pyro5.
+
+usage: python pyro5_server.py          prints the URI for clients
+"""
+
 import Pyro5.api
 
 

@@ -1,3 +1,8 @@
+"""Follow the total of rpcasync_server.py, and add to it.
+
+usage: python rpcasync_client.py URL
+"""
+
 import sys
 
 import rpcasync

@@ -1,3 +1,8 @@
+"""A total that grows, and is told to those who follow it: by rpcasync.
+
+usage: rpcasync listen -u URL examples/side_by_side/rpcasync_server.py
+"""
+
 from eventmux import EventMux
 from rpcasync import Coderef, Fault, Server, init_clients
 

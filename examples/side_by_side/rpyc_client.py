@@ -1,3 +1,8 @@
+"""Follow the total of rpyc_server.py, and add to it.
+
+usage: python rpyc_client.py PORT
+"""
+
 import sys
 
 import rpyc

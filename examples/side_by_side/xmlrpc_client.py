@@ -1,3 +1,8 @@
+"""Add to the total of xmlrpc_server.py, and ask for it.
+
+usage: python xmlrpc_client.py URL
+"""
+
 import sys
 import xmlrpc.client
 

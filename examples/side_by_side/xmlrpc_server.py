@@ -1,3 +1,8 @@
+"""A total that grows, and can be asked for: by xmlrpc.
+
+usage: python xmlrpc_server.py          prints the URL for clients
+"""
+
 from xmlrpc.server import SimpleXMLRPCServer
 
 total = 0.0

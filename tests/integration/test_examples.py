@@ -32,7 +32,7 @@ import eventmux.buffers
 import rpcasync.storable
 
 EXAMPLES = {
-    path.relative_to(ROOT): path.read_text() for path in (ROOT / "examples").glob("*.p[yl]")
+    path.relative_to(ROOT): path.read_text() for path in (ROOT / "examples").rglob("*.p[yl]")
 }
 README = ROOT / "README.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -479,6 +479,28 @@ def test_the_client_by_hand_without_arguments():
     assert result.returncode == 1
     assert "usage: python json_client.py HOST PORT" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("library", quick_first(["rpcasync", "xmlrpc", "Pyro5", "rpyc"]))
+def test_the_same_program_side_by_side(library):
+    pytest.importorskip(library, reason=f"{library} is not installed: the extra dev has it")
+    name = f"side_by_side/{library.lower()}"
+    if library == "rpcasync":
+        with listening(ROOT / "examples" / f"{name}_server.py") as (address, _):
+            printed = side_by_side(name, address)
+    else:
+        with example(f"{name}_server.py") as server:
+            printed = side_by_side(name, server.process.stdout.readline().strip())
+    refused = "<class 'ValueError'>:" if library == "xmlrpc" else ""
+    lines = ["the total is 1.5", "added: 1.5", f"refused: {refused}amount must not be negative"]
+    assert sorted(printed) == sorted(lines)
+
+
+def side_by_side(name, address):
+    """Run the client of one of the four; return what it prints."""
+    result = run(sys.executable, f"examples/{name}_client.py", address)
+    assert (result.stderr, result.returncode) == ("", 0)
+    return result.stdout.splitlines()
 
 
 def test_the_gateway():
