@@ -14,7 +14,6 @@ sub def_x { $_[1] ? { in } : { out } }          def_x = {"in": {...}, "out": {..
 $rpc->set_limits(Outstanding => 100)            rpc.set_limits(outstanding=100)
 """
 
-import logging
 import os
 import sys
 
@@ -108,7 +107,6 @@ def wake_sleepers():
     sleepers.clear()
 
 
-logging.basicConfig()  # or nobody would see why a procedure died
 mux = EventMux()
 rpc = Server(mux)
 rpc.set_limits(outstanding=100)

@@ -10,8 +10,8 @@ from eventmux import EventMux
 from rpcasync import Client
 
 
-def show(done, upto):  # the server calls it, as often as it likes
-    print(f"{100 * done // upto:3} %", flush=True)
+def show(done, total):  # the server calls it, as often as it likes
+    print(f"{100 * done // total:3} %", flush=True)
 
 
 def finished(found=None, error=None):

@@ -23,7 +23,7 @@ def count_primes(caller, upto, progress, step=10_000):
         end = min(start + step, upto)
         found += sum(map(is_prime, range(start, end)))
         try:
-            progress(done=end, upto=upto)
+            progress(done=end, total=upto)
         except Disconnected:
             return  # nobody wants to know any more
         yield

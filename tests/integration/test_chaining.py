@@ -364,7 +364,7 @@ def test_who_asks_for_progress_goes_in_the_middle(mux):
         client, other = Client(mux, address), Client(mux, address)
         told = []
 
-        def show(done, upto):
+        def show(done, total):
             told.append(done)
             client.disconnect()
 
@@ -375,8 +375,8 @@ def test_who_asks_for_progress_goes_in_the_middle(mux):
         assert not any("failed" in line for line in server.log)
 
 
-def print_progress(done, upto):
-    assert (done, upto) == (10, 10)
+def print_progress(done, total):
+    assert (done, total) == (10, 10)
 
 
 class Back:
