@@ -11,7 +11,9 @@ from itertools import islice
 
 from eventmux.urls import Endpoint
 
-__all__ = ["holder"]
+__all__ = ["OURSELVES", "holder"]
+
+OURSELVES = "this command itself"
 
 _MOST = 100_000  # lines of a table, and descriptors of all processes, that are looked at
 _LISTENS = "0A"  # the state of a TCP socket
@@ -22,13 +24,13 @@ _LONGEST = 80  # characters of a command
 def holder(endpoint: Endpoint) -> str:
     """Return the process that listens at an address, as `process 7 (python3 server.py)`.
 
-    It is "" if that cannot be told, and "this command itself" if it is ours.
+    It is "" if that cannot be told, and `OURSELVES` if it is our own process.
     """
     inodes = set(_tcp(endpoint.port) if endpoint.scheme == "tcp" else _unix(endpoint.path))
     pid = _owner({f"socket:[{inode}]" for inode in inodes}) if inodes else None
     if pid is None:
         return ""
-    return "this command itself" if pid == os.getpid() else f"process {pid}{_command(pid)}"
+    return OURSELVES if pid == os.getpid() else f"process {pid}{_command(pid)}"
 
 
 def _tcp(port: int) -> Iterator[str]:

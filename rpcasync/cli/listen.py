@@ -127,14 +127,19 @@ def _listen_on(url: str, mode: int | None) -> socket.socket:
 
 
 def _why(url: str, error: OSError) -> object:
-    """Return what went wrong, and who is in the way."""
-    problem = error.strerror or error
-    if error.errno != errno.EADDRINUSE:
-        return problem
-    from rpcasync.cli.holders import holder  # only where it is needed
+    """Return what went wrong, who is in the way, and what can be done."""
+    endpoint = parse_stream_url(url)
+    if error.errno != errno.EADDRINUSE or not (endpoint.port or endpoint.path):
+        return error.strerror or error
+    from rpcasync.cli.holders import OURSELVES, holder  # only where it is needed
 
-    found = holder(parse_stream_url(url))
-    return f"{problem} by {found or 'another program'}"
+    who, mend = holder(endpoint) or "another program", "stop it, or "
+    if who == OURSELVES:
+        mend = ""
+    elif os.path.isfile(endpoint.path) or os.path.isdir(endpoint.path):
+        who, mend = "a file that is no socket", "remove it, or "
+    other = "path" if endpoint.path else "port"
+    return f"{os.strerror(error.errno)} by {who}: {mend}choose another {other}"
 
 
 def _address(sock: socket.socket) -> Endpoint:

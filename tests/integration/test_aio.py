@@ -100,12 +100,12 @@ def test_a_server_that_does_not_end_is_made_to(tmp_path, caplog):
 def test_callbacks_of_a_real_server(is_coroutine):
     seen = []
 
-    async def show(done, upto):
+    async def show(done, total):
         await asyncio.sleep(0)
-        seen.append((done, upto))
+        seen.append((done, total))
 
-    def show_now(done, upto):
-        seen.append((done, upto))
+    def show_now(done, total):
+        seen.append((done, total))
 
     async def main():
         url = f"python://{ROOT / 'examples' / 'progress_server.py'}"

@@ -1,6 +1,7 @@
 """What `rpcasync listen` says when it cannot listen, or when the program fails."""
 
 import os
+import re
 import socket
 from pathlib import Path
 
@@ -24,11 +25,21 @@ def said(capfd, *words):
 def test_a_port_in_use(capfd):
     with socket.create_server(("127.0.0.1", 0)) as sock:
         url = f"tcp://127.0.0.1:{sock.getsockname()[1]}"
-        problem = "Address already in use by this command itself"
+        problem = "Address already in use by this command itself: choose another port"
         assert said(capfd, "-u", url, __file__) == (
             1,
             [f"rpcasync: cannot listen on {url}: {problem}"],
         )
+
+
+@proc
+def test_a_port_that_another_process_has(capfd, monkeypatch):
+    monkeypatch.setattr("rpcasync.cli.holders.os.getpid", lambda: 0)
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        url = f"tcp://127.0.0.1:{sock.getsockname()[1]}"
+        _, (line,) = said(capfd, "-u", url, __file__)
+    head = re.escape(f"rpcasync: cannot listen on {url}: Address already in use by process ")
+    assert re.fullmatch(head + r"\d+ \(.+\): stop it, or choose another port", line)
 
 
 @proc
@@ -38,7 +49,16 @@ def test_a_path_in_use(capfd, tmp_path):
         sock.bind(path)
         sock.listen()
         _, lines = said(capfd, "-u", f"unix://{path}", __file__)
-    assert lines[0].endswith("Address already in use by this command itself")
+    assert lines[0].endswith("Address already in use by this command itself: choose another path")
+
+
+def test_a_path_of_a_file_that_is_no_socket(capfd, tmp_path):
+    (tmp_path / "file").write_text("")
+    _, (line,) = said(capfd, "-u", f"unix://{tmp_path}/file", __file__)
+    problem = (
+        "Address already in use by a file that is no socket: remove it, or choose another path"
+    )
+    assert line == f"rpcasync: cannot listen on unix://{tmp_path}/file: {problem}"
 
 
 @proc
@@ -62,7 +82,8 @@ def test_where_nothing_can_be_told(monkeypatch, capfd):
         url = f"tcp://127.0.0.1:{sock.getsockname()[1]}"
         monkeypatch.setattr(os, "listdir", refuse)
         _, lines = said(capfd, "-u", url, __file__)
-    assert lines == [f"rpcasync: cannot listen on {url}: Address already in use by another program"]
+    problem = "Address already in use by another program: stop it, or choose another port"
+    assert lines == [f"rpcasync: cannot listen on {url}: {problem}"]
 
 
 @pytest.mark.parametrize(
