@@ -277,11 +277,9 @@ class BlockingClient:
 
     def _order(self, order: Callable[[], None]) -> None:
         """Have the leader do something, or the next one if there is none."""
-        orders = self._orders
-        is_first = not orders
-        orders.append(order)
-        if is_first:  # else it was woken for the one before, and is not done with that
-            self._mux.post(Event(self._connection.fh))
+        self._orders.append(order)
+        # Each time: the leader may have just done the order before this one, and wait again.
+        self._mux.post(Event(self._connection.fh))
 
     def _follow(self, request: _Request) -> bool:
         """Wait; return True if this thread leads now, False if there is nothing to wait for."""

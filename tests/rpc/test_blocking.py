@@ -533,6 +533,16 @@ def test_others_go_on_while_one_waits(rpc, service, threads):
     assert int(threads.join()["parked"]["n"]) == 7
 
 
+def test_the_leader_is_woken_behind_each_order(by_hand, monkeypatch):
+    rpc, _ = by_hand()
+    seen = []
+    monkeypatch.setattr(EventMux, "post", lambda *_: seen.append(len(rpc._orders)))
+    # As if the leader did the first one, and looks for another before it is there.
+    for count in (1, 2, 3):
+        rpc._order(lambda: None)
+        assert seen[-1:] == [count]
+
+
 def test_one_times_out_while_others_go_on(rpc, service, threads):
     rpc._timeout = 0.05
     threads.start("leads", rpc.park)
