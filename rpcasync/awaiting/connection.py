@@ -14,7 +14,7 @@ import asyncio
 import itertools
 import socket
 import subprocess
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import cast
 
@@ -93,8 +93,8 @@ class Connection(asyncio.BufferedProtocol):
         """Tasks that run callbacks."""
         self.is_full = False
         """Too much waits to leave: a call has to wait for `room()`."""
-        self.crowd: deque[asyncio.Future[None]] = deque()
-        """Calls that wait for room already."""
+        self.crowd: OrderedDict[asyncio.Future[None], None] = OrderedDict()
+        """Calls that wait for room already, oldest first."""
         self.is_lost = False
         self.ended: asyncio.Future[None] = loop.create_future()
         """Done when the transport has ended."""
@@ -230,8 +230,11 @@ class Connection(asyncio.BufferedProtocol):
         waiter = None
         while (self.is_full or (waiter is None and self.crowd)) and not self.is_lost:
             waiter = self.loop.create_future()
-            self.crowd.append(waiter)
-            await waiter
+            self.crowd[waiter] = None
+            try:
+                await waiter
+            finally:  # it may have been cancelled, and the server may never read
+                self.crowd.pop(waiter, None)
 
     def _admit(self) -> None:
         """Let some of the calls that wait go on, if there is still room; the others later."""
@@ -239,7 +242,7 @@ class Connection(asyncio.BufferedProtocol):
         if self.is_full and not self.is_lost:
             return
         for _ in range(count):
-            waiter = self.crowd.popleft()
+            waiter, _ = self.crowd.popitem(last=False)
             if not waiter.done():
                 waiter.set_result(None)
         if self.crowd:

@@ -575,6 +575,27 @@ async def test_calls_that_wait_for_room_time_out():
 
 
 @awaited
+async def test_calls_that_waited_for_room_and_were_cancelled_leave_nothing_behind():
+    async with connected() as (rpc, _):
+        first = [asyncio.create_task(rpc.put("x" * 200_000)) for _ in range(10)]
+        await turns(50)
+        crowd, count = rpc._connection.crowd, len(rpc._connection.crowd)
+        for _ in range(3):
+            tasks = [asyncio.create_task(rpc.put()) for _ in range(20)]
+            await turns()
+            assert len(crowd) == count + 20
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+            assert len(crowd) == count
+        for task in first:
+            task.cancel()
+        await asyncio.wait(first)
+        assert not crowd
+        await rpc.close(grace=0)
+
+
+@awaited
 async def test_calls_that_wait_for_room_fail_with_the_connection():
     async with connected() as (rpc, peer):
         tasks = [asyncio.create_task(rpc.put("x" * 200_000)) for _ in range(10)]
