@@ -12,6 +12,7 @@ the text of an exception too, and `Repeats`, which counts what is the same again
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import sys
 import traceback
@@ -235,6 +236,14 @@ class _LastResort(logging.Handler):
             stream.flush()
         except Exception:  # noqa: BLE001  # as all handlers do: logging says what becomes of it
             self.handleError(record)
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Say what has failed, unless stderr is closed or broken: then there is nobody to tell.
+
+        Python would raise that where something is logged, in the middle of a server's loop.
+        """
+        with contextlib.suppress(Exception):
+            super().handleError(record)
 
     def _has_others(self) -> bool:
         logger: logging.Logger | None = log

@@ -351,6 +351,32 @@ def test_there_may_be_no_stderr(nobody, monkeypatch):
     log.warning("unheard")
 
 
+class Broken(io.StringIO):
+    def write(self, text):
+        raise RuntimeError("reentrant call inside")  # as if a signal handler logs while we write
+
+
+class Echo(io.StringIO):
+    def write(self, text):
+        log.warning("once more")
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("make", [closed, Broken, Echo])
+def test_whatever_stderr_does_nothing_is_raised_where_something_is_logged(
+    nobody, monkeypatch, make
+):
+    monkeypatch.setattr(sys, "stderr", make())
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    log.warning("unheard")
+    fail("unheard")
+
+
 def test_the_logger_of_another_package_does_not_count(nobody, monkeypatch):
     monkeypatch.setattr(log, "propagate", False)
     log.parent.addHandler(logging.NullHandler())
