@@ -6,7 +6,7 @@ to be awaited is, in a task, and the runs that follow wait until it has ended.
 
 The call that a function was passed with waits for the runs that came before its answer, and fails
 with what one of them raises. When there is no call any more that could fail, the loop's exception
-handler is told. With a call that has failed by itself, its functions are not run any more.
+handler is told; of values that do not fit, the log, which counts what comes too often. With a call that has failed by itself, its functions are not run any more.
 
 This file knows nothing of bytes. How much may wait is the connection's affair.
 """
@@ -21,6 +21,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Protocol, cast
 
+from rpcasync._log import log
 from rpcasync.arguments.known import signature_of
 from rpcasync.arguments.misfits import misfit
 from rpcasync.calls import Reply
@@ -183,6 +184,9 @@ class Callback:
                 self._is_stopped = True
                 self._drop_queue()
                 return
+        if isinstance(error, ArgumentError):  # mostly the server's, which may do so without end
+            log.error("callback of %s failed", self._connection.name, exc_info=error)
+            return
         self._connection.loop.call_exception_handler(
             {
                 "message": f"callback {self._function!r} of {self._connection.name} failed",

@@ -448,6 +448,25 @@ async def test_values_that_do_not_fit_a_callback_fail_the_call():
 
 
 @awaited
+async def test_a_server_cannot_flood_the_loop_with_values_that_do_not_fit(caplog):
+    reports = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: reports.append(context))
+    async with connected() as (rpc, peer):
+        task = asyncio.create_task(rpc.follow(callback=lambda done: None))
+        await received(peer)
+        peer.send(1, "ok", 1)
+        await task
+        for _ in range(50):
+            peer.send(0, "call", 1, 2)
+        task, _ = await begin(rpc, peer)
+        peer.send(2, "ok", 1)
+        await task
+    assert not reports
+    assert len(caplog.records) <= 10
+    assert "argument callback of follow: unknown name 1" in caplog.text
+
+
+@awaited
 async def test_a_cancelled_call_stops_its_callbacks():
     ended = []
 
