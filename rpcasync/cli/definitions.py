@@ -117,6 +117,8 @@ def _taken(about: Definition, colours: Colours) -> Iterator[str]:
     by_place = frozenset(_texts(about.get("positional")))
     entries = _entries(fields, _order(about, "in"))
     last_place = next((name for name, _ in reversed(entries) if name in by_place), None)
+    if any(f"*{name}" in by_place for name, _ in entries):
+        last_place = None  # what is taken by name follows the star
     for name, kind in entries:
         hint = _python_type(kind)
         shown = colours.name(on_one_line(name))
@@ -130,7 +132,7 @@ def _taken(about: Definition, colours: Colours) -> Iterator[str]:
             yield _with_default(shown, hint, default)
         else:
             yield f"{shown}: {hint}" if hint else shown
-        if name == last_place and not any(f"*{other}" in by_place for other, _ in entries):
+        if name == last_place:
             yield "/"
 
 

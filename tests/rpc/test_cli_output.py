@@ -615,3 +615,10 @@ def test_programs_get_lines_in_place_of_bars(monkeypatch, capsys):
     Callbacks(on_stderr=True).show("p", ["x"])
     assert capsys.readouterr().out == ""
     assert stderr.getvalue() == "p: x\n"
+
+
+def test_names_that_differ_in_their_numbers_alone_take_no_time():
+    about = {"in": {f"{number}x": "any" for number in range(20_000)}, "positional": ["x"]}
+    line = signature_line("f", about)
+    assert line.count("x, ") == 19_999
+    assert line.endswith("x, /)")
