@@ -16,6 +16,7 @@ from functools import partial
 from types import EllipsisType
 from typing import Any, Literal, NoReturn
 
+from eventmux._nearest import tells_options
 from eventmux.events import Event, SomeEvent
 from rpcasync._log import log
 from rpcasync.serving.admission import Admission
@@ -92,6 +93,7 @@ class Server:
         ImportError: there is no module of that name.
     """
 
+    @tells_options
     def __init__(
         self,
         mux: Mux,
@@ -111,7 +113,9 @@ class Server:
         if max_outbuffer is None:
             max_outbuffer = 4 * check_max_packet(max_packet)
         self._mux = mux
-        self._namespace = Namespace(sys._getframe(1).f_globals if namespace is None else namespace)
+        if namespace is None:
+            namespace = sys._getframe(2).f_globals  # the nearest frame is of `tells_options`
+        self._namespace = Namespace(namespace)
         self._admission = Admission()
         self._notes = Notes(mux)
         self._muting = Muting(mux)

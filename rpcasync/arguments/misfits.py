@@ -56,11 +56,11 @@ def _ways(
     by_name = _head(function, ", ".join(names) if names is not None else "")
     if not signature.takes_pairs:
         listed = len(signature.listed)
-        if signature._least <= len(values) and (signature.takes_rest or len(values) <= listed):
+        if signature.least <= len(values) and (signature.takes_rest or len(values) <= listed):
             return []
         return [by_name if names else _head(function, "*values")]
     own = _names_in(values[len(signature.listed) :], most=len(values))
-    if own is not None and _fits(signature, set(own)):
+    if own is not None and signature.fits_names({*own}):
         return []
     parameters = [*signature.listed, *(name for name in signature.named if name != "error")]
     in_order = "*values"
@@ -70,10 +70,6 @@ def _ways(
             in_order += ", error=None"
     ways = [_head(function, in_order)]
     return [by_name, *ways] if names else ways
-
-
-def _fits(signature: Signature, names: set[str]) -> bool:
-    return signature._required <= names and (signature.takes_any_name or names <= signature.names)
 
 
 def _names_in(values: Sequence[object], most: int = 2 * _MOST_NAMES) -> list[str] | None:

@@ -15,7 +15,7 @@ A `Signature` is read once and used for each call. Values are converted as annot
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from inspect import Parameter
 from types import FunctionType, MethodType
 from typing import Any, cast
@@ -183,6 +183,10 @@ class Signature:
     def required(self) -> frozenset[str]:
         """Which of `named` are required."""
         return self._required
+
+    def fits_names(self, names: Set[str]) -> bool:
+        """True if these are all that is required, and nothing is unknown."""
+        return self._required <= names and (self.takes_any_name or names <= self.names)
 
     # For reply callbacks, which may have a parameter `error` beside those for the values
 

@@ -17,7 +17,7 @@ OURSELVES = "this command itself"
 
 _MOST = 100_000  # lines of a table, and descriptors of all processes, that are looked at
 _LISTENS = "0A"  # the state of a TCP socket
-_ACCEPTS = 0x10000  # a flag of a UNIX socket: somebody has called listen()
+_ACCEPTS = "00010000"  # the flags of a UNIX socket: somebody has called listen()
 _LONGEST = 80  # characters of a command
 
 
@@ -45,7 +45,7 @@ def _tcp(port: int) -> Iterator[str]:
 def _unix(path: str) -> Iterator[str]:
     for line in _lines("/proc/net/unix"):
         words = line.split(maxsplit=7)
-        if len(words) == 8 and words[7] == path and int(words[3], 16) & _ACCEPTS:
+        if len(words) == 8 and words[7] == path and words[3] == _ACCEPTS:
             yield words[6]
 
 

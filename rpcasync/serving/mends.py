@@ -84,7 +84,7 @@ def takes_too_much(
     if len(values) % 2 or first.name not in names or signature.listed:
         return False
     others = {each for each in names if isinstance(each, str)} - {first.name}
-    return signature.required <= others and (signature.takes_any_name or others <= signature.names)
+    return signature.fits_names(others)
 
 
 def _parameters(function: Callable[..., object]) -> list[Parameter]:

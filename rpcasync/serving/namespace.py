@@ -71,6 +71,8 @@ class Procedure:
         elif takes_too_much(self.function, self.signature, values):
             mend = mend_of(self.name, self.function, keeps_first=True)
             log.error("procedure %s may lack a parameter for the caller: %s", name, mend)
+            if len(values) == len(self.signature.listed) + 1:  # the mistake may be the client's
+                return refusal(name, self.signature, values, error)
         else:
             return refusal(name, self.signature, values, error)
         return f"{name}: cannot be called; see the server's log"

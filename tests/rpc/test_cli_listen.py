@@ -62,6 +62,16 @@ def test_a_path_of_a_file_that_is_no_socket(capfd, tmp_path):
 
 
 @proc
+def test_a_path_that_looks_like_more_of_the_table(tmp_path, monkeypatch):
+    """The kernel writes the end of a line in a path as it is."""
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind("x\n0: 2 0 flags 1 1 7 y.sock")
+        sock.listen()
+        assert holder(Endpoint("unix", path="y.sock")) == ""
+
+
+@proc
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_INET6])
 def test_another_process(monkeypatch, family):
     with socket.create_server(("", 0), family=family) as sock:

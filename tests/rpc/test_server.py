@@ -196,6 +196,12 @@ def test_two_servers_on_one_mux(mux, serve):
     assert two.read() == [[0, "second"]]
 
 
+def test_an_option_that_there_is_not(mux):
+    match = r"^Server\(\) has no option 'on_exceptin'; did you mean 'on_exception'\?$"
+    with pytest.raises(TypeError, match=match):
+        Server(mux, {}, on_exceptin="answer")
+
+
 def test_the_default_namespace_is_the_module_of_the_caller(mux):
     module = types.ModuleType("program")
     code = "def make(Server, mux): return Server(mux)\ndef rpc_mine(caller): pass"

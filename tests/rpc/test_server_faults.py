@@ -284,8 +284,6 @@ def test_a_function_that_is_no_procedure(serve, caplog, function, problem):
         (lambda n1, n2=0: None, ["n1", 1], "def rpc_add(caller, n1, n2=...)"),
         (lambda n1: None, ["n1", 1], "def rpc_add(caller, n1)"),
         (lambda n1, **more: None, ["n1", 1, "x", 2], "def rpc_add(caller, n1, **more)"),
-        (lambda n1, n2, /: None, [1, 2], "def rpc_add(caller, n1, n2, /)"),
-        (lambda n1, /: None, [1], "def rpc_add(caller, n1, /)"),
     ],
 )
 def test_a_procedure_that_takes_a_value_for_its_caller(serve, caplog, function, values, head):
@@ -295,6 +293,23 @@ def test_a_procedure_that_takes_a_value_for_its_caller(serve, caplog, function, 
     assert warnings_of(caplog) == [
         "procedure add may lack a parameter for the caller: if n1 is meant for a value, write "
         + head
+    ]
+
+
+@pytest.mark.parametrize(
+    ("function", "values", "text", "head"),
+    [
+        (lambda n, x, /: None, [1, 2], "1 value: x; got 2", "def rpc_add(caller, n, x, /)"),
+        (lambda n, /: None, [1], "no values; got 1", "def rpc_add(caller, n, /)"),
+    ],
+)
+def test_one_value_too_many_may_be_the_fault_of_either(
+    serve, caplog, function, values, text, head
+):
+    bench = serve({"rpc_add": function})
+    assert bench.ask(bench.peer(), 0, "add", *values)[0][2] == f"add takes {text}"
+    assert warnings_of(caplog) == [
+        f"procedure add may lack a parameter for the caller: if n is meant for a value, write {head}"
     ]
 
 
