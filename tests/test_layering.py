@@ -67,10 +67,10 @@ INSIDE = {
     "rpcasync.cli": [
         ["lines", "screen"],
         ["output"],
-        ["definitions", "holders", "rendering", "usage"],
-        ["progress"],
+        ["definitions", "holders", "rendering", "tab", "usage"],
+        ["commands", "progress"],
         ["session", "terminal"],
-        ["completion", "listen", "shell"],
+        ["call", "completion", "listen", "methods", "shell"],
     ],
     "rpcasync.wire": [
         ["counting", "deadlines", "leaves", "messages"],
@@ -110,7 +110,7 @@ ACROSS = {
     "inbox": {"eventmux", "eventmux.events"},
     "loss": {"eventmux", "eventmux.events"},
     "outbox": {"eventmux", "eventmux.events"},
-    "server": {"eventmux.events"},
+    "server": {"eventmux._nearest", "eventmux.events"},
     "unsent": {"eventmux", "eventmux.events"},
     "startup": {"eventmux.errors", "eventmux.sockets"},
     "cli": {

@@ -1,7 +1,6 @@
-"""What TAB completes in bash, zsh and fish: a script for each, and what the scripts ask for.
+"""What the scripts for TAB ask for: what a word of a command may be completed to.
 
-A script knows no command. It runs `rpcasync _complete SHELL ...` with what has been typed, and
-takes the lines that are printed. Three rules:
+Three rules:
 
 - Nothing is started. A server on a socket is asked for its procedures; of a program, the file is
   read.
@@ -17,20 +16,21 @@ import os
 import re
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from typing import TypeAlias
 
 from eventmux import EventMux
 from rpcasync.cli.definitions import Definition, parameters, procedures
 from rpcasync.cli.output import CommandFailed, print_lines
+from rpcasync.cli.tab import SCRIPTS, replacements, split_line
 from rpcasync.cli.usage import LEVELS, Overview, Parser, options_of
 from rpcasync.client import Client
 from rpcasync.errors import RemoteError, RPCError
 from rpcasync.urls import is_stream_url
 from rpcasync.wire.messages import as_text
 
-__all__ = ["Candidate", "candidates", "complete", "script", "split_line"]
+__all__ = ["Candidate", "candidates", "complete"]
 
 _LIMIT = 1.0  # seconds that a server has to answer
 _MOST_BYTES = 1024 * 1024  # of its answer, and of the file of a program
@@ -50,11 +50,6 @@ class Candidate:
     text: str
     about: str = ""
 
-    @property
-    def is_open(self) -> bool:
-        """True if more of the same word will follow."""
-        return self.text.endswith(("=", "/", ":"))
-
 
 def complete(parser: Overview, words: Sequence[str]) -> int:
     """Print what the last word may be completed to; return the exit status.
@@ -69,7 +64,7 @@ def complete(parser: Overview, words: Sequence[str]) -> int:
         case ["bash", line, breaks]:
             typed = split_line(line, breaks)
             found = candidates(parser, typed.words, typed.text)
-            lines = _for_bash(typed, found)
+            lines = replacements(typed, (each.text for each in found))
         case ["zsh" | "fish", *before, text]:
             found = candidates(parser, before, text)
             lines = (f"{each.text}\t{each.about}".rstrip("\t") for each in found)
@@ -180,7 +175,7 @@ class _Place:
             case "listen" | "shell", _:
                 return _files(text, lambda _: True)
             case "completion", 0:
-                return map(Candidate, ("bash", "zsh", "fish"))
+                return map(Candidate, SCRIPTS)
         return ()
 
     def _procedures(self) -> Iterator[Candidate]:
@@ -322,131 +317,3 @@ def _parameters(function: ast.FunctionDef) -> dict[str, object]:
         named = named[2 if named[:1] == ["self"] else 1 :]  # the caller
     named += [each.arg for each in function.args.kwonlyargs]
     return {f"{number:04}{name}": "any" for number, name in enumerate(named)}
-
-
-# bash: what is typed, and what takes its place
-
-
-@dataclass(slots=True)
-class Typed:
-    """A line up to the cursor: its words, and of the last one its text.
-
-    `quote` is the one that is still open; `kept` is how much of the text stays as it is, in front
-    of the last character that divides words.
-    """
-
-    words: list[str] = field(default_factory=list)
-    text: str = ""
-    quote: str = ""
-    kept: int = 0
-
-
-def split_line(line: str, breaks: str) -> Typed:
-    """Split a line of bash as far as it is typed.
-
-    The name of the program, and what is set in front of it, are left out.
-    """
-    typed = Typed()
-    is_word = is_escaped = False
-    for char in line:
-        if is_escaped:
-            typed.text += char
-            is_escaped = False
-        elif char == typed.quote:
-            typed.quote = ""
-        elif char == "\\" and typed.quote != "'":
-            is_word = is_escaped = True
-        elif typed.quote:
-            typed.text += char
-        elif char in "'\"":
-            is_word = True
-            typed.quote = char
-        elif char.isspace():
-            if is_word:
-                typed.words.append(typed.text)
-            is_word = False
-            typed.text, typed.kept = "", 0
-        else:
-            is_word = True
-            typed.text += char
-            if char in breaks:
-                typed.kept = len(typed.text)
-    while typed.words and re.match(r"\w+=", typed.words[0]):
-        del typed.words[0]
-    del typed.words[:1]
-    return typed
-
-
-_HARMLESS = re.compile(r"[^\w./:=@%+,-]")
-_IN_QUOTES = {"'": "'", '"': '"\\$`!'}  # what ends them, or is obeyed in them
-
-
-def _for_bash(typed: Typed, found: Iterable[Candidate]) -> Iterator[str]:
-    """Give what takes the place of what bash calls the word."""
-    for each in found:
-        if typed.quote:
-            if not set(_IN_QUOTES[typed.quote]) & set(each.text):
-                yield each.text
-        else:
-            text = _HARMLESS.sub(r"\\\g<0>", each.text[typed.kept :])
-            yield text if each.is_open else f"{text} "
-
-
-# The scripts
-
-
-def script(shell: str) -> str:
-    """Return what has a shell complete the command: bash, zsh or fish."""
-    return _SCRIPTS[shell]
-
-
-_SCRIPTS = {
-    "bash": """\
-# Completion of rpcasync for bash: eval "$(rpcasync completion bash)"
-_rpcasync() {
-    local line
-    COMPREPLY=()
-    while IFS= read -r line; do
-        COMPREPLY+=("$line")
-    done < <(command rpcasync _complete bash "${COMP_LINE:0:COMP_POINT}" "$COMP_WORDBREAKS" \\
-        2>/dev/null </dev/null)
-}
-complete -o nospace -F _rpcasync rpcasync
-""",
-    "zsh": """\
-#compdef rpcasync
-# Completion of rpcasync for zsh: source <(rpcasync completion zsh)
-_rpcasync() {
-    local value about
-    local -a open open_shown whole whole_shown
-    while IFS=$'\\t' read -r value about; do
-        if [[ $value == *[=/:] ]]; then
-            open+=("$value")
-            open_shown+=("$value${about:+  -- $about}")
-        elif [[ -n $value ]]; then
-            whole+=("$value")
-            whole_shown+=("$value${about:+  -- $about}")
-        fi
-    done < <(command rpcasync _complete zsh "${(@Q)words[2,CURRENT-1]}" "${(Q)PREFIX}" \\
-        2>/dev/null </dev/null)
-    compadd -l -S '' -d open_shown -a -- open
-    compadd -l -d whole_shown -a -- whole
-}
-if [[ ${funcstack[1]} == _rpcasync ]]; then
-    _rpcasync "$@"
-else
-    (( ${+functions[compdef]} )) || { autoload -Uz compinit && compinit }
-    compdef _rpcasync rpcasync
-fi
-""",
-    "fish": """\
-# Completion of rpcasync for fish: rpcasync completion fish | source
-function __rpcasync_complete
-    set -l words (commandline -opc)
-    set -e words[1]
-    set -l text (commandline -ct | string unescape)
-    command rpcasync _complete fish $words "$text" 2>/dev/null </dev/null
-end
-complete -c rpcasync -f -a '(__rpcasync_complete)'
-""",
-}

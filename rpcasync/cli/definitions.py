@@ -71,7 +71,7 @@ def signature_lines(found: Mapping[str, Definition], colours: Colours = PLAIN) -
 def signature_line(name: str, about: Definition, colours: Colours = PLAIN) -> str:
     """Return a signature such as `add(n1: int, n2: int = 0) -> sum: int  # Add two numbers.`."""
     first = next(_doc_lines(about), "")
-    return signature(name, about, colours) + (f"  # {first}" if first else "")
+    return _signature(name, about, colours) + (f"  # {first}" if first else "")
 
 
 def description_lines(name: str, about: Definition, colours: Colours = PLAIN) -> Iterator[str]:
@@ -79,17 +79,17 @@ def description_lines(name: str, about: Definition, colours: Colours = PLAIN) ->
 
     A long signature has each parameter on a line of its own.
     """
-    if "in" in about and len(signature(name, about)) > _LONGEST:
+    if "in" in about and len(_signature(name, about)) > _LONGEST:
         yield f"{colours.heading(on_one_line(name))}("
         yield from (f"    {each}," for each in _taken(about, colours))
         yield f"){_answered(about, colours)}"
     else:
-        yield signature(name, about, colours)
+        yield _signature(name, about, colours)
     for line in _doc_lines(about):
         yield f"    {line}" if line else ""
 
 
-def signature(name: str, about: Definition, colours: Colours = PLAIN) -> str:
+def _signature(name: str, about: Definition, colours: Colours = PLAIN) -> str:
     """Return what a procedure takes and answers; where nothing is known, that is its name."""
     line = colours.heading(on_one_line(name))
     if "in" in about:

@@ -19,17 +19,17 @@ import io
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rpcasync.wire.codecs import refuse_constant, refuse_infinity
 
 __all__ = [
+    "ABOUT",
     "BUILT_IN",
     "Callback",
     "Line",
-    "completions",
     "parse_line",
     "parse_word",
     "parse_words",
@@ -37,8 +37,8 @@ __all__ = [
 
 BUILT_IN = ("exit", "help", "methods", "quit")
 """The words that the shell obeys itself, where one stands alone on its line."""
-_ABOUT = ("help", "methods")  # those that a procedure may follow
-
+ABOUT = ("help", "methods")
+"""Those that a procedure may follow."""
 
 _KEY = re.compile(r"""([^\s="'\\\[{]+)=""")
 _LONGEST_MEND = 60  # characters of a list that is written out in a message
@@ -67,7 +67,7 @@ class Line:
         """
         if self.is_quoted or self.procedure not in BUILT_IN:
             return False
-        return not self.values or (self.procedure in _ABOUT and self.topic is not None)
+        return not self.values or (self.procedure in ABOUT and self.topic is not None)
 
     @property
     def topic(self) -> str | None:
@@ -274,27 +274,3 @@ class _Reader:
         taken = self._line[start : self.position].split()[0]
         if sum(map(taken.count, "[{")) > sum(map(taken.count, "]}")):
             raise ValueError(f"{self._line[start:].strip()} is not JSON: put quotes around text")
-
-
-def completions(before: str, start: str, known: Mapping[str, Iterable[str]]) -> list[str]:
-    """Return what a word of the shell may be completed to.
-
-    Args:
-        before: the line in front of the word.
-        start: what is there of the word.
-        known: the procedures of the server, with the names that each takes. Those that cannot be
-            typed as they are, and might do something to the terminal, are left out.
-    """
-    words = before.split()
-    if not words or (len(words) == 1 and words[0] in _ABOUT):
-        others = BUILT_IN if not words else ()
-        procedures = sorted(filter(_is_plain, {*known, *others}))
-        return [f"{name} " for name in procedures if name.startswith(start)]
-    given = {word.partition("=")[0] for word in words[1:]}
-    names = filter(_is_plain, known.get(words[0].strip("\\'\""), ()))
-    return [f"{name}=" for name in names if name.startswith(start) and name not in given]
-
-
-def _is_plain(name: str) -> bool:
-    """True for what can be seen and has no blanks."""
-    return name.isprintable() and " " not in name

@@ -22,7 +22,7 @@ from eventmux.events import Event, Timer
 from rpcasync._log import log
 from rpcasync.calls import Reply
 from rpcasync.cli.output import harmless, print_lines, say, status
-from rpcasync.cli.rendering import call_line, is_number
+from rpcasync.cli.rendering import call_line, is_numeric
 from rpcasync.cli.screen import columns_of, cut, width
 
 __all__ = ["Callbacks", "Waiting", "bar", "done_of_total", "waiting"]
@@ -83,7 +83,7 @@ def done_of_total(values: Sequence[object]) -> tuple[float, float] | None:
 
 def _number(value: object) -> float | None:
     """Return a number that is no larger than a float; Perl sends some as text."""
-    if isinstance(value, str) and is_number(value):
+    if isinstance(value, str) and is_numeric(value):
         value = float(value)
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None

@@ -26,11 +26,20 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 
+from eventmux._nearest import did_you_mean
 from rpcasync.calls import Reply
 from rpcasync.cli.output import CommandFailed, harmless, on_one_line, print_lines, to_json
 from rpcasync.cli.screen import PLAIN, Colours, colours_of, columns_of, cut, width
 
-__all__ = ["answer_lines", "as_bytes", "call_line", "only_value", "print_answer", "value_lines"]
+__all__ = [
+    "answer_lines",
+    "as_bytes",
+    "call_line",
+    "is_numeric",
+    "only_value",
+    "print_answer",
+    "value_lines",
+]
 
 _LONGEST = 70  # characters of a list or dict that stands behind its name
 _DEEPEST = 20  # levels that are indented; what is below them is JSON
@@ -135,8 +144,6 @@ def only_value(reply: Reply, name: str | None = None) -> object:
 def _no_such_name(name: str, pairs: Mapping[str, object] | None) -> str:
     if not pairs:
         return f"the answer has no names, so not {name!r}"
-    from eventmux._nearest import did_you_mean
-
     hint = did_you_mean(name, pairs)
     return f"the answer has no {name!r}{hint or f': it has {_some(pairs)}'}"
 
@@ -275,8 +282,8 @@ class _Writer:
         for row in rows:
             for place, cell in enumerate(_cells(row, names)):
                 sizes[place] = max(sizes[place], width(cell))
-                numbers[place] = numbers[place] or is_number(cell)
-                others[place] = others[place] or not (is_number(cell) or cell in ("", "null"))
+                numbers[place] = numbers[place] or is_numeric(cell)
+                others[place] = others[place] or not (is_numeric(cell) or cell in ("", "null"))
         numeric = [has and not other for has, other in zip(numbers, others, strict=True)]
         sizes = [min(size, _WIDEST) for size in sizes]
         sizes[-1] *= numeric[-1]  # nothing stands behind it
@@ -312,7 +319,7 @@ class _Writer:
         return line.rstrip(" ")
 
 
-def is_number(text: str) -> bool:
+def is_numeric(text: str) -> bool:
     """Return whether a text is a number; Perl sends many as text."""
     return len(text) <= _WIDEST and _NUMBER.fullmatch(text) is not None
 

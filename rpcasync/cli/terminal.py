@@ -13,14 +13,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from rpcasync.cli.lines import completions
+from rpcasync.cli.lines import ABOUT, BUILT_IN
 
 try:
     import readline
 except ImportError:  # some builds of Python have none
     readline = None  # type: ignore[assignment]
 
-__all__ = ["HISTORY_VARIABLE", "PROMPT", "editing", "history_path"]
+__all__ = ["HISTORY_VARIABLE", "PROMPT", "completions", "editing", "history_path"]
 
 HISTORY_VARIABLE = "RPCASYNC_HISTORY"
 PROMPT = "rpcasync> "
@@ -92,3 +92,27 @@ def _keep(path: Path, count: int) -> None:
         readline.append_history_file(count, path)
     else:
         readline.write_history_file(path)
+
+
+def completions(before: str, start: str, known: Mapping[str, Iterable[str]]) -> list[str]:
+    """Return what a word of the shell may be completed to.
+
+    Args:
+        before: the line in front of the word.
+        start: what is there of the word.
+        known: the procedures of the server, with the names that each takes. Those that cannot be
+            typed as they are, and might do something to the terminal, are left out.
+    """
+    words = before.split()
+    if not words or (len(words) == 1 and words[0] in ABOUT):
+        others = BUILT_IN if not words else ()
+        procedures = sorted(filter(_is_plain, {*known, *others}))
+        return [f"{name} " for name in procedures if name.startswith(start)]
+    given = {word.partition("=")[0] for word in words[1:]}
+    names = filter(_is_plain, known.get(words[0].strip("\\'\""), ()))
+    return [f"{name}=" for name in names if name.startswith(start) and name not in given]
+
+
+def _is_plain(name: str) -> bool:
+    """True for what can be seen and has no blanks."""
+    return name.isprintable() and " " not in name

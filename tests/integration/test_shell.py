@@ -18,7 +18,7 @@ from support.programs import LIMIT, PROGRAMS, ROOT, Program, listening, run
 from support.quick import quick_first
 from support.terminals import PROMPT, Terminal
 
-from rpcasync.cli.lines import completions
+from rpcasync.cli.terminal import completions
 
 CALC = PROGRAMS / "calc_server.py"
 CHILD = f"python://{CALC}"

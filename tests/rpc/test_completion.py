@@ -11,7 +11,8 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from rpcasync.cli import _parser, completion, main
+from rpcasync.cli import completion, main, tab
+from rpcasync.cli.commands import overview
 
 BREAKS = " \t\n\"'@><=;|&(:"  # what bash has in COMP_WORDBREAKS
 
@@ -89,7 +90,7 @@ def test_what_no_script_asks(capfd, words):
     assert capfd.readouterr() == ("", "")
 
 
-WORDS = st.text() | st.sampled_from([*completion._SCRIPTS, "-u", "--codec", "x.py", "python://x"])
+WORDS = st.text() | st.sampled_from([*tab.SCRIPTS, "-u", "--codec", "x.py", "python://x"])
 
 
 @given(
@@ -101,7 +102,7 @@ WORDS = st.text() | st.sampled_from([*completion._SCRIPTS, "-u", "--codec", "x.p
 def test_any_words(command, words, start, text):
     before = [command, *words]
     assume(not any(word.startswith(("tcp:", "unix:")) for word in before))  # nobody is asked
-    for each in completion.candidates(_parser(), before, start + text):
+    for each in completion.candidates(overview(), before, start + text):
         assert each.text.startswith(start + text)
         assert each.text.isprintable()
         assert each.about.isprintable()
@@ -311,7 +312,7 @@ def test_nobody_is_there(offered):
     ],
 )
 def test_a_line_of_bash(line, words, text, quote, kept):
-    typed = completion.split_line(line, BREAKS)
+    typed = tab.split_line(line, BREAKS)
     assert (typed.words, typed.text, typed.quote) == (words, text, quote)
     assert typed.kept == kept
 
@@ -319,12 +320,12 @@ def test_a_line_of_bash(line, words, text, quote, kept):
 @given(st.lists(st.text(min_size=1)))
 def test_words_as_sh_quotes_them(words):
     line = f"rpcasync {shlex.join(words)} "
-    assert completion.split_line(line, BREAKS).words == words
+    assert tab.split_line(line, BREAKS).words == words
 
 
 @given(st.text(), st.text())
 def test_any_line(line, breaks):
-    typed = completion.split_line(line, breaks)
+    typed = tab.split_line(line, breaks)
     assert 0 <= typed.kept <= len(typed.text)
 
 
@@ -353,6 +354,6 @@ def test_what_bash_is_given(in_bash, line, expected):
 def test_a_script(capfd, shell):
     assert main(["completion", shell]) == 0
     printed = capfd.readouterr().out
-    assert printed == completion.script(shell)
+    assert printed == tab.SCRIPTS[shell]
     assert f"rpcasync _complete {shell} " in printed
     assert printed.isascii()

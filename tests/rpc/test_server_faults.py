@@ -303,13 +303,12 @@ def test_a_procedure_that_takes_a_value_for_its_caller(serve, caplog, function, 
         (lambda n, /: None, [1], "no values; got 1", "def rpc_add(caller, n, /)"),
     ],
 )
-def test_one_value_too_many_may_be_the_fault_of_either(
-    serve, caplog, function, values, text, head
-):
+def test_one_value_too_many_may_be_the_fault_of_either(serve, caplog, function, values, text, head):
     bench = serve({"rpc_add": function})
     assert bench.ask(bench.peer(), 0, "add", *values)[0][2] == f"add takes {text}"
     assert warnings_of(caplog) == [
-        f"procedure add may lack a parameter for the caller: if n is meant for a value, write {head}"
+        "procedure add may lack a parameter for the caller: if n is meant for a value, write "
+        + head
     ]
 
 

@@ -10,10 +10,10 @@ import pytest
 
 from rpcasync import Reply, RPCError
 from rpcasync.cli.definitions import definition_line, parameters, procedures
-from rpcasync.cli.lines import BUILT_IN, Line, completions, parse_line, parse_word
+from rpcasync.cli.lines import BUILT_IN, Line, parse_line, parse_word
 from rpcasync.cli.output import to_json
 from rpcasync.cli.rendering import answer_lines
-from rpcasync.cli.terminal import history_path
+from rpcasync.cli.terminal import completions, history_path
 from rpcasync.storable import ScalarRef
 
 

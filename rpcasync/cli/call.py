@@ -1,0 +1,49 @@
+"""`rpcasync call`: one call, and its answer on stdout."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from rpcasync.cli.output import harmless, print_lines, say, write_bytes
+from rpcasync.cli.progress import Callbacks
+from rpcasync.cli.rendering import as_bytes, only_value, print_answer
+from rpcasync.cli.screen import is_terminal
+from rpcasync.cli.session import connected
+
+__all__ = ["call"]
+
+
+def call(options: argparse.Namespace) -> int:
+    """Make the call; return the exit status.
+
+    Raises:
+        CommandFailed: there is no answer, or not what is to be printed of it.
+    """
+    values = [value for word in options.words for value in word]
+    is_raw = options.raw or options.bytes
+    with connected(options.url, codec=options.codec, timeout=options.timeout) as session:
+        session.callbacks = Callbacks(as_json=options.json, on_stderr=is_raw)
+        reply = session.ask(options.procedure, values)
+        try:
+            if is_raw:
+                _print_raw(only_value(reply, options.key), is_binary=options.bytes)
+            else:
+                print_answer(reply, as_json=options.json, name=options.key)
+            session.attend()
+        except KeyboardInterrupt:
+            if not session.client.has_coderefs():
+                raise
+            say("interrupted")  # it is how a subscription ends
+    return 0
+
+
+def _print_raw(value: object, *, is_binary: bool) -> None:
+    """Print a value as it is; to a terminal, what can be shown of it."""
+    data = as_bytes(value, is_binary=is_binary)
+    if is_terminal(sys.stdout):
+        print_lines(
+            harmless(line, "\t") for line in data.decode(errors="backslashreplace").splitlines()
+        )
+    else:
+        write_bytes(data)
