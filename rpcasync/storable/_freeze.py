@@ -29,8 +29,6 @@ from rpcasync.storable._leaves import (
     BYTES,
     KEYS,
     LARGEST,
-    LEAST_INT,
-    MOST_INT,
     SHORT,
     TEXTS,
     UNDEF,
@@ -43,6 +41,7 @@ from rpcasync.storable._leaves import (
     scalar,
     short_text,
 )
+from rpcasync.storable._opcodes import LEAST_INT, MOST_INT
 from rpcasync.storable._places import located
 from rpcasync.storable._values import Blessed, ScalarRef
 

@@ -18,13 +18,12 @@ from typing import Any, TypeAlias
 from rpcasync.errors import EncodeError
 from rpcasync.storable import _opcodes as ops
 from rpcasync.storable import _typed
+from rpcasync.storable._opcodes import LEAST_INT, MOST_INT
 
 __all__ = [
     "BYTES",
     "KEYS",
     "LARGEST",
-    "LEAST_INT",
-    "MOST_INT",
     "SHORT",
     "TEXTS",
     "UNDEF",
@@ -49,7 +48,6 @@ UNDEF = bytes([ops.UNDEF])
 BYTES = {n: bytes([ops.BYTE, n + 128]) for n in range(-128, 128)}
 _SCALARS = [bytes([ops.SCALAR, size]) for size in range(256)]
 _UTF8STRS = [bytes([ops.UTF8STR, size]) for size in range(256)]
-LEAST_INT, MOST_INT = -(2**31), 2**31 - 1  # of a NETINT
 
 SHORT = 32  # longest str, in characters, whose encoding is kept
 _MOST_KEPT = 1024  # then they begin anew

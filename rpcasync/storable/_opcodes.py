@@ -59,6 +59,7 @@ KEY_PLACEHOLDER = 0x10  # the key is allowed in a restricted hash, but it is not
 KEY_FLAGS = KEY_UTF8 | KEY_WAS_UTF8 | KEY_LOCKED | KEY_PLACEHOLDER
 
 REGEXP_LONG = 0x01  # bit of a REGEXP's flags byte: the pattern length is a u32
+LEAST_INT, MOST_INT = -(2**31), 2**31 - 1  # of a NETINT
 LONG_CLASS = 0x80  # bit of a class's length or index byte: a u32 follows instead
 
 REFERENCES = frozenset({REF, OVERLOAD, WEAKREF, WEAKOVERLOAD})

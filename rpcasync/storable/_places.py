@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeAlias
 
 from rpcasync.errors import EncodeError
+from rpcasync.storable._opcodes import LEAST_INT, MOST_INT
 from rpcasync.storable._values import ScalarRef
 
 __all__ = ["located", "located_in_list"]
@@ -22,7 +23,6 @@ _MOST_LEVELS = 300
 _MOST_STEPS = 20  # to show; what is between is left out
 _LONGEST_KEY = 40
 
-_LEAST_INT, _MOST_INT = -(2**31), 2**31 - 1
 _KINDS = (list, tuple, dict, ScalarRef)
 
 _Refuse: TypeAlias = Callable[[object], object]
@@ -144,7 +144,7 @@ def _refused(value: object, refuse: _Refuse) -> str | None:
     kind = type(value)
     if value is None or kind is bool or (kind is str and value.isascii()):  # type: ignore[attr-defined]
         return None
-    if kind is int and _LEAST_INT <= value <= _MOST_INT:  # type: ignore[operator]
+    if kind is int and LEAST_INT <= value <= MOST_INT:  # type: ignore[operator]
         return None
     try:
         refuse(value)

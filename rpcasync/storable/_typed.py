@@ -29,7 +29,6 @@ __all__ = [
     "LIMIT",
     "MINOR",
     "MOST_BITS",
-    "NEGATIVE_ZERO",
     "TRUE",
     "ascii_value",
     "behind_literal",
@@ -43,7 +42,7 @@ LIMIT = 255  # bytes: what is longer has another form
 
 TRUE = bytes([ops.UTF8STR, 1]) + b"1"
 FALSE = bytes([ops.UTF8STR, 1]) + b"0"  # "" is no 0 by `eq`
-NEGATIVE_ZERO = bytes([ops.VSTRING, 2]) + b"-0" + bytes([ops.SCALAR, 1]) + b"0"
+_NEGATIVE_ZERO = bytes([ops.VSTRING, 2]) + b"-0" + bytes([ops.SCALAR, 1]) + b"0"
 
 _FLOAT_HEADS = [bytes([ops.LUTF8STR, 0, 0, 0, size]) for size in range(64)]
 FLOAT_CHARACTERS = b"0123456789.e+-"
@@ -53,7 +52,6 @@ _NAMED = {name: float(name) for name in _NAMES.values()}
 _NINE = ord("9")  # what ends with more than that is no number
 
 _SAME_LENGTH = 10  # digits: what has more is beyond 32 bits
-_LEAST_SHORT, _MOST_SHORT = -(2**31), 2**31 - 1
 MOST_BITS = 14_000  # of an integer: about the 4300 digits from which Python refuses to print one
 _MOST_DIGITS = 4215  # of an integer of so many bits
 
@@ -64,7 +62,7 @@ def write_float(number: float, _room: int = 0, _pieces: object = None) -> bytes:
     if text[-2:] == b".0":
         text = text[:-2]
         if text == b"-0":
-            return NEGATIVE_ZERO
+            return _NEGATIVE_ZERO
     elif text[-1] > _NINE:
         text = _NAMES[text]
     return _FLOAT_HEADS[len(text)] + text
@@ -110,7 +108,7 @@ def _long_int(text: str, start: int) -> int:
         try:
             number = int(text)
             # Short ones have forms of their own.
-            if not _LEAST_SHORT <= number <= _MOST_SHORT and number.bit_length() <= MOST_BITS:
+            if not ops.LEAST_INT <= number <= ops.MOST_INT and number.bit_length() <= MOST_BITS:
                 return number
         except ValueError:  # this Python was told to take less
             pass

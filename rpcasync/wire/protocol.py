@@ -16,6 +16,7 @@ from typing import Any, TypeVar, cast
 
 from rpcasync._log import log, shorten
 from rpcasync.errors import EncodeError, ProtocolError
+from rpcasync.storable._places import located_in_list
 from rpcasync.wire.codecs import Codec, JSONCodec, StorableCodec
 from rpcasync.wire.deadlines import Deadlines
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, LengthPrefix
@@ -496,7 +497,6 @@ def _located(
     is_fine: Callable[[object], bool] | None = None,
 ) -> EncodeError:
     """Return an error that says which value cannot be sent; what `is_fine` can be."""
-    from rpcasync.storable._places import located_in_list  # rarely needed
 
     def refuse(value: object) -> None:
         if is_fine is None or not is_fine(value):
