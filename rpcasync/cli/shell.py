@@ -116,6 +116,7 @@ class _Stream:
         self._is_open = True
         self._is_read = True
         self._unanswered = 0
+        self._untold: list[Callable[[], None]] = []  # what waits for the names of the server
         self._failed = False
 
     def run(self) -> int:
@@ -207,25 +208,33 @@ class _Stream:
 
     def _complain_of_name(self, number: int, procedure: str, error: RPCError) -> None:
         """Say that there is no such procedure, and which one was meant, once that is known."""
-        session, problem = self._session, error
-
-        def learn(*answer: object, error: RPCError | None = None) -> None:
-            if error is None:
-                with contextlib.suppress(RPCError):  # it is the answer to something else
-                    session.names = list(procedures(Reply(answer)))
-            tell()
+        session = self._session
 
         def tell() -> None:
             meant = suggestion(procedure, session.names or (), BUILT_IN)
-            self._complain(number, f"{problem}{meant}")
+            self._complain(number, f"{error}{meant}")
 
         if session.names is not None:
             tell()
             return
+        self._untold.append(tell)
+        if len(self._untold) > 1:  # it is asked for already
+            return
         limit = LOOKING if session.timeout is None else min(LOOKING, session.timeout)
         try:
-            session.client.call("methods", learn).set_timeout(limit)
-        except RPCError:  # there is too much under way
+            session.client.call("methods", self._learn).set_timeout(limit)
+        except RPCError as refused:  # there is too much under way
+            self._learn(error=refused)
+
+    def _learn(self, *answer: object, error: RPCError | None = None) -> None:
+        """Take the names of the server, and say what waits for them."""
+        names: list[str] = []
+        if error is None:
+            with contextlib.suppress(RPCError):  # it is the answer to something else
+                names = list(procedures(Reply(answer)))
+        self._session.names = names
+        untold, self._untold = self._untold, []
+        for tell in untold:
             tell()
 
     def _complain(self, number: int, error: object) -> None:

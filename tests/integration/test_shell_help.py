@@ -55,6 +55,20 @@ def test_lines_about_procedures():
     ]
 
 
+@pytest.mark.parametrize(
+    ("answer", "meant"),
+    [
+        ("rpc.return_(caller, methods={'nos': {}})", "; did you mean 'nos'?"),
+        ("raise Fault('no')", ""),
+    ],
+)
+def test_a_server_is_asked_once_what_it_has(tmp_path, answer, meant):
+    url = other(tmp_path, f"def rpc_methods(caller, **_):\n    print('asked')\n    {answer}")
+    problem = f"No sub 'no' in package 'main'{meant}"
+    problems = [f"rpcasync: line {number}: {problem}" for number in range(1, 10)]
+    assert shell(["no"] * 9, url) == (1, ["asked"], problems)
+
+
 @pytest.mark.slow
 def test_a_server_that_does_not_say_what_it_has(tmp_path):
     url = other(tmp_path, "def rpc_methods(caller, **_):\n    raise Fault('no')")
