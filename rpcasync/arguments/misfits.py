@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import islice
+from keyword import iskeyword
 from types import FunctionType, MethodType
 
 from rpcasync._log import escape, shorten
@@ -76,12 +77,12 @@ def _names_in(values: Sequence[object], most: int = 2 * _MOST_NAMES) -> list[str
     """Return the names if values may be names and values, and not too many to write down."""
     if len(values) % 2 or len(values) > most:
         return None
-    names = [
-        name
-        for name in values[::2]
-        if isinstance(name, str) and len(name) <= _LONGEST_NAME and name.isidentifier()
-    ]
+    names = [name for name in values[::2] if isinstance(name, str) and _can_be_parameter(name)]
     return names if 2 * len(names) == len(values) and len(set(names)) == len(names) else None
+
+
+def _can_be_parameter(name: str) -> bool:
+    return len(name) <= _LONGEST_NAME and name.isidentifier() and not iskeyword(name)
 
 
 def _head(function: Callable[..., object], parameters: str) -> str:

@@ -49,6 +49,7 @@ def told(function, *values):
         (lambda x, error=None: None, (7,), "lambda x, /, error=None:"),
         (lambda x: None, ("not a name", 1), "lambda *values:"),
         (lambda x: None, ("a", 1, "a", 2), "lambda *values:"),
+        (lambda x: None, ("from", 1, "to", 2), "lambda *values:"),  # no parameter can be `from`
         (lambda x: None, tuple("a1b2c3d4e5"), "lambda *values:"),
         (lambda x: None, ("x" * 33, 2), "lambda *values:"),
         (done, (7,), "def done(x, /):"),
