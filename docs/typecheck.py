@@ -168,7 +168,7 @@ def _mypy(work: Path) -> Iterator[_Finding]:
         each = json.loads(line)
         if each["severity"] != "error":
             continue
-        text = f"{each['severity']}: {each['message']}  [mypy: {each['code']}]"
+        text = f"error: {each['message']}  [mypy: {each['code']}]"
         yield each["file"], each["line"], text
 
 

@@ -35,8 +35,6 @@ from rpcasync.wire.protocol import ServerProtocol
 
 __all__ = ["Server"]
 
-OnException = Literal["disconnect", "answer"]
-
 
 class Server:
     """Answers calls with the `rpc_*` functions of a namespace.
@@ -107,7 +105,7 @@ class Server:
         max_buffered: int = 256 * 1024 * 1024,
         packet_timeout: float | None = 60.0,
         max_items: int = DEFAULT_MAX_ITEMS,
-        on_exception: OnException = "disconnect",
+        on_exception: Literal["disconnect", "answer"] = "disconnect",
         slow: float | None = 0.1,
     ) -> None:
         if max_outbuffer is None:
@@ -214,7 +212,7 @@ class Server:
         self._codecs = tuple(get_codec(codec, self._max_items) for codec in codecs)
 
     @property
-    def on_exception(self) -> OnException:
+    def on_exception(self) -> Literal["disconnect", "answer"]:
         """What becomes of a client whose procedure fails: "disconnect" or "answer".
 
         Raises:
@@ -223,7 +221,7 @@ class Server:
         return "answer" if self._dispatcher.keeps_failed else "disconnect"
 
     @on_exception.setter
-    def on_exception(self, value: OnException) -> None:
+    def on_exception(self, value: Literal["disconnect", "answer"]) -> None:
         if value not in ("disconnect", "answer"):
             raise ValueError(f"on_exception is {value!r}, must be 'disconnect' or 'answer'")
         self._dispatcher.keeps_failed = value == "answer"
