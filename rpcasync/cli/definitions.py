@@ -116,10 +116,10 @@ def _taken(about: Definition, colours: Colours) -> Iterator[str]:
     defaults = defaults if isinstance(defaults, dict) else {}
     by_place = frozenset(_texts(about.get("positional")))
     entries = _entries(fields, _order(about, "in"))
-    last_place = next((name for name, _ in reversed(entries) if name in by_place), None)
+    places = [place for place, (name, _) in enumerate(entries) if name in by_place]
     if any(f"*{name}" in by_place for name, _ in entries):
-        last_place = None  # what is taken by name follows the star
-    for name, kind in entries:
+        places = []  # what is taken by name follows the star
+    for place, (name, kind) in enumerate(entries):
         hint = _python_type(kind)
         shown = colours.name(on_one_line(name))
         if name == "*":
@@ -132,7 +132,7 @@ def _taken(about: Definition, colours: Colours) -> Iterator[str]:
             yield _with_default(shown, hint, default)
         else:
             yield f"{shown}: {hint}" if hint else shown
-        if name == last_place:
+        if place in places[-1:]:
             yield "/"
 
 

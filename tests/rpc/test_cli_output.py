@@ -619,6 +619,4 @@ def test_programs_get_lines_in_place_of_bars(monkeypatch, capsys):
 
 def test_names_that_differ_in_their_numbers_alone_take_no_time():
     about = {"in": {f"{number}x": "any" for number in range(20_000)}, "positional": ["x"]}
-    line = signature_line("f", about)
-    assert line.count("x, ") == 19_999
-    assert line.endswith("x, /)")
+    assert signature_line("f", about) == f"f({'x, ' * 20_000}/)"
