@@ -216,7 +216,7 @@ def main(arguments: list[str]) -> int:
         *sorted((ROOT / "docs").rglob("*.md")),
     ]
     modules = [*modules_of_all(paths)]
-    problems = problems_in(modules, WORK)
+    problems = problems_in(modules, WORK) if modules else []
     for problem in problems:
         sys.stdout.write(f"{problem}\n")
     if not problems:

@@ -104,6 +104,11 @@ def test_examples_are_not_checked_twice():
     assert len(modules(examples=["import example\n"])) == len(modules()) - 1
 
 
+def test_where_there_is_nothing_to_check_nothing_is_wrong(capsys):
+    assert typecheck.main([str(ROOT / "CONTRIBUTING.md")]) == 0
+    assert capsys.readouterr().out == "Types: no problems in 0 programs and sessions\n"
+
+
 def test_a_page_without_python_has_no_module():
     assert modules("# A page\n\n```console\n$ ls\n```\n") == []
 
