@@ -42,6 +42,7 @@ from rpcasync.errors import (
     RemoteError,
     RPCError,
 )
+from rpcasync.loss import nobody_there
 from rpcasync.urls import is_stream_url
 from rpcasync.wire.codecs import Codec
 from rpcasync.wire.deadlines import check_seconds
@@ -590,4 +591,4 @@ def _reason(name: str, error: Error | None) -> OSError:
     if error is None:
         return OSError(errno.EIO, f"cannot connect to {name}: it ended")
     kind = socket.gaierror if isinstance(error.exception, socket.gaierror) else OSError
-    return kind(error.errno or errno.EIO, f"cannot connect to {name}: {error.error}")
+    return kind(error.errno or errno.EIO, f"cannot connect to {name}: {nobody_there(error.error)}")

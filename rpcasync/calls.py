@@ -19,6 +19,7 @@ from rpcasync.wire.messages import as_text
 __all__ = ["Call", "CallOwner", "Outcome", "Reply", "Telling", "raise_error", "remote_error"]
 
 _LONGEST_TOLD = 300  # characters of an error that nobody has asked for
+_ENDS = {"close": "disconnect", "disconnect": "close"}  # as another client has it
 _LIKE_ENOUGH = 0.75  # of a method's name; `calculate` does not mean `call`
 
 
@@ -47,13 +48,19 @@ class Reply(tuple[Any, ...]):
             ValueError: the number of values is odd, or a name is no str.
         """
         if len(self) % 2:
-            raise ValueError(f"{len(self)} values are not names and values")
+            raise ValueError(
+                f"{_number(len(self))}, no names and values: read by index, as reply[0]"
+            )
         names: Any = tuple.__getitem__(self, _NAMES)  # as `self[::2]`, without a call of ours
         for name in names:
             if type(name) is not str:
                 names = _as_names(names)
                 break
         return dict(zip(names, tuple.__getitem__(self, _VALUES), strict=True))
+
+
+def _number(count: int) -> str:
+    return "the reply is one value" if count == 1 else f"the reply is {count} values"
 
 
 def _as_names(values: Sequence[object]) -> list[str]:
@@ -269,8 +276,11 @@ def remote_error(text: str, procedure: str, client: type) -> RemoteError:
     if text.startswith(f"No sub '{procedure}' in package "):  # Perl servers say it, too
         methods = [name for name in dir(client) if name[0] != "_"]
         methods = [name for name in methods if callable(getattr(client, name))]
-        found = nearest(procedure, methods)
-        if found is not None and _likeness(procedure, found) >= _LIKE_ENOUGH:
+        found = _ENDS.get(procedure, "")
+        if found not in methods:
+            found = nearest(procedure, methods) or ""
+            found = found if _likeness(procedure, found) >= _LIKE_ENOUGH else ""
+        if found:
             text = f"{text.rstrip()}; {client.__name__} itself has {found}()"
     return RemoteError(text)
 

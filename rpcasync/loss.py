@@ -23,7 +23,7 @@ from rpcasync.errors import Disconnected
 from rpcasync.inbox import Inbox
 from rpcasync.wire.protocol import ClientProtocol
 
-__all__ = ["BY_SERVER", "Loss", "crashed_procedure", "why_lost"]
+__all__ = ["BY_SERVER", "Loss", "crashed_procedure", "nobody_there", "why_lost"]
 
 BY_SERVER = "the server closed the connection"
 _ENDS_BY_SERVER = (BY_SERVER, os.strerror(errno.EPIPE), os.strerror(errno.ECONNRESET))
@@ -126,8 +126,8 @@ class Loss:
         calls = cast("list[Call]", self._protocol.connection_lost())
         self.is_awaited = False
         reason, status = self.reason, None
-        if not self.was_up and self.reason in _NOBODY_THERE:
-            reason += ": is the server running?"
+        if not self.was_up:
+            reason = nobody_there(reason)
         if calls and self.process is not None and not self.is_leaving:  # it ended by itself
             status = self.process.poll()
         error = f"{self._name}: {why_lost(reason, self._crashed, status)}"
@@ -170,6 +170,11 @@ def crashed_procedure(crash: tuple[str, int], reason: str, protocol: ClientProto
     procedure, next_id = crash
     is_by_server = reason in _ENDS_BY_SERVER
     return procedure if is_by_server and not protocol.has_answered_since(next_id) else ""
+
+
+def nobody_there(reason: str) -> str:
+    """Return why a connection did not come up, with what to look at if nobody listens there."""
+    return f"{reason}: is the server running?" if reason in _NOBODY_THERE else reason
 
 
 def why_lost(reason: str, crashed: str, status: int | None) -> str:

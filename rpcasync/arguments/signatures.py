@@ -167,8 +167,11 @@ class Signature:
         """
         if not self.takes_any_name and not pairs.keys() <= self.names:
             raise ArgumentError(f"unknown name {shorten(min(pairs.keys() - self.names))}")
-        if not self._required <= pairs.keys():
-            raise ArgumentError(f"{_sorted(self._required - pairs.keys())} is missing")
+        missing = self._required - pairs.keys()
+        if missing:
+            raise ArgumentError(
+                f"{_sorted(missing)} {'is' if len(missing) == 1 else 'are'} missing"
+            )
         if not self._blocked.isdisjoint(pairs):
             raise ArgumentError(f"{_sorted(self._blocked & pairs.keys())} cannot be given by name")
 

@@ -35,7 +35,7 @@ def refusal(name: str, signature: Signature, values: Sequence[object], error: Ar
     if not signature.takes_pairs:
         if signature.least <= count and (count <= listed or signature.takes_rest):
             return f"{name}: {error}"  # a value that cannot be converted
-        return f"{takes}; got {count}"
+        return f"{takes}; got {_given(signature, values)}"
     names = [as_text(each) for each in values[listed::2]]
     if count < signature.least:
         return f"{name}: {error}"
@@ -63,6 +63,15 @@ def wanted(signature: Signature) -> str:
     if signature.takes_any_name:
         pairs.append("any names" if not pairs else f"[{rest}=...]")
     return f"{_joined(values)}, then {_joined(pairs)}" if values else _joined(pairs)
+
+
+def _given(signature: Signature, values: Sequence[object]) -> str:
+    """Return how many values came, or which names: who gave those counts half as many values."""
+    count = len(values)
+    names = [as_text(each) for each in values[::2]] if count <= 2 * _MOST_NAMES else []
+    if names and count % 2 == 0 and all(each in signature.listed for each in names):
+        return _joined([f"{each}=" for each in names])
+    return str(count)
 
 
 def _counted(least: int, most: int, is_open: bool) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from eventmux import sockets
 from eventmux.urls import parse_url
 from rpcasync.awaiting.connection import Connection
+from rpcasync.loss import nobody_there
 from rpcasync.urls import check_stream, connect_stream, is_stream_url, url_disconnect
 
 __all__ = ["open_connection"]
@@ -96,4 +97,6 @@ def _naming(url: str, error: OSError) -> OSError:
     if error.errno is None:  # of several addresses, each with an error of its own
         return OSError(f"{url}: {error}")
     text = os.strerror(error.errno) if error.errno in errno.errorcode else error.strerror
+    if is_stream_url(url):  # else it is a file of ours that is not there
+        text = nobody_there(text)
     return type(error)(error.errno, f"{url}: {text}")

@@ -243,7 +243,9 @@ def test_no_server(url, kind, text):
 def test_nobody_listens():
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
-    text = f"cannot connect to tcp://127.0.0.1:{port}: Connection refused"
+    text = (
+        rf"cannot connect to tcp://127.0.0.1:{port}: Connection refused: is the server running\?$"
+    )
     with pytest.raises(ConnectionRefusedError, match=text) as caught:
         rpcasync.connect(f"tcp://127.0.0.1:{port}")
     assert caught.value.errno == errno.ECONNREFUSED

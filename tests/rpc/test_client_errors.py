@@ -8,7 +8,8 @@ import pytest
 from support.peers import turn
 
 from eventmux import Error
-from rpcasync import ArgumentError, Disconnected, RemoteError
+from rpcasync import ArgumentError, BlockingClient, Client, Disconnected, RemoteError
+from rpcasync.calls import remote_error
 
 
 def test_a_remote_error(mux, pair):
@@ -156,6 +157,19 @@ def test_only_that_the_name_is_unknown_says_so(mux, pair, text, told):
     with pytest.raises(RemoteError) as caught:
         call.result()
     assert str(caught.value).rstrip() == text.rstrip() + told
+
+
+@pytest.mark.parametrize(
+    ("client", "called", "told"),
+    [
+        (Client, "close", "; Client itself has disconnect()"),
+        (BlockingClient, "disconnect", "; BlockingClient itself has close()"),
+        (Client, "cloze", ""),
+    ],
+)
+def test_what_the_other_clients_call_the_end(client, called, told):
+    text = f"No sub '{called}' in package 'main'"
+    assert str(remote_error(text, called, client)) == text + told
 
 
 def test_who_calls_by_name_means_the_procedure(mux, pair):
