@@ -48,19 +48,14 @@ class Reply(tuple[Any, ...]):
             ValueError: the number of values is odd, or a name is no str.
         """
         if len(self) % 2:
-            raise ValueError(
-                f"{_number(len(self))}, no names and values: read by index, as reply[0]"
-            )
+            text = f"a reply of {len(self)} is no names and values: read it by index, as reply[0]"
+            raise ValueError(text)
         names: Any = tuple.__getitem__(self, _NAMES)  # as `self[::2]`, without a call of ours
         for name in names:
             if type(name) is not str:
                 names = _as_names(names)
                 break
         return dict(zip(names, tuple.__getitem__(self, _VALUES), strict=True))
-
-
-def _number(count: int) -> str:
-    return "the reply is one value" if count == 1 else f"the reply is {count} values"
 
 
 def _as_names(values: Sequence[object]) -> list[str]:

@@ -169,9 +169,8 @@ class Signature:
             raise ArgumentError(f"unknown name {shorten(min(pairs.keys() - self.names))}")
         missing = self._required - pairs.keys()
         if missing:
-            raise ArgumentError(
-                f"{_sorted(missing)} {'is' if len(missing) == 1 else 'are'} missing"
-            )
+            verb = "is" if len(missing) == 1 else "are"
+            raise ArgumentError(f"{_sorted(missing)} {verb} missing")
         if not self._blocked.isdisjoint(pairs):
             raise ArgumentError(f"{_sorted(self._blocked & pairs.keys())} cannot be given by name")
 

@@ -97,6 +97,6 @@ def _naming(url: str, error: OSError) -> OSError:
     if error.errno is None:  # of several addresses, each with an error of its own
         return OSError(f"{url}: {error}")
     text = os.strerror(error.errno) if error.errno in errno.errorcode else error.strerror
-    if is_stream_url(url):  # else it is a file of ours that is not there
+    if text is not None and is_stream_url(url):  # else it is a program that is not there
         text = nobody_there(text)
     return type(error)(error.errno, f"{url}: {text}")

@@ -39,9 +39,17 @@ def kind_of(name: str, function: Callable[..., object]) -> str:
     elif inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         kind, how = "generator", " without yield"
     else:
-        return ""
+        return _without_object(function)
     head = _head(name, _parameters(function))
     return f"it is a {kind} function, procedures are ordinary ones: write {head}{how}"
+
+
+def _without_object(function: Callable[..., object]) -> str:
+    """Return what is wrong with a method that a class was given for, in place of an object."""
+    if [each.name for each in _parameters(function)[:2]] != ["self", _CALLER]:
+        return ""
+    owner = getattr(function, "__qualname__", "").rpartition(".")[0].rpartition(".")[2]
+    return f"it is a method, and there is no object: write Server(mux, {owner or 'Thing'}())"
 
 
 def mend_of(name: str, function: Callable[..., object], keeps_first: bool = False) -> str:

@@ -154,10 +154,8 @@ def test_result(mux, pair):
 
 
 def test_a_reply_that_is_no_pairs():
-    with pytest.raises(
-        ValueError,
-        match=r"^the reply is 3 values, no names and values: read by index, as reply\[0\]$",
-    ):
+    text = r"^a reply of 3 is no names and values: read it by index, as reply\[0\]$"
+    with pytest.raises(ValueError, match=text):
         Reply((1, 2, 3)).pairs()
     with pytest.raises(ValueError, match="int stands for a name"):
         Reply((1, 2))["x"]

@@ -216,6 +216,13 @@ def test_a_value_that_cannot_be_sent_is_logged_with_its_place(bench, caplog):
 
 
 LATER = ", and answer when its work is done"
+
+
+class Thing:
+    def rpc_x(self, caller):
+        """Wait for an object: `Server(mux, Thing)` has none."""
+
+
 ORDINARY = "procedures are ordinary ones: write"
 
 
@@ -264,6 +271,7 @@ def list_and_name(caller, *parts, depth):
             f"it is a generator function, {ORDINARY} def rpc_x(caller) without yield",
         ),
         (list_and_name, "takes a list, but requires depth by name"),
+        (Thing.rpc_x, "it is a method, and there is no object: write Server(mux, Thing())"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
