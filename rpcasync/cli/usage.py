@@ -82,7 +82,7 @@ class Overview(Parser):
 _OVERVIEW = """\
 usage: rpcasync COMMAND ...
 
-Remote procedure calls, as RPC::Async 1.05 speaks them.
+Remote procedure calls: serve Python functions, and call them.
 
 commands:
 {commands}
@@ -159,9 +159,19 @@ def sort_out(parser: Parser, rest: Sequence[str]) -> list[str]:
     for word in rest:
         if word.startswith("-") and word != "-" and not _NUMBER.fullmatch(word):
             flag = word.partition("=")[0]
-            meant = _meant_flag(flag, parser) or "; a value that begins with - stands behind --"
-            parser.error(f"there is no option {flag}{meant}")
+            mend = _meant_flag(flag, parser) or _mend(flag, parser)
+            parser.error(f"there is no option {flag}{mend}")
     return list(rest)
+
+
+def _mend(flag: str, parser: Parser) -> str:
+    """Return how values are written, where a command takes them."""
+    if parser.prog != "rpcasync call":
+        return ""
+    name = flag.removeprefix("--")
+    if name.isidentifier():
+        return f"; a value with a name is written {name}=VALUE"
+    return "; a value that begins with - stands behind --"
 
 
 def place(options: argparse.Namespace, names: Iterable[str], rest: list[str]) -> None:

@@ -359,7 +359,11 @@ class Dispatcher:
     def _unknown(self, name: str) -> str:
         package = self._namespace.name
         if not self._namespace.names():
-            log.warning("package %s has no rpc_* at all: define them before the loop", package)
+            log.warning(
+                "package %s has no rpc_* functions: define them at the top of the file,"
+                " before the loop",
+                package,
+            )
         return f"No sub '{name}' in package '{package}'"
 
 

@@ -156,6 +156,16 @@ def test_what_is_required(capfd, words, lines):
             CALL,
         ),
         (
+            ["call", URL, "add", "--x", "2"],
+            "rpcasync call: there is no option --x; a value with a name is written x=VALUE",
+            CALL,
+        ),
+        (
+            ["listen", "--address", "x", "-u", URL, "server.py"],
+            "rpcasync listen: there is no option --address",
+            "for more: rpcasync listen --help",
+        ),
+        (
             ["listen", "--outstandign", "3", "-u", URL, "server.py"],
             "rpcasync listen: there is no option --outstandign; did you mean '--outstanding'?",
             "for more: rpcasync listen --help",

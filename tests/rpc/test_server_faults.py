@@ -350,7 +350,9 @@ def test_a_coroutine_that_a_decorator_returns(serve, caplog):
 def test_a_namespace_without_procedures_is_told_of(serve, caplog):
     bench = serve({"rpc": 1})
     assert bench.ask(bench.peer(), 0, "x")[0][2] == "No sub 'x' in package 'main'"
-    assert warnings_of(caplog) == ["package main has no rpc_* at all: define them before the loop"]
+    assert warnings_of(caplog) == [
+        "package main has no rpc_* functions: define them at the top of the file, before the loop"
+    ]
 
 
 def test_a_connection_of_somebody_else_with_a_strange_parent(bench):
