@@ -37,6 +37,7 @@ _BLOCK = re.compile(r"^```(python|pycon|py)\n(.*?)^```$", re.MULTILINE | re.DOTA
 _MYPY = [
     *("--strict", "--allow-untyped-defs", "--allow-incomplete-defs", "--allow-untyped-calls"),
     *("--check-untyped-defs", "--disable-error-code=var-annotated", "--allow-redefinition"),
+    *("--disable-error-code=import-untyped", "--allow-subclassing-any"),  # of other libraries
     *("--python-version=3.10", "--output=json", "--cache-dir=.mypy_cache", "--config-file="),
 ]
 _PYRIGHT = {
