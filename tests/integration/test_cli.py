@@ -89,7 +89,7 @@ def test_methods():
                 2,
                 "'=1' has no name in front of the =\n",
             ),
-            (["call", CHILD, "x", "--nothing"], 2, "there is no option --nothing; a value that"),
+            (["call", CHILD, "x", "--nothing"], 2, "there is no option --nothing; a value with"),
             (["call", CHILD, "x", "--codec", "xml"], 2, "argument --codec: invalid choice: 'xml'"),
             (
                 ["call", CHILD, "x", "--log-level", "loud"],
