@@ -180,7 +180,10 @@ class Call:
         if self._unasked is not None:
             self._unasked.is_asked = True
         if isinstance(self._outcome, RPCError):
-            raise self._outcome.with_traceback(None)  # else it would grow each time
+            try:
+                raise self._outcome.with_traceback(None)  # else it would grow each time
+            finally:
+                del self  # which has what is raised, whose traceback has this frame
         if not isinstance(self._outcome, Reply):
             self._outcome = Reply(cast("list[object]", self._outcome))
         return self._outcome

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import threading
+import weakref
 
 import pytest
 from support.fakes import WouldWaitForEver
@@ -17,6 +18,30 @@ from rpcasync.errors import CallCancelled, RemoteError, RPCError
 @pytest.fixture
 def mux(timed):
     return timed
+
+
+# Memory
+
+
+def test_an_error_that_was_asked_for_does_not_keep_its_call(mux, pair):
+    class Argument(str):
+        """What a weak reference can tell of."""
+
+    client, peer = pair
+    argument = Argument("x")
+    known = weakref.ref(argument)
+    call = client.call("x", argument)
+    del argument
+    peer.send(0, "error", "boom")
+    gc.collect()
+    gc.disable()
+    try:
+        with pytest.raises(RemoteError):
+            call.result()
+        del call
+        assert known() is None
+    finally:
+        gc.enable()
 
 
 # Cancelled
