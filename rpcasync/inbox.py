@@ -197,14 +197,15 @@ class Inbox:
         try:
             signature = signature_of(function)
         except ArgumentError as error:
-            return raise_error, (ArgumentError(f"{self._whose()}: {error}"),), {}
+            return raise_error, (ArgumentError(f"{self.whose()}: {error}"),), {}
         try:
             args, named = signature.bind(values)
         except ArgumentError as error:
-            return raise_error, (misfit(self._whose(), function, signature, values, error),), {}
+            return raise_error, (misfit(self.whose(), function, signature, values, error),), {}
         return function, args, named
 
-    def _whose(self) -> str:
+    def whose(self) -> str:
+        """Return whose values a function is called with just now, and which function, in words."""
         return f"values of the server, to {self._protocol.peeked_origin()}"
 
 

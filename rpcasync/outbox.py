@@ -9,6 +9,8 @@ This file hands nothing to the program, and knows no timeouts of calls.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 from eventmux import EventMux
 from eventmux.events import Closed, Event, Handle
@@ -43,8 +45,15 @@ class Outbox:
         self._max_outbuffer = max_outbuffer
         self._queued = 0  # bytes, as of the last call
 
-    def put(self, call: Call, values: list[object]) -> None:
+    def put(
+        self, call: Call, values: list[object], keep: Callable[[Any], object] | None = None
+    ) -> None:
         """Make a call, which has its id then; it leaves with others.
+
+        Args:
+            call: it is pending then.
+            values: what is sent.
+            keep: returns what the server is to call in the place of a function among these.
 
         Raises:
             EncodeError: an argument cannot be sent.
@@ -52,7 +61,7 @@ class Outbox:
         """
         if self._queued > self._max_outbuffer:
             self._make_room(call)
-        call.id, packet = self._protocol.call(call.procedure, values, call)
+        call.id, packet = self._protocol.call(call.procedure, values, call, keep)
         try:
             self._queued = self._send(self._fh, packet, later=True)
         except KeyError:  # there will be no event any more that could fail the call

@@ -34,6 +34,7 @@ FLOORS = {
         ["inbox", "outbox", "urls"],
         ["loss", "serving", "unsent"],
         ["awaiting", "client", "server"],
+        ["leading"],
         ["aio", "blocking", "startup"],
         ["cli"],
         ["__init__"],
@@ -83,6 +84,7 @@ INSIDE = {
         ["signatures"],
         ["known", "misfits", "reflection", "wanted"],
     ],
+    "rpcasync.leading": [["requests"], ["connection", "lead"]],
     "rpcasync.awaiting": [["callbacks", "processes"], ["connection"], ["opening"]],
     "rpcasync.children": [["leftover", "ending", "parent"], ["programs"]],
     "rpcasync.serving": [
@@ -103,6 +105,7 @@ ACROSS = {
     },
     "blocking": {"eventmux", "eventmux._forking", "eventmux.events"},
     "calls": {"eventmux._nearest"},
+    "leading": {"eventmux.events"},
     "children": {"eventmux", "eventmux.errors", "eventmux.events"},
     "urls": {"eventmux.errors", "eventmux.sockets", "eventmux.urls"},
     "serving": {"eventmux.events", "eventmux.sockets"},

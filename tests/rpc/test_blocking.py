@@ -15,6 +15,7 @@ import socket
 import threading
 import time
 import warnings
+import weakref
 
 import pytest
 from support.line_interrupts import Interrupter
@@ -178,7 +179,7 @@ def open_descriptors():
 def follows(rpc, count=1):
     """Wait until so many threads wait, besides the one that leads."""
     end = time.monotonic() + PATIENCE
-    while len(rpc._waiting) < count or rpc._leader is None:
+    while len(rpc._lead.waiting) < count or rpc._lead.leader is None:
         assert time.monotonic() < end
         time.sleep(0)
 
@@ -461,8 +462,8 @@ def test_close_while_calls_wait(rpc, service, threads):
     assert results.pop("closer") is None
     assert all(isinstance(result, Disconnected) for result in results.values()), results
     assert rpc.closed
-    assert rpc._leader is None
-    assert not rpc._waiting
+    assert rpc._lead.leader is None
+    assert not rpc._lead.waiting
 
 
 def test_nothing_is_left_open():
@@ -493,6 +494,116 @@ def test_one_that_could_not_connect_does_not_warn():
         gc.collect()
 
 
+# What is left in memory
+
+
+class Big(str):
+    """An argument that takes much memory, as far as that matters here."""
+
+
+def one_that_is_answered(rpc, peer, argument):
+    peer.send(0, "sum", 5)
+    rpc.work(argument)
+
+
+def one_that_times_out(rpc, peer, argument):
+    with pytest.raises(CallTimeout):
+        rpc.work(argument)
+
+
+def one_that_is_answered_with_an_error(rpc, peer, argument):
+    peer.send(0, "error", "boom")
+    with pytest.raises(RemoteError):
+        rpc.work(argument)
+
+
+def one_that_is_lost(rpc, peer, argument):
+    peer.sock.close()
+    with pytest.raises(Disconnected):
+        rpc.work(argument)
+
+
+def one_that_cannot_be_sent(rpc, peer, argument):
+    with pytest.raises(EncodeError):
+        rpc.work(argument, {1})
+
+
+def one_whose_callback_raises(rpc, peer, argument):
+    peer.send(0, "call", 1)
+    with pytest.raises(ZeroDivisionError):
+        rpc.work(argument, lambda n, /: 1 // 0)
+
+
+def one_that_follows(rpc, peer, argument):
+    def answer():
+        while not peer.read():
+            time.sleep(0)
+        peer.send(1, "n", 1)
+        while rpc._lead.waiting:
+            time.sleep(0)
+        peer.send(0, "n", 0)
+
+    rpc._timeout = PATIENCE
+    threads = Threads()
+    threads.start("leads", rpc.park)
+    while not peer.read():
+        time.sleep(0)
+    threads.start("answers", answer)
+    rpc.work(argument)
+    threads.join()
+
+
+def one_that_follows_and_times_out(rpc, peer, argument):
+    rpc._timeout = PATIENCE
+    threads = Threads()
+    threads.start("leads", rpc.park)
+    while not peer.read():
+        time.sleep(0)
+    rpc._timeout = 0.01
+    with pytest.raises(CallTimeout):
+        rpc.work(argument)
+    peer.send(0, "n", 0)
+    threads.join()
+
+
+@pytest.fixture
+def no_garbage():
+    """Nothing is collected that waits for the collector."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        one_that_is_answered,
+        one_that_times_out,
+        one_that_is_answered_with_an_error,
+        one_that_is_lost,
+        one_that_cannot_be_sent,
+        one_whose_callback_raises,
+        one_that_follows,
+        one_that_follows_and_times_out,
+    ],
+)
+def test_a_call_that_has_ended_leaves_nothing(act, no_garbage):
+    """Neither what was passed, nor the client stays in memory until garbage is collected."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        rpc = BlockingClient(ours, timeout=0.01)
+        argument = Big("x")
+        known = weakref.ref(argument), weakref.ref(rpc)
+        act(rpc, Peer(theirs), argument)
+        del argument
+        assert known[0]() is None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ResourceWarning)
+            del rpc
+        assert known[1]() is None
+
+
 # Many threads
 
 
@@ -509,8 +620,8 @@ def test_many_threads(rpc, threads, count, calls):
     for number in range(count):
         threads.start(number, work, rpc, number, calls)
     assert threads.join() == dict.fromkeys(range(count), "done")
-    assert rpc._leader is None
-    assert not rpc._waiting
+    assert rpc._lead.leader is None
+    assert not rpc._lead.waiting
 
 
 def test_answers_in_another_order(rpc, service, threads):
@@ -533,16 +644,6 @@ def test_others_go_on_while_one_waits(rpc, service, threads):
     work(rpc, 1, 5)
     service.answer(n=7)
     assert int(threads.join()["parked"]["n"]) == 7
-
-
-def test_the_leader_is_woken_behind_each_order(by_hand, monkeypatch):
-    rpc, _ = by_hand()
-    seen = []
-    monkeypatch.setattr(EventMux, "post", lambda *_: seen.append(len(rpc._orders)))
-    # As if the leader did the first one, and looks for another before it is there.
-    for count in (1, 2, 3):
-        rpc._order(lambda: None)
-        assert seen[-1:] == [count]
 
 
 def test_one_times_out_while_others_go_on(rpc, service, threads):
@@ -654,7 +755,9 @@ class LineInterrupter(Interrupter):
 
     def counts(self, frame):
         line = linecache.getline(frame.f_code.co_filename, frame.f_lineno)
-        return super().counts(frame) and not line.strip().startswith("with self._mutex")
+        return super().counts(frame) and not line.strip().startswith(
+            ("with self.mutex", "with lead.mutex")
+        )
 
 
 def interrupted_at_each_line(act, check):
@@ -680,7 +783,7 @@ def test_ctrl_c_at_any_line_of_a_call(service):
         return rpc
 
     def check(rpc, place):
-        assert rpc._leader is None, place
+        assert rpc._lead.leader is None, place
         assert int(rpc.add_numbers(n1=2, n2=2)["sum"]) == 4, place
         rpc.close()
 
@@ -713,7 +816,7 @@ def test_ctrl_c_at_any_line_of_the_thread_that_leads(service):
         if results:
             result = results["follows"]
             assert isinstance(result, CallCancelled) or int(result["sum"]) == 7, (place, result)
-        assert rpc._leader is None, place
+        assert rpc._lead.leader is None, place
         rpc.close()
 
     interrupted_at_each_line(act, check)
@@ -776,7 +879,7 @@ def test_a_child_that_is_forked_while_others_wait(rpc, service, threads):
         rpc.close()
         return "fine"
 
-    with rpc._mutex:  # as another thread may have it
+    with rpc._lead.mutex:  # as another thread may have it
         assert in_a_child(child) == "fine"
     service.answer(0, n=1)
     service.answer(0, n=2)
