@@ -18,7 +18,7 @@ from typing import IO, Any
 from eventmux.events import MaybeNone
 from rpcasync.awaiting.connection import Connection, Pending
 from rpcasync.awaiting.opening import open_connection
-from rpcasync.calls import Reply, remote_error
+from rpcasync.calls import Reply
 from rpcasync.errors import CallTimeout, RemoteError
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, get_codec
 from rpcasync.wire.deadlines import check_seconds
@@ -135,6 +135,7 @@ class AsyncClient:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        connection.front = AsyncClient
         self._is_closed = False
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Reply]]:
@@ -165,7 +166,7 @@ class AsyncClient:
         if not connection.is_lost:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
             if not connection.loop.is_closed():
-                connection.loop.call_soon_threadsafe(connection.leave, 0.0)
+                connection.loop.call_soon_threadsafe(connection.drop)
 
     # The server's process, if it was started for this client
 
@@ -234,12 +235,11 @@ class AsyncClient:
             connection.give_up(call)
             if not isinstance(error, RemoteError):
                 call.stop()
-            elif str(error).startswith("No sub "):
-                raise remote_error(str(error), procedure, AsyncClient) from None
             raise
         finally:
             if is_inside:
                 connection.enter(-1)
+            del call  # which has what is raised, whose traceback has this frame
         return reply
 
     async def _wait_for_room(self, procedure: str) -> None:

@@ -26,12 +26,12 @@ from rpcasync.errors import ArgumentError, ProtocolError, RPCError
 from rpcasync.wire.messages import Failure, Invoke, Result, crash_text
 from rpcasync.wire.protocol import ClientProtocol
 
-__all__ = ["Inbox", "first_of"]
+__all__ = ["FEW", "MOST_MESSAGES", "MOST_SECONDS", "Inbox", "first_of"]
 
 # Of one turn. More answers than this in one read are rare, and each turn costs some microseconds.
-_MOST_MESSAGES = range(512)
-_MOST_SECONDS = 0.01
-_FEW = 7  # behind so many answers the clock, which has a price, is looked at for each eighth
+MOST_MESSAGES = range(512)
+MOST_SECONDS = 0.01
+FEW = 7  # behind so many answers the clock, which has a price, is looked at for each eighth
 
 
 class Inbox:
@@ -84,14 +84,14 @@ class Inbox:
         protocol, now = self._protocol, self._mux.clock
         peek, drop = protocol.peek, protocol.drop
         first: Exception | None = None
-        end = now() + _MOST_SECONDS
+        end = now() + MOST_SECONDS
         is_all = False
         try:
             if self.unfed:
                 if not protocol.framing.has_fed(self.unfed):  # else Ctrl-C came behind it
                     protocol.feed(self.unfed)
                 self.unfed = b""
-            for count in itertools.count() if is_last else _MOST_MESSAGES:
+            for count in itertools.count() if is_last else MOST_MESSAGES:
                 message = peek()
                 if message is None:
                     is_all = True
@@ -117,7 +117,7 @@ class Inbox:
                     function(*args, **named)
                 except Exception as error:  # noqa: BLE001  # raised when all have had their turn
                     first = first_of(first, error, token)
-                if count & _FEW and count > _FEW and kind is Result:
+                if count & FEW and count > FEW and kind is Result:
                     continue
                 if now() >= end and not is_last:
                     break

@@ -23,13 +23,13 @@ from rpcasync.errors import Disconnected
 from rpcasync.inbox import Inbox
 from rpcasync.wire.protocol import ClientProtocol
 
-__all__ = ["BY_SERVER", "Loss", "crashed_procedure", "nobody_there", "why_lost"]
+__all__ = ["BY_SERVER", "GRACE", "MOMENT", "Loss", "crashed_procedure", "nobody_there", "why_lost"]
 
 BY_SERVER = "the server closed the connection"
 _ENDS_BY_SERVER = (BY_SERVER, os.strerror(errno.EPIPE), os.strerror(errno.ECONNRESET))
 _NOBODY_THERE = (os.strerror(errno.ECONNREFUSED), os.strerror(errno.ENOENT))
-_GRACE = 5.0  # seconds that a server has to end by itself
-_MOMENT = 1.0  # seconds that the status of a process may come after the end of its connection
+GRACE = 5.0  # seconds that a server has to end by itself
+MOMENT = 1.0  # seconds that the status of a process may come after the end of its connection
 
 
 class Loss:
@@ -104,8 +104,8 @@ class Loss:
         """
         now = self._mux.clock()
         if self._status_due is None:
-            self._status_due = now + _MOMENT
-        self._see_to_process(_GRACE)
+            self._status_due = now + MOMENT
+        self._see_to_process(GRACE)
         ending = self._ending
         self.is_awaited = (
             bool(self._protocol.pending)

@@ -6,7 +6,8 @@ to be awaited is, in a task, and the runs that follow wait until it has ended.
 
 The call that a function was passed with waits for the runs that came before its answer, and fails
 with what one of them raises. When there is no call any more that could fail, the loop's exception
-handler is told; of values that do not fit, the log, which counts what comes too often. With a call that has failed by itself, its functions are not run any more.
+handler is told; of values that do not fit, the log, which counts what comes too often. With a call
+that has failed by itself, its functions are not run any more.
 
 This file knows nothing of bytes. How much may wait is the connection's affair.
 """

@@ -22,9 +22,10 @@ from eventmux.events import MaybeNone
 from rpcasync._log import log
 from rpcasync.awaiting.callbacks import Callback
 from rpcasync.awaiting.processes import ProcessEnd
-from rpcasync.calls import Reply
-from rpcasync.errors import ArgumentError, CallTimeout, Disconnected, ProtocolError, RemoteError
-from rpcasync.loss import BY_SERVER, crashed_procedure, why_lost
+from rpcasync.calls import Reply, remote_error
+from rpcasync.errors import ArgumentError, CallTimeout, Disconnected, ProtocolError
+from rpcasync.inbox import FEW, MOST_MESSAGES, MOST_SECONDS
+from rpcasync.loss import BY_SERVER, GRACE, MOMENT, crashed_procedure, why_lost
 from rpcasync.wire.messages import Failure, Invoke, Result, crash_text
 from rpcasync.wire.protocol import ClientProtocol
 
@@ -36,16 +37,9 @@ _MOST_PACKETS = 32  # of one write: so the server begins with the first while we
 _MOST_BYTES = 65_536
 _AT_ONCE = 16  # calls that are let go on when there is room again, before it is looked anew
 
-# Of one turn, as of other clients
-_MOST_MESSAGES = range(512)
-_MOST_SECONDS = 0.01
-_FEW = 7  # behind so many answers the clock is looked at for each eighth
-
 _MOST_HELD = 1_048_576  # bytes that wait for coroutines of the program's, until nothing is read
 _MOST_EVER_HELD = 67_108_864  # while these wait for answers: then the server is given up
 _OVERHEAD = 1000  # of each call that waits
-_GRACE = 5.0  # seconds that a program has to end by itself
-_MOMENT = 1.0  # seconds that its status may come after the end of its connection
 
 
 class Pending:
@@ -73,8 +67,11 @@ class Connection(asyncio.BufferedProtocol):
         protocol: the core.
         name: the server, for messages.
         timeout: seconds until a call fails that is not answered; None is never.
-        process: that of a server which was started for this connection.
+        sock: the socket, if it is ours; it has the `process` of a server that was started for it.
     """
+
+    front: type = object
+    """The class that the program calls, which may have a method like a procedure's name."""
 
     def __init__(
         self,
@@ -143,7 +140,7 @@ class Connection(asyncio.BufferedProtocol):
         self.reason = self.reason or BY_SERVER
         self._is_over = True
         if self._transport.get_write_buffer_size():
-            self.loop.call_later(_GRACE, self._transport.abort)
+            self.loop.call_later(GRACE, self._transport.abort)
 
     def pause_writing(self) -> None:
         """Have calls wait."""
@@ -164,12 +161,12 @@ class Connection(asyncio.BufferedProtocol):
         self._outgoing.clear()
         process = self.process
         if process is not None and process.poll() is None:
-            self._end_process(process, _GRACE)
+            self._end_process(process, GRACE)
         if self.ending is None or self._is_leaving or not self.pending:
             self._fail_all()
         else:
             self.ending.task.add_done_callback(lambda _: self._fail_all())
-            self.loop.call_later(_MOMENT, self._fail_all)
+            self.loop.call_later(MOMENT, self._fail_all)
         self._admit()
         if not self.ended.done():
             self.ended.set_result(None)
@@ -187,7 +184,10 @@ class Connection(asyncio.BufferedProtocol):
         if self._is_over:
             raise Disconnected(f"{call.procedure}: {self.name}: {self.reason}")
         self._call = call
-        call.id, packet = self._protocol.call(call.procedure, values, call, self._keep)
+        try:
+            call.id, packet = self._protocol.call(call.procedure, values, call, self._keep)
+        finally:
+            self._call = None  # it has its answer in the end, which may be large
         if self._is_batching:
             self._outgoing.append(packet)
             self._size += len(packet)
@@ -279,10 +279,10 @@ class Connection(asyncio.BufferedProtocol):
         """
         protocol, now = self._protocol, self.loop.time
         peek, drop = protocol.peek, protocol.drop
-        end = now() + _MOST_SECONDS
+        end = now() + MOST_SECONDS
         self._is_cut = False
         try:
-            for count in itertools.count() if is_last else _MOST_MESSAGES:
+            for count in itertools.count() if is_last else MOST_MESSAGES:
                 message = peek()
                 if message is None:
                     break
@@ -295,13 +295,14 @@ class Connection(asyncio.BufferedProtocol):
                         callback.answered()
                     if not answer.done():
                         answer.set_result(Reply(detail))
-                    if count & _FEW and count > _FEW:
+                    if count & FEW and count > FEW:
                         continue
                 elif kind is Failure:
                     if detail == crash_text(token.procedure):
                         self._crash = token.procedure, protocol.next_id
                     if not token.answer.done():
-                        token.answer.set_exception(RemoteError(detail))
+                        error = remote_error(detail, token.procedure, self.front)
+                        token.answer.set_exception(error)
                 elif kind is Invoke:
                     token.invoke(detail, size + _OVERHEAD, protocol.peeked_origin())
                 if now() >= end and not is_last:
@@ -388,7 +389,16 @@ class Connection(asyncio.BufferedProtocol):
         """Drop what has not left."""
         self._transport.abort()
 
+    def drop(self) -> None:
+        """Leave without a wait: nobody has the client any more."""
+        self.leave(0.0)
+        self.abort()
+
     def _end_process(self, process: subprocess.Popen[bytes], grace: float) -> None:
-        if self.ending is None:
-            sock = cast("socket.socket", self.sock)
+        if self.ending is not None:
+            return
+        sock = cast("socket.socket", self.sock)
+        try:
             self.ending = ProcessEnd(self.loop, process, self.name, grace, sock)
+        except (OSError, RuntimeError, ValueError) as error:  # out of descriptors, for example
+            log.warning("%s: process %d is not waited for: %s", self.name, process.pid, error)

@@ -20,7 +20,7 @@ def codec(request):
 @pytest.fixture(autouse=True)
 def long_turns(monkeypatch):
     """No turn of a client is cut short because this machine is busy with something else."""
-    monkeypatch.setattr("rpcasync.inbox._MOST_SECONDS", 60)
+    monkeypatch.setattr("rpcasync.inbox.MOST_SECONDS", 60)
 
 
 @pytest.fixture

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import contextvars
+import errno
 import functools
 import gc
 import itertools
 import socket
 import threading
+import weakref
 
 import pytest
 from hypothesis import given
@@ -1014,6 +1016,81 @@ def test_a_client_that_is_not_closed():
 
     with theirs:
         asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+def test_a_client_that_is_not_closed_and_whose_server_does_not_read():
+    ours, theirs = socket.socketpair()
+
+    async def main():
+        clients = [await rpcasync.aio.connect(ours)]
+        task = asyncio.create_task(clients[0].put("x" * 5_000_000))
+        await turns()
+        task.cancel()
+        await asyncio.wait({task})
+        del task
+        with pytest.warns(ResourceWarning, match="unclosed <AsyncClient of <socket"):
+            clients.clear()
+        while ours.fileno() >= 0:
+            await asyncio.sleep(0)
+
+    with theirs:
+        asyncio.run(asyncio.wait_for(main(), PATIENCE))
+
+
+class Argument(str):
+    """What a weak reference can tell of."""
+
+
+@pytest.mark.parametrize("act", ["answer", "error", "lost", "cancel"])
+@awaited
+async def test_a_call_that_has_ended_leaves_nothing(act):
+    """What was passed does not stay in memory until garbage is collected."""
+    async with connected() as (rpc, peer):
+        argument = Argument("x")
+        known = weakref.ref(argument)
+        gc.collect()
+        gc.disable()
+        try:
+            task, _ = await begin(rpc, peer, argument)
+            del argument
+            if act == "answer":
+                peer.send(0, "sum", 5)
+            elif act == "error":
+                peer.send(0, "error", "boom")
+            elif act == "lost":
+                peer.sock.close()
+            else:
+                task.cancel()
+            await asyncio.wait({task})
+            assert task.cancelled() or task.exception() or task.result()
+            del task
+            assert known() is None
+        finally:
+            gc.enable()
+
+
+@awaited
+async def test_a_process_that_cannot_be_waited_for(monkeypatch, caplog):
+    """The process runs out of descriptors just then: calls fail, and it can be closed."""
+
+    def refuse(*_):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    class Process:
+        pid = 7
+        returncode = None
+
+        def poll(self):
+            return None
+
+    monkeypatch.setattr("rpcasync.awaiting.connection.ProcessEnd", refuse)
+    monkeypatch.setattr("rpcasync.awaiting.connection.Connection.process", Process())
+    async with connected() as (rpc, peer):
+        task, _ = await begin(rpc, peer)
+        peer.sock.close()
+        with pytest.raises(Disconnected, match="^work: "):
+            await task
+    assert "process 7 is not waited for: [Errno 24] Too many open files" in caplog.text
 
 
 def test_a_client_that_outlives_its_loop():

@@ -83,7 +83,7 @@ SAMPLES = [pytest.param(1, marks=pytest.mark.slow), 47]
 )
 @pytest.mark.parametrize("sample", SAMPLES)
 def test_answers(sample, turn_of, kind, monkeypatch):
-    monkeypatch.setattr(rpcasync.inbox, "_MOST_MESSAGES", range(turn_of))
+    monkeypatch.setattr(rpcasync.inbox, "MOST_MESSAGES", range(turn_of))
 
     def act(scene, interrupter):
         client, peer, got = scene.client, scene.peer, scene.got
