@@ -242,6 +242,10 @@ class Call:
             self._unasked = _Unasked(self.procedure, error)
         return None
 
+    def _refused(self, text: str) -> Telling | None:
+        """Note that the server has answered with an error; return what `_failed()` does."""
+        return self._failed(self._owner._remote_error(self.procedure, text))
+
     def _drop(self, error: RPCError) -> None:
         """Note that the call has failed, and tell nobody."""
         self._outcome = error

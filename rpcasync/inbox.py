@@ -176,7 +176,7 @@ class Inbox:
             call = cast("Call", token)
             if detail == crash_text(call.procedure):
                 self.crash = call.procedure, self._protocol.next_id
-            return call._failed(call._owner._remote_error(call.procedure, detail))
+            return call._refused(detail)
         return self._bind(token, detail) if kind is Invoke else None
 
     def _can_be_told(self, kind: type, token: Any, detail: Any) -> bool:
