@@ -283,9 +283,9 @@ class AsyncClient:
             await asyncio.wait({connection.ended}, timeout=grace)
         finally:
             connection.abort()
-        workers = connection.workers - {asyncio.current_task()}
+        workers = connection.workers.keys() - {asyncio.current_task()}
         for worker in workers:
-            worker.cancel()
+            connection.workers[worker].stop()
         if connection.ending is not None:
             await asyncio.shield(connection.ending.task)
         await asyncio.wait({connection.ended, *workers})

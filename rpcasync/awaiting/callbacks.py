@@ -37,7 +37,7 @@ class Holder(Protocol):
 
     loop: asyncio.AbstractEventLoop
     name: str
-    workers: set[asyncio.Task[None]]
+    workers: dict[asyncio.Task[None], Callback]
 
     def hold(self, size: int) -> None:
         """Count bytes of the server that wait for a run to end; with a minus, no longer."""
@@ -98,7 +98,7 @@ class Callback:
             return
         try:
             result = self._context.run(self._call, values)
-        except Exception as error:  # noqa: BLE001  # the program's function
+        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # the program's
             self._fail(error)
         else:
             if inspect.isawaitable(result):
@@ -107,7 +107,7 @@ class Callback:
                 task = self._context.run(make, self._work(result))
                 if self._is_busy:  # else the loop has run it already, to its end
                     self._task = task
-                    self._connection.workers.add(task)
+                    self._connection.workers[task] = self
                     task.add_done_callback(partial(self._see_if_it_ran, result))
 
     def _call(self, values: Sequence[object]) -> object:
@@ -124,7 +124,7 @@ class Callback:
     async def _work(self, result: object) -> None:
         """Await what a run has returned, and then what the runs that wait return."""
         task = cast("asyncio.Task[None]", asyncio.current_task())
-        self._connection.workers.add(task)
+        self._connection.workers[task] = self
         try:
             while True:
                 try:
@@ -132,6 +132,10 @@ class Callback:
                         await result
                 except Exception as error:  # noqa: BLE001  # as above
                     self._fail(error)
+                except asyncio.CancelledError as error:
+                    if not self._is_stopped:  # something that it awaits was cancelled, or we were
+                        self._fail_waiter(error)
+                    raise
                 self._finish()
                 result = None
                 if not self._queue:
@@ -140,7 +144,7 @@ class Callback:
                 self._connection.hold(-size)
                 try:
                     result = self._call(values)
-                except Exception as error:  # noqa: BLE001  # as above
+                except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # as above
                     self._fail(error)
         finally:
             self._rest(task)
@@ -155,7 +159,7 @@ class Callback:
     def _rest(self, task: asyncio.Task[None]) -> None:
         self._drop_queue()
         self._is_busy, self._task = False, None
-        self._connection.workers.discard(task)
+        self._connection.workers.pop(task, None)
         if self.settled is not None and not self.settled.done():
             self.settled.set_result(None)
 
@@ -177,14 +181,20 @@ class Callback:
             self.settled = self._connection.loop.create_future()
             self._unfinished = 1 + len(self._queue)
 
-    def _fail(self, error: Exception) -> None:
-        """Tell whoever is to know what the function has raised: the call, or else the loop."""
+    def _fail_waiter(self, error: BaseException) -> bool:
+        """Have the call fail with what the function has raised; False if it has ended."""
         for waiter in (self._answer, self.settled):
             if waiter is not None and not waiter.done():
                 waiter.set_exception(error)
                 self._is_stopped = True
                 self._drop_queue()
-                return
+                return True
+        return False
+
+    def _fail(self, error: BaseException) -> None:
+        """Tell whoever is to know what the function has raised: the call, or else the loop."""
+        if self._fail_waiter(error):
+            return
         if isinstance(error, ArgumentError):  # mostly the server's, which may do so without end
             log.error("callback of %s failed", self._connection.name, exc_info=error)
             return

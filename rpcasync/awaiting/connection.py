@@ -86,8 +86,8 @@ class Connection(asyncio.BufferedProtocol):
         self.timeout = timeout
         self.sock = sock
         self.pending = protocol.pending
-        self.workers: set[asyncio.Task[None]] = set()
-        """Tasks that run callbacks."""
+        self.workers: dict[asyncio.Task[None], Callback] = {}
+        """Tasks that run callbacks, and which."""
         self.is_full = False
         """Too much waits to leave: a call has to wait for `room()`."""
         self.crowd: OrderedDict[asyncio.Future[None], None] = OrderedDict()

@@ -438,6 +438,42 @@ async def test_what_is_raised_when_the_call_has_ended_goes_to_the_loop(is_corout
     assert "fail" in reports[0]["message"]
 
 
+@pytest.mark.parametrize("is_coroutine", [True, False])
+@pytest.mark.parametrize("is_answered", [True, False])
+@awaited
+async def test_what_a_callback_waits_for_is_cancelled(is_coroutine, is_answered):
+    """That is raised like anything else; neither the connection nor another call is concerned."""
+    seen = []
+    given_up = asyncio.get_running_loop().create_future()
+
+    async def wait(n, /):
+        seen.append(n)
+        await given_up
+
+    def ask(n, /):
+        seen.append(n)
+        given_up.result()
+
+    async with connected() as (rpc, peer):
+        if not is_coroutine:
+            given_up.cancel()
+        task, _ = await begin(rpc, peer, wait if is_coroutine else ask)
+        peer.send(0, "call", 1)
+        peer.send(0, "call", 2)
+        if is_answered:
+            peer.send(1, "late", 1)
+        while not seen:
+            await asyncio.sleep(0)
+        await turns()
+        given_up.cancel()
+        await asyncio.wait({task})
+        assert task.cancelled()
+        assert seen == [1]
+        task, _ = await begin(rpc, peer)
+        peer.send(2, "n", 1)
+        assert await task == ("n", 1)
+
+
 @awaited
 async def test_values_that_do_not_fit_a_callback_fail_the_call():
     async with connected() as (rpc, peer):
