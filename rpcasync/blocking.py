@@ -36,6 +36,7 @@ from rpcasync.wire.framing import DEFAULT_MAX_PACKET
 __all__ = ["BlockingClient", "connect"]
 
 _GRACE = 5.0  # seconds that a server has to read what is queued, and a program of ours to end
+_MOST_INTERRUPTS = 1000  # while one call is left: a handler of signals that fails each time ends
 
 
 def connect(
@@ -213,7 +214,7 @@ class BlockingClient:
             finally:
                 self._leave(request)
         except BaseException:
-            self._leave(request)
+            self._leave_at_last(request)
             raise
 
     def _ask(self, request: Request) -> None:
@@ -276,6 +277,23 @@ class BlockingClient:
             else:  # it is another thread that has sent it, or will
                 self._lead.order(partial(connection.abandon, request))
         self._lead.leave(request)
+        request.has_left = True
+
+    def _leave_at_last(self, request: Request) -> None:
+        """Leave, although that is interrupted again and again: others wait for the lead."""
+        interrupt: BaseException | None = None
+        try:
+            for _ in range(_MOST_INTERRUPTS):
+                if request.has_left:
+                    break
+                try:
+                    self._leave(request)
+                except BaseException as error:  # noqa: BLE001  # it is raised when we have left
+                    interrupt = error
+            if interrupt is not None:
+                raise interrupt
+        finally:
+            del interrupt  # its traceback has this frame
 
     # The end
 

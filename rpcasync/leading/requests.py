@@ -28,8 +28,8 @@ class Request(Call):
     """
 
     __slots__ = (
-        *("due", "failure", "gate", "is_begun", "is_given_up", "is_stopped", "running"),
-        *("thread", "waker"),
+        *("due", "failure", "gate", "has_left", "is_begun", "is_given_up", "is_stopped"),
+        *("running", "thread", "waker"),
     )
 
     def __init__(self, owner: CallOwner, procedure: str, args: list[object]) -> None:
@@ -45,6 +45,8 @@ class Request(Call):
         """A leader has sent it, or was about to."""
         self.is_given_up = False
         """Its thread waits no more."""
+        self.has_left = False
+        """It neither waits nor leads any more."""
         self.is_stopped = False
         """The functions that were passed with it are not called any more."""
         self.running = 0

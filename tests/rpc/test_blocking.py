@@ -822,6 +822,21 @@ def test_ctrl_c_at_any_line_of_the_thread_that_leads(service):
     interrupted_at_each_line(act, check)
 
 
+def test_ctrl_c_again_and_again_while_a_call_is_left(rpc, monkeypatch):
+    leave, interrupts = BlockingClient._leave, iter(range(5))
+
+    def interrupted(self, request):
+        if next(interrupts, None) is not None:
+            raise KeyboardInterrupt
+        leave(self, request)
+
+    monkeypatch.setattr(BlockingClient, "_leave", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        rpc.add_numbers(n1=1, n2=2)
+    assert rpc._leader is None
+    assert int(rpc.add_numbers(n1=2, n2=2)["sum"]) == 4
+
+
 # A forked child
 
 
