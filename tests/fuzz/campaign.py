@@ -33,6 +33,7 @@ from fuzz.decoding import DECODING
 from fuzz.endpoints import ENDPOINTS
 from fuzz.judge import Escape, Figures, Judge, shortened
 from fuzz.targets import Target
+from fuzz.waiting import WAITING
 
 __all__ = ["TARGETS", "Part", "campaign", "fuzz", "main", "table"]
 
@@ -45,7 +46,7 @@ _PROGRESS = 5.0  # seconds between two looks at the processes
 _LINES = 25  # of a traceback
 
 
-TARGETS = {**DECODING, **CUTTING, **ENDPOINTS}
+TARGETS = {**DECODING, **CUTTING, **ENDPOINTS, **WAITING}
 """What makes each target, by name."""
 
 
