@@ -1,7 +1,7 @@
 """Clients that wait, in threads and in a loop of asyncio, with a server that sends an input.
 
-Whatever they hear, each of their calls ends, nothing is left of it, and nobody else is told: not the
-loop's handler of exceptions, and not Python, of what a thread has not caught.
+Whatever they hear, each of their calls ends, nothing is left of it, and nobody else is told: not
+the loop's handler of exceptions, and not Python, of what a thread has not caught.
 """
 
 from __future__ import annotations
