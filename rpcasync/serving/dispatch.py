@@ -358,7 +358,7 @@ class Dispatcher:
 
     def _unknown(self, name: str) -> str:
         package = self._namespace.name
-        if not self._namespace.names():
+        if self._namespace.is_empty():
             log.warning(
                 "package %s has no rpc_* functions: define them at the top of the file,"
                 " before the loop",

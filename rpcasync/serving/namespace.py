@@ -99,6 +99,7 @@ class Namespace:
             source.get if isinstance(source, Mapping) else lambda name: getattr(source, name, None)
         )
         self._known: dict[str, Procedure] = {}
+        self._is_empty = True  # as far as is known
 
     @property
     def name(self) -> str:
@@ -138,6 +139,15 @@ class Namespace:
             for name in names
             if isinstance(name, str) and name.startswith(_PREFIX) and callable(self._look_up(name))
         )
+
+    def is_empty(self) -> bool:
+        """Return whether no procedure has ever been seen.
+
+        Strangers have this asked by any name that there is not, so all names are looked at no
+        more than once.
+        """
+        self._is_empty = self._is_empty and not self.names()
+        return self._is_empty
 
     # Reflection
 

@@ -255,3 +255,28 @@ def test_definitions_in_detail():
         "doc": "Scale it.\n\nBy 1, unless told.",
     }
     assert namespace.methods(2) == {"scale": plain | more}
+
+
+class Counted(dict):
+    """Names, and how often they are all looked at."""
+
+    looks = 0
+
+    def __iter__(self):
+        self.looks += 1
+        return super().__iter__()
+
+
+def test_names_that_there_are_not_cost_no_look_at_all_the_others():
+    names = Counted(rpc_one=lambda caller: None)
+    namespace = Namespace(names)
+    assert [namespace.is_empty() for _ in range(10)] == [False] * 10
+    assert names.looks == 1
+
+
+def test_a_namespace_that_is_empty_may_be_filled():
+    names = {}
+    namespace = Namespace(names)
+    assert namespace.is_empty()
+    names["rpc_one"] = lambda caller: None
+    assert not namespace.is_empty()
