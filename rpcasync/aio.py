@@ -223,7 +223,7 @@ class AsyncClient:
             values += pair
         call = Pending(connection.loop.create_future(), procedure)
         connection.put(call, values)
-        is_inside = connection.workers and asyncio.current_task() in connection.workers
+        is_inside = bool(connection.workers) and asyncio.current_task() in connection.workers
         if is_inside:
             connection.enter(1)
         try:
