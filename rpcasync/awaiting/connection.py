@@ -140,7 +140,7 @@ class Connection(asyncio.BufferedProtocol):
         self.reason = self.reason or BY_SERVER
         self._is_over = True
         if self._transport.get_write_buffer_size():
-            self.loop.call_later(GRACE, self._transport.abort)
+            self.loop.call_later(GRACE, self.abort)
 
     def pause_writing(self) -> None:
         """Have calls wait."""
@@ -386,8 +386,9 @@ class Connection(asyncio.BufferedProtocol):
             self._end_process(process, grace)
 
     def abort(self) -> None:
-        """Drop what has not left."""
-        self._transport.abort()
+        """Drop what has not left, if the transport has not ended: asyncio's own cannot stand it."""
+        if not self.is_lost:
+            self._transport.abort()
 
     def drop(self) -> None:
         """Leave without a wait: nobody has the client any more."""

@@ -718,6 +718,29 @@ async def test_a_slow_callback_that_waits_for_an_answer_gets_it(monkeypatch):
 
 
 @awaited
+async def test_an_answer_while_a_slow_callback_runs_does_not_have_all_read(monkeypatch):
+    monkeypatch.setattr("rpcasync.awaiting.connection._MOST_HELD", 10_000)
+    may_go_on = asyncio.Event()
+
+    async def row(n):
+        await may_go_on.wait()
+
+    async with connected() as (rpc, peer):
+        other, _ = await begin(rpc, peer)  # when nothing runs yet
+        task, _ = await begin(rpc, peer, callback=row)
+        peer.send(1, "call", "n", 0)
+        peer.send(0, "ok", 1)
+        await other
+        for n in range(100):
+            peer.send(1, "call", "n", n)
+        await turns(20)
+        assert rpc._connection._is_paused
+        may_go_on.set()
+        peer.send(2, "ok", 1)
+        assert (await task)["ok"] == 1
+
+
+@awaited
 async def test_what_waits_for_callbacks_has_a_limit(monkeypatch, caplog):
     monkeypatch.setattr("rpcasync.awaiting.connection._MOST_HELD", 10_000)
     monkeypatch.setattr("rpcasync.awaiting.connection._MOST_EVER_HELD", 20_000)
@@ -788,6 +811,19 @@ async def test_close_sends_what_was_called_and_fails_it():
         assert peer.ended
         with pytest.raises(Disconnected, match="disconnected$"):
             await rpc.work()
+
+
+@awaited
+async def test_close_when_the_server_has_ended_it_and_has_read_all():
+    async with connected() as (rpc, peer):
+        task = asyncio.create_task(rpc.put("x" * 2_000_000))
+        await turns()
+        peer.sock.shutdown(socket.SHUT_WR)
+        await turns()
+        assert len(await received(peer)) == 1
+        with pytest.raises(Disconnected):
+            await task
+        await rpc.close()
 
 
 @awaited
