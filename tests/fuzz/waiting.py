@@ -73,7 +73,11 @@ class Awaited(_Waiting):
         self._log.check()
         return _outcome(results)
 
-    async def _talk(self, data: bytes) -> list[object]:
+    def read(self, data: bytes) -> None:
+        """Do so without what is large for other reasons."""
+        self._loop.run_until_complete(self._talk(data, is_measured=True))
+
+    async def _talk(self, data: bytes, *, is_measured: bool = False) -> list[object]:
         source = drawn_from(data)
         ours, hostile = socket.socketpair()
         hostile.setblocking(False)
@@ -81,13 +85,20 @@ class Awaited(_Waiting):
         async with rpcasync.aio.connect(ours, codec=codec, max_packet=2**21) as rpc:
             connection = rpc._connection
             tasks = [asyncio.ensure_future(each) for each in _calls_of(rpc)]
+            if source.random() < 0.1 and not is_measured:  # more than the socket takes
+                tasks.append(asyncio.ensure_future(rpc.put("x" * 500_000)))
             await asyncio.sleep(0)
             for piece in cut(source, data):
                 await self._send(hostile, piece)
                 if source.random() < 0.05:
                     source.choice(tasks).cancel()
-            if source.random() < 0.8:
+            dice = source.random()
+            if dice < 0.7:
                 hostile.close()
+            elif dice < 0.8:  # it hears us, and says no more
+                hostile.shutdown(socket.SHUT_WR)
+                while await self._hear(hostile):
+                    pass
             else:  # it is we who end it, and it does not listen
                 await rpc.close(grace=0)
             _, late = await asyncio.wait(tasks, timeout=_PATIENCE)
@@ -95,7 +106,8 @@ class Awaited(_Waiting):
         hostile.close()
         check(not connection.pending, "a call is pending", connection.pending)
         check(not connection.crowd and not connection.workers, "something is left of a call")
-        check(connection._held == 0, "bytes are still counted", connection._held)
+        counts = connection._held, connection._inside
+        check(counts == (0, 0), "something is still counted", counts)
         return [None if task.cancelled() else task.exception() or task.result() for task in tasks]
 
     async def _send(self, sock: socket.socket, data: bytes) -> None:
@@ -109,9 +121,17 @@ class Awaited(_Waiting):
                 stuck += 1  # a client whose callbacks have much to do takes no more
             except OSError:
                 return
-            await asyncio.sleep(0)
-            with contextlib.suppress(OSError):
-                sock.recv(_PIECE)
+            await self._hear(sock)
+
+    async def _hear(self, sock: socket.socket) -> bool:
+        """Read what there is; return whether more may come."""
+        await asyncio.sleep(0)
+        try:
+            return bool(sock.recv(_PIECE))
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
 
 
 async def _sleep(*_: object, **__: object) -> None:
