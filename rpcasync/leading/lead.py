@@ -113,16 +113,10 @@ class Lead:
 
     def order(self, order: Callable[[], None]) -> None:
         """Have the leader do something, or the next one if there is none."""
-        orders = self._orders
-        orders.append(order)
-        # Behind others, it is done with those, without another turn. Looked at now, and not before:
-        # the leader may have done them all meanwhile.
-        try:
-            is_first = orders[0] is order
-        except IndexError:  # it is done already
-            return
-        if is_first:
-            self._notify()
+        self._orders.append(order)
+        # Each time: the leader may have just done the orders before this one, and wait again. And
+        # who gave those may have been interrupted before it was woken.
+        self._notify()
 
     def obey(self) -> None:
         """Do what others have asked for. What is interrupted is done again, by the next leader."""

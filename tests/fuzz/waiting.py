@@ -199,7 +199,7 @@ class Blocked(_Waiting):
         check(not uncaught, "a thread has not caught", uncaught)
         late = [each for each in results if "no answer within" in str(each)]
         check(not late and len(results) == 4, "a call is not told of the end", results)
-        check(rpc._leader is None and not rpc._waiting, "somebody leads, or waits")
+        check(rpc._lead.leader is None and not rpc._lead.waiting, "somebody leads, or waits")
         self._log.check()
         return _outcome(results)
 

@@ -833,7 +833,7 @@ def test_ctrl_c_again_and_again_while_a_call_is_left(rpc, monkeypatch):
     monkeypatch.setattr(BlockingClient, "_leave", interrupted)
     with pytest.raises(KeyboardInterrupt):
         rpc.add_numbers(n1=1, n2=2)
-    assert rpc._leader is None
+    assert rpc._lead.leader is None
     assert int(rpc.add_numbers(n1=2, n2=2)["sum"]) == 4
 
 

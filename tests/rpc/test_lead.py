@@ -36,16 +36,29 @@ def request_of(thread):
     return request
 
 
-def test_orders_are_done_in_order_and_the_leader_is_woken_once(lead, bell):
+def test_orders_are_done_in_order_and_the_leader_is_woken_for_each(lead, bell):
     done = []
     for number in range(3):
         lead.order(lambda number=number: done.append(number))
-    assert bell.count == 1
+        assert bell.count == 1 + number
     lead.obey()
     lead.obey()
     assert done == [0, 1, 2]
-    lead.order(lambda: done.append(3))
-    assert bell.count == 2
+
+
+def test_who_was_interrupted_and_did_not_wake_the_leader_leaves_that_to_the_next():
+    rung = []
+
+    def ring():
+        rung.append(1)
+        if len(rung) == 1:
+            raise KeyboardInterrupt
+
+    lead = Lead(ring)
+    with pytest.raises(KeyboardInterrupt):
+        lead.order(lambda: None)
+    lead.order(lambda: None)
+    assert len(rung) == 2
 
 
 def test_an_order_that_is_interrupted_is_done_again(lead):
@@ -75,17 +88,6 @@ def test_an_order_that_comes_as_the_leader_is_done_with_the_one_before_wakes_it(
     lead._orders = Orders([lambda: None])
     lead.order(lambda: None)
     assert bell.count == 1
-
-
-def test_an_order_that_is_done_at_once_wakes_nobody(lead, bell):
-    class Orders(deque):
-        def append(self, order):
-            super().append(order)
-            lead.obey()
-
-    lead._orders = Orders()
-    lead.order(lambda: None)
-    assert bell.count == 0
 
 
 def test_an_order_of_an_order_is_done_with_it(lead):
