@@ -13,6 +13,7 @@ import socket
 
 import pytest
 from support.fakes import FakeClock
+from support.handled import forgetting
 from support.interrupts import Interrupt, Interrupter
 from support.pump import SELECTORS, SELECTORS_IN_TURN, receive
 
@@ -33,7 +34,7 @@ def places(scenario, stride):
     while True:
         interrupter = Interrupter(number)
         try:
-            scenario(interrupter)
+            forgetting(scenario, interrupter)
         except (AssertionError, Exception) as error:
             raise AssertionError(f"interrupted at {interrupter.where}") from error
         if not interrupter.has_raised:

@@ -18,6 +18,7 @@ import warnings
 import weakref
 
 import pytest
+from support.handled import forgetting
 from support.line_interrupts import Interrupter
 from support.peers import Peer
 from support.pump import PATIENCE
@@ -765,7 +766,7 @@ def interrupted_at_each_line(act, check):
     at = 1
     while True:
         interrupter = LineInterrupter(at)
-        state = act(interrupter)
+        state = forgetting(act, interrupter)
         check(state, interrupter.place)
         if not interrupter.has_fired:
             return
