@@ -11,6 +11,8 @@ import pytest
 from support.programs import LIMIT, PERL, PROGRAMS, ROOT, Program, listening, run
 from support.terminals import PROMPT, Terminal
 
+from rpcasync import connect
+
 SERVER = PROGRAMS / "calling_server.py"
 CHILD = f"python://{SERVER}"
 COMMAND = ["-m", "rpcasync"]
@@ -35,6 +37,10 @@ def test_what_a_callback_is_called_with_is_a_line(address):
     result = rpcasync("call", address, "count", "to=2", "progress=@")
     lines = "progress: done=1 total=2\nprogress: done=2 total=2\ncounted=2\n"
     assert told(result) == (0, lines, "")
+
+
+@pytest.mark.slow
+def test_with_json_it_is_a_line_of_it(address):
     result = rpcasync("call", address, "count", "to=1", "progress=@", "--json")
     assert told(result) == (0, '{"progress": {"done": 1, "total": 1}}\n{"counted": 1}\n', "")
 
@@ -66,6 +72,12 @@ def test_a_callback_in_the_shell(address):
     assert told(result) == (0, shown, "")
 
 
+def go(address):
+    """Answer the calls that wait."""
+    with connect(address) as rpc:
+        rpc.go()
+
+
 def subscribed(address, *options):
     program = Program(
         [sys.executable, *COMMAND, "call", address, "subscribe", "update=@", *options]
@@ -75,14 +87,14 @@ def subscribed(address, *options):
 
 
 def test_a_subscription_goes_on_until_it_is_released():
-    with listening(SERVER) as (address, _):
+    with listening(SERVER) as (address, _), connect(address) as rpc:
         program = subscribed(address)
         try:
             for text in ("a", "two words"):
-                assert rpcasync("call", address, "publish", f"text={text}").returncode == 0
+                rpc.publish(text=text)
             assert program.stdout.readline() == "update: text=a\n"
             assert program.stdout.readline() == 'update: text="two words"\n'
-            assert rpcasync("call", address, "release").returncode == 0
+            rpc.release()
             assert program.process.wait(LIMIT) == 0
             assert program.log == []
         finally:
@@ -116,11 +128,11 @@ def test_a_subscription_ends_with_its_server():
 
 @pytest.mark.slow
 def test_nobody_reads_what_a_callback_is_called_with():
-    with listening(SERVER) as (address, _):
+    with listening(SERVER) as (address, _), connect(address) as rpc:
         program = subscribed(address)
         try:
             program.stdout.close()
-            assert rpcasync("call", address, "publish", "text=a").returncode == 0
+            rpc.publish(text="a")
             assert program.process.wait(LIMIT) == 1
             program._reader.join()
             text = "rpcasync: cannot print the answer: [Errno 32] Broken pipe"
@@ -202,10 +214,12 @@ def test_signatures(address):
     result = rpcasync("methods", address)
     assert "\nscale(n: int, by: float = 1.5)  # Multiply a number.\n" in result.stdout
     assert "\ntell(callback: Callable, *values)\n" in result.stdout
-    assert rpcasync("methods", address, "--names").stdout.split("\n")[:2] == [
-        "count",
-        "count_and_wait",
-    ]
+
+
+@pytest.mark.slow
+def test_names(address):
+    lines = rpcasync("methods", address, "--names").stdout.splitlines()
+    assert lines[:2] == ["count", "count_and_wait"]
 
 
 @pytest.mark.slow
@@ -231,7 +245,7 @@ go()
 def test_a_bar_is_drawn_and_erased(address):
     with Terminal(*COMMAND, "call", address, "count_and_wait", "to=4", "progress=@") as terminal:
         terminal.expect(f"\rprogress [{'=' * 10}>{' ' * 29}]  25 %  1 of 4")
-        assert rpcasync("call", address, "go").returncode == 0
+        go(address)
         status, shown = terminal.end()
         assert status == 0
         assert re.fullmatch(r"\r +\rgone=1\n", shown)
@@ -263,7 +277,7 @@ def test_a_long_call_shows_that_it_waits(address):
     with Terminal(*COMMAND, "call", address, "wait") as terminal:
         assert terminal.expect("\rrpcasync: waiting for wait ... 1 s") == ""
         assert terminal.expect("\rrpcasync: waiting for wait ... 2 s") == ""
-        assert rpcasync("call", address, "go").returncode == 0
+        go(address)
         status, shown = terminal.end()
         assert status == 0
         assert shown.endswith(f"\r{' ' * 34}\rgone=1\n")

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 from support.programs import PERL, PROGRAMS, ROOT, listening, run
+from support.quick import quick_first
 
 from eventmux import EventMux
 from rpcasync import Client, StorableCodec
@@ -46,7 +47,7 @@ sub rpc_methods {
 
 
 @pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl here")
-@pytest.mark.parametrize("seed", ["1", "2", "3"])
+@pytest.mark.parametrize("seed", quick_first(["1", "2", "3"]))
 def test_the_order_of_perls_hashes_does_not_show(tmp_path, seed):
     program = tmp_path / "server.pl"
     program.write_text(PERL_SERVER)

@@ -95,6 +95,10 @@ def test_a_call():
     result = run(*SHELL[:-1], "call", CHILD, "add_nubmers", "n1=1")
     text = "rpcasync: No sub 'add_nubmers' in package 'main'; did you mean 'add_numbers'?\n"
     assert (result.returncode, result.stdout, result.stderr) == (1, "", text)
+
+
+@pytest.mark.slow
+def test_a_call_of_a_server_with_few_procedures():
     result = run(*SHELL[:-1], "call", "python://examples/add_server.py", "nothing")
     text = "rpcasync: No sub 'nothing' in package 'main'; it has add_numbers\n"
     assert (result.returncode, result.stdout, result.stderr) == (1, "", text)

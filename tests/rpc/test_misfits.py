@@ -99,6 +99,7 @@ def test_how_values_are_shown(values, expected):
 anything = st.recursive(
     st.none() | st.integers() | st.text() | st.binary() | st.floats(),
     lambda each: st.lists(each) | st.dictionaries(st.text(), each),
+    max_leaves=10,
 )
 
 

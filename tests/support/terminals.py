@@ -48,7 +48,7 @@ class Terminal:
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
         self._seen = b""  # and not expected
         self.process = subprocess.Popen(
-            [sys.executable, "-c", _LEAD, program, *map(str, arguments)],
+            [sys.executable, "-IS", "-c", _LEAD, program, *map(str, arguments)],
             stdin=theirs,
             stdout=theirs if stdout is None else stdout,
             stderr=theirs,
