@@ -133,15 +133,12 @@ IMPURE = {"socket", "select", "selectors", "time", "threading", "subprocess", "o
 @cache
 def sources() -> list[tuple[str, str, list[str]]]:
     """Return package, dotted name in it, and what is imported, for each file."""
-    return [
-        (
-            package,
-            ".".join(path.relative_to(ROOT / package).with_suffix("").parts),
-            [*imports(path)],
-        )
-        for package in FLOORS
-        for path in sorted((ROOT / package).rglob("*.py"))
-    ]
+    found = []
+    for package in FLOORS:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            parts = path.relative_to(ROOT / package).with_suffix("").parts
+            found.append((package, ".".join(parts), list(imports(path))))
+    return found
 
 
 @cache
