@@ -58,7 +58,7 @@ def test_nothing_escapes(target):
     figures = fuzz(target, Random(1), lambda count: count >= _INPUTS, longest=_LONGEST)
     assert [(escape.what, escape.data, escape.text) for escape in figures.shown] == []
     assert figures.inputs == _INPUTS
-    assert len(figures.outcomes) > 2  # else they would all be refused at the first byte
+    assert len(figures.outcomes) > 1  # else they would all be refused at the first byte
 
 
 @pytest.mark.parametrize(
