@@ -18,7 +18,8 @@ from rpcasync.storable._values import ScalarRef
 
 __all__ = ["located", "located_in_list"]
 
-_MOST_VALUES = 20_000  # to look at
+_MOST_WORK = 10_000  # values to look at, or that many times as many bytes:
+_BYTES = 256
 _MOST_LEVELS = 300
 _MOST_STEPS = 20  # to show; what is between is left out
 _LONGEST_KEY = 40
@@ -37,7 +38,7 @@ def located(error: EncodeError, value: object, refuse: _Refuse) -> EncodeError:
         value: what it was to write.
         refuse: writes a single value; raises EncodeError if it cannot be sent.
     """
-    return _retold(error, _look_for(value, refuse, [_MOST_VALUES]))
+    return _retold(error, _Search(refuse).look_for(value))
 
 
 def located_in_list(
@@ -52,10 +53,10 @@ def located_in_list(
         name: what else they are called.
         refuse: as for `located()`.
     """
-    left = [_MOST_VALUES]
+    search = _Search(refuse)
     is_named = len(values) % 2 == 0 and all(isinstance(each, str) for each in values[::2])
     for index, value in enumerate(values):
-        found = _look_for(value, refuse, left)
+        found = search.look_for(value)
         if found is not None:
             root = f"{name}[{index}]"
             if is_named and index % 2:
@@ -76,81 +77,103 @@ def _retold(error: EncodeError, found: tuple[_Steps, str] | None) -> EncodeError
     return EncodeError(f"cannot send {''.join(steps)}: {reason}")
 
 
-def _look_for(value: object, refuse: _Refuse, left: list[int]) -> tuple[_Steps, str] | None:
-    """Do as `_find()`, but find nothing where a type of the program's own fails in it."""
-    try:
-        return _find(value, refuse, left)
-    except Exception:  # noqa: BLE001  # the first error is told, and is what matters
-        return None
+class _Enough(Exception):
+    """The fault is not where it could be found with little work."""
 
 
-def _find(value: object, refuse: _Refuse, left: list[int]) -> tuple[_Steps, str] | None:
-    """Return the steps to the first value that is refused, and why it is; None if there is none.
+class _Search:
+    """Looks at values, until it has done all the work that it may.
 
-    `left` has how many values may be looked at.
+    A value may be refused for its size alone, so it must not be copied once more to find that out.
     """
-    if not isinstance(value, _KINDS):
-        reason = _refused(value, refuse)
-        return None if reason is None else ([], reason)
-    steps: _Steps = []
-    above = [value]
-    walks = [_parts(value, refuse)]
-    while walks:
-        part = next(walks[-1], None)
-        if part is None:
-            walks.pop()
-            above.pop()
-            del steps[-1:]
-            continue
-        step, item, reason = part
-        left[0] -= 1
-        if left[0] < 0:
-            return None
-        if reason is None and isinstance(item, _KINDS):
-            if any(item is each for each in above):
-                reason = f"{type(item).__name__} stands inside itself"
-            elif len(walks) < _MOST_LEVELS:
-                steps.append(step)
-                above.append(item)
-                walks.append(_parts(item, refuse))
+
+    def __init__(self, refuse: _Refuse) -> None:
+        self._refuse = refuse
+        self._left = _MOST_WORK
+
+    def look_for(self, value: object) -> tuple[_Steps, str] | None:
+        """Return the steps to the first value that is refused, and why it is; None if not found."""
+        try:
+            return self._find(value)
+        except Exception:  # noqa: BLE001  # `_Enough`, or a type of the program's own failed in it
+            return None  # the first error is told, and is what matters
+
+    def _find(self, value: object) -> tuple[_Steps, str] | None:
+        if not isinstance(value, _KINDS):
+            reason = self._refused(value)
+            return None if reason is None else ([], reason)
+        steps: _Steps = []
+        above = [value]
+        walks = [self._parts(value)]
+        while walks:
+            part = next(walks[-1], None)
+            if part is None:
+                walks.pop()
+                above.pop()
+                del steps[-1:]
                 continue
-            else:
-                return None
-        if reason is None:
-            reason = _refused(item, refuse)
-        if reason is not None:
-            return [*steps, *([step] if step else [])], reason
-    return None
-
-
-def _parts(value: Any, refuse: _Refuse) -> Iterator[tuple[str, object, str | None]]:
-    """Yield what stands in a container: the step to it, it, and what is wrong with its key."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if type(key) is not str or not key.isascii():
-                reason = _refused({key: None}, refuse)
-                if reason is not None:
-                    yield "", item, reason
+            step, item, reason = part
+            self._spend(1)
+            if reason is None and isinstance(item, _KINDS):
+                if any(item is each for each in above):
+                    reason = f"{type(item).__name__} stands inside itself"
+                elif len(walks) < _MOST_LEVELS:
+                    steps.append(step)
+                    above.append(item)
+                    walks.append(self._parts(item))
                     continue
-            yield f"[{_quoted(str(key))}]", item, None
-    elif isinstance(value, ScalarRef):
-        yield ".value", value.value, None
-    else:
-        for index, item in enumerate(value):
-            yield f"[{index}]", item, None
+                else:
+                    return None
+            if reason is None:
+                reason = self._refused(item)
+            if reason is not None:
+                return [*steps, *([step] if step else [])], reason
+        return None
+
+    def _parts(self, value: Any) -> Iterator[tuple[str, object, str | None]]:
+        """Yield what stands in a container: the step to it, it, and what is wrong with its key."""
+        if isinstance(value, dict):
+            for key, item in value.items():
+                if type(key) is not str or not key.isascii():
+                    self._spend(_size(key) // _BYTES)
+                    reason = self._refused({key: None})
+                    if reason is not None:
+                        yield "", item, reason
+                        continue
+                yield f"[{_quoted(str(key))}]", item, None
+        elif isinstance(value, ScalarRef):
+            yield ".value", value.value, None
+        else:
+            for index, item in enumerate(value):
+                yield f"[{index}]", item, None
+
+    def _refused(self, value: Any) -> str | None:
+        """Return why a value that holds no other cannot be sent, if it cannot."""
+        kind = type(value)
+        if value is None or kind is bool or (kind is str and value.isascii()):
+            return None
+        if kind is int and LEAST_INT <= value <= MOST_INT:
+            return None
+        self._spend(_size(value) // _BYTES)
+        try:
+            self._refuse(value)
+        except EncodeError as error:
+            return str(error)
+        return None
+
+    def _spend(self, work: int) -> None:
+        self._left -= work
+        if self._left < 0:
+            raise _Enough
 
 
-def _refused(value: object, refuse: _Refuse) -> str | None:
-    kind = type(value)
-    if value is None or kind is bool or (kind is str and value.isascii()):  # type: ignore[attr-defined]
-        return None
-    if kind is int and LEAST_INT <= value <= MOST_INT:  # type: ignore[operator]
-        return None
-    try:
-        refuse(value)
-    except EncodeError as error:
-        return str(error)
-    return None
+def _size(value: object) -> int:
+    """Return about how many bytes a value takes."""
+    if isinstance(value, memoryview):
+        return value.nbytes
+    if isinstance(value, int):
+        return value.bit_length() // 8
+    return len(value) if isinstance(value, (str, bytes, bytearray)) else 0
 
 
 def _quoted(key: str) -> str:

@@ -131,6 +131,20 @@ def test_a_large_value_is_not_looked_through_to_its_end():
     assert len(asked) < 2 * 20_000
 
 
+@pytest.mark.parametrize("text", ["\xe9" * 100_000, b"x" * 100_000, memoryview(b"x" * 100_000)])
+def test_large_values_are_not_all_written_once_more(text):
+    asked = []
+    error = EncodeError("image of more than 1048576 bytes")
+    assert located(error, [text] * 1000, asked.append) is error
+    assert 0 < len(asked) * 100_000 < 4_000_000
+    assert located(error, [text, {"a": {1}}], refuse_sets).args == ('cannot send [1]["a"]: set',)
+
+
+def refuse_sets(value):
+    if isinstance(value, set):
+        raise EncodeError("cannot send set")
+
+
 def test_a_value_that_stands_for_very_much_is_not_either():
     value: list[object] = [1]
     for _ in range(100):
