@@ -21,8 +21,6 @@ __all__ = ["Call", "CallOwner", "Outcome", "Reply", "Telling", "raise_error", "r
 _LONGEST_TOLD = 300  # characters of an error that nobody has asked for
 _ENDS = {"close": "disconnect", "disconnect": "close"}  # as another client has it
 _LIKE_ENOUGH = 0.75  # of a method's name; `calculate` does not mean `call`
-
-
 _NAMES = slice(None, None, 2)
 _VALUES = slice(1, None, 2)
 

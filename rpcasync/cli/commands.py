@@ -97,18 +97,7 @@ def overview() -> Overview:
         "[OPTION ...] URL PROCEDURE [NAME=VALUE | VALUE ...]",
         f"{EXAMPLE_URL} add_numbers n1=2 n2=3",
     )
-    _add_server(call)
-    call.add_argument(
-        "procedure", nargs="?", metavar="PROCEDURE", help="`rpcasync methods URL` lists them"
-    )
-    call.add_argument(
-        "words",
-        nargs="*",
-        metavar="NAME=VALUE|VALUE",
-        help="what it is given; a value is read as JSON, and as text if it is none; @ is a "
-        "callback, and shows what it is called with",
-    )
-    _add_forms(call)
+    _add_call(call)
 
     methods = _command(
         commands,
@@ -117,13 +106,7 @@ def overview() -> Overview:
         "[OPTION ...] URL [PROCEDURE ...]",
         EXAMPLE_URL,
     )
-    _add_server(methods)
-    methods.add_argument(
-        "wanted", nargs="*", metavar="PROCEDURE", help="tell of these alone, and all that is told"
-    )
-    methods.add_argument("--names", action="store_true", help="nothing but the names")
-    methods.add_argument("--defs", action="store_true", help="with the types that the server sends")
-    methods.add_argument("--json", action="store_true", help="print the list as a line of JSON")
+    _add_methods(methods)
 
     lines = _command(
         commands,
@@ -200,6 +183,31 @@ def _add_listen(parser: Parser) -> None:
     _add_log_level(parser)
     parser.add_argument("program", nargs="?", help="a Python file that calls init_clients()")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+
+
+def _add_call(parser: Parser) -> None:
+    _add_server(parser)
+    parser.add_argument(
+        "procedure", nargs="?", metavar="PROCEDURE", help="`rpcasync methods URL` lists them"
+    )
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="NAME=VALUE|VALUE",
+        help="what it is given; a value is read as JSON, and as text if it is none; @ is a "
+        "callback, and shows what it is called with",
+    )
+    _add_forms(parser)
+
+
+def _add_methods(parser: Parser) -> None:
+    _add_server(parser)
+    parser.add_argument(
+        "wanted", nargs="*", metavar="PROCEDURE", help="tell of these alone, and all that is told"
+    )
+    parser.add_argument("--names", action="store_true", help="nothing but the names")
+    parser.add_argument("--defs", action="store_true", help="with the types that the server sends")
+    parser.add_argument("--json", action="store_true", help="print the list as a line of JSON")
 
 
 def _add_server(parser: Parser) -> None:
