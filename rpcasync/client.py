@@ -202,6 +202,19 @@ class Client:
             raise
         return call
 
+    def _relay(
+        self, call: Call, values: list[object], payload: bytes, functions: Mapping[Id, object]
+    ) -> None:
+        """Make a call that came from another client, in the packet that it came in."""
+        self._check_thread()
+        try:
+            self._outbox.relay(call, values, payload, functions)
+            if self._timeout is not None:
+                self._set_timeout(call, self._timeout)
+        except BaseException:  # Ctrl-C, say: nobody has the call
+            self._protocol.withdraw(call)
+            raise
+
     def has_requests(self) -> bool:
         """True while a call is not answered."""
         return bool(self._protocol.pending)

@@ -9,13 +9,14 @@ This file hands nothing to the program, and knows no timeouts of calls.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from eventmux import EventMux
 from eventmux.events import Closed, Event, Handle
 from rpcasync.calls import Call
 from rpcasync.errors import QueueFull
+from rpcasync.wire.messages import Id
 from rpcasync.wire.protocol import ClientProtocol
 
 __all__ = ["NOT_WATCHED", "Outbox"]
@@ -62,6 +63,24 @@ class Outbox:
         if self._queued > self._max_outbuffer:
             self._make_room(call)
         call.id, packet = self._protocol.call(call.procedure, values, call, keep)
+        self._put(packet)
+
+    def relay(
+        self, call: Call, values: list[object], payload: bytes, functions: Mapping[Id, object]
+    ) -> None:
+        """Make a call that came from another client: see `ClientProtocol.relay()`.
+
+        Raises:
+            EncodeError: an argument cannot be sent.
+            QueueFull: too much is queued already.
+        """
+        if self._queued > self._max_outbuffer:
+            self._make_room(call)
+        relay = self._protocol.relay
+        call.id, packet = relay(call.procedure, values, call, payload, functions)
+        self._put(packet)
+
+    def _put(self, packet: bytes) -> None:
         try:
             self._queued = self._send(self._fh, packet, later=True)
         except KeyError:  # there will be no event any more that could fail the call

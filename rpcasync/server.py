@@ -19,6 +19,9 @@ from typing import Any, Literal, NoReturn
 from eventmux._nearest import tells_options
 from eventmux.events import Event, SomeEvent
 from rpcasync._log import log
+from rpcasync.client import Client
+from rpcasync.forwarding.fallback import Fallback
+from rpcasync.forwarding.forwarding import Forwarding
 from rpcasync.serving.admission import Admission
 from rpcasync.serving.callers import Caller
 from rpcasync.serving.dispatch import Dispatcher
@@ -28,6 +31,7 @@ from rpcasync.serving.notes import Notes
 from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import OUT_OF_MEMORY, Mux, Peers
 from rpcasync.serving.reminder import Reminder
+from rpcasync.serving.watching import CallWatcher, Watchers
 from rpcasync.urls import check_stream, parse_stream_url, url_listen
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, check_limit, get_codec
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
@@ -83,8 +87,16 @@ class Server:
             "answer" it stays.
         slow: seconds for which a procedure may block the loop, and so all other clients, before
             the log names it. None is never.
+        fallback: another server, for the calls of procedures that this one does not have: a
+            `Client` of it, which all clients of ours share, or a URL. At a `tcp://` or `unix://`
+            URL each client of ours has a connection of its own; a program that is started serves
+            all, and is started again when it has ended. Calls and answers are passed on as they
+            come, callbacks too, and `methods` lists what both have.
 
     Raises:
+        TypeError: `fallback` is something else.
+        URLError: it is a URL that is not understood.
+        OSError: the program for it cannot be started.
         ValueError: `max_packet` is not between 7 and 2**32 - 1, `codecs` is empty,
             `packet_timeout` or `slow` is not above 0, `on_exception` is neither word, or another
             limit is not 1 or more.
@@ -107,6 +119,7 @@ class Server:
         max_items: int = DEFAULT_MAX_ITEMS,
         on_exception: Literal["disconnect", "answer"] = "disconnect",
         slow: float | None = 0.1,
+        fallback: Client | str | None = None,
     ) -> None:
         if max_outbuffer is None:
             max_outbuffer = 4 * check_max_packet(max_packet)
@@ -121,10 +134,12 @@ class Server:
         check_limit("max_outbuffer", max_outbuffer)
         check_limit("max_buffered", max_buffered)
         self._peers = Peers(mux, self._admission, self._notes, max_outbuffer, max_buffered)
-        built_in = {"methods": Procedure("methods", self._methods)}
+        self._built_in = {"methods": Procedure("methods", self._methods)}
         self._dispatcher = Dispatcher(
-            self._peers, self._admission, self._muting, self._namespace, built_in
+            self._peers, self._admission, self._muting, self._namespace, self._built_in
         )
+        self._forwarding = Forwarding(self._peers, self._dispatcher, self._has_procedure)
+        self.fallback = fallback
         self.set_limits(
             max_packet=max_packet,
             max_callbacks=max_callbacks,
@@ -366,7 +381,48 @@ class Server:
 
     def _methods(self, caller: Caller, defs: int | bool = 0) -> None:
         """Answer the built-in procedure `methods`."""
-        self.return_(caller, methods=self._namespace.methods(defs, caller))
+        if self._forwarding.fallback is None:
+            self.return_(caller, methods=self._namespace.methods(defs, caller))
+            return
+
+        def answer(others: dict[str, object]) -> None:
+            self.return_(caller, methods=others | self._namespace.methods(defs, caller))
+
+        self._forwarding.methods(caller, defs, answer)
+
+    def _has_procedure(self, name: str) -> bool:
+        return name in self._built_in or self._namespace.find(name) is not None
+
+    # Other servers
+
+    @property
+    def fallback(self) -> Client | str | None:
+        """Another server, for calls of procedures that this one does not have; None is none.
+
+        Raises:
+            TypeError: it is set to something else than a `Client`, a URL or None.
+            URLError: it is set to a URL that is not understood.
+            OSError: it is set to a program that cannot be started.
+        """
+        return self._fallback
+
+    @fallback.setter
+    def fallback(self, server: Client | str | None) -> None:
+        self._forwarding.fallback = None if server is None else Fallback(self._mux, server)
+        self._fallback = server
+        self._see_to_relay()
+
+    def _watch_calls(self, watcher: CallWatcher) -> None:
+        """Have somebody see all calls from now on."""
+        if self._peers.watchers is None:
+            self._peers.watchers = Watchers()
+        self._peers.watchers.all.append(watcher)
+        self._see_to_relay()
+
+    def _see_to_relay(self) -> None:
+        """Have calls looked at before their procedures are, if anybody wants to."""
+        is_wanted = self._fallback is not None or self._peers.watchers is not None
+        self._dispatcher.relay = self._forwarding if is_wanted else None
 
     # Events
 
@@ -431,7 +487,7 @@ class Server:
         elif fh in self._listeners:
             self._listener_event(fh, event)
         else:
-            return False
+            return self._forwarding.io(event)
         return True
 
     def _run_out_of_memory(self, peer: Peer | None, error: MemoryError) -> None:

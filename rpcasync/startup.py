@@ -37,6 +37,7 @@ _LISTEN_PID = "LISTEN_PID"
 _LISTEN_FDNAMES = "LISTEN_FDNAMES"
 _LISTEN_VARIABLES = (_LISTEN_FDS, _LISTEN_PID, _LISTEN_FDNAMES, "LISTEN_PIDFDID")
 _FIRST_FD = 3
+_OPTIONS = {"outstanding", "max_packet", "codecs", "on_exception", "fallback"}
 _UNNAMED = "unknown"  # what systemd calls a descriptor without a name
 _TAKEN = ""  # the name in LISTEN_FDNAMES of one that an earlier call took; systemd gives none
 
@@ -114,6 +115,8 @@ def _apply_options(rpc: Server) -> None:
         codecs = limits.pop("codecs", None)
         if "on_exception" in limits:
             rpc.on_exception = limits.pop("on_exception")
+        if "fallback" in limits:
+            _set_fallback(rpc, limits.pop("fallback"))
         if limits:
             rpc.set_limits(**limits)
         if codecs is not None:
@@ -122,11 +125,19 @@ def _apply_options(rpc: Server) -> None:
         _refuse(OPTIONS_VARIABLE, text, error)
 
 
+def _set_fallback(rpc: Server, url: str) -> None:
+    try:
+        rpc.fallback = url
+    except (URLError, OSError) as error:
+        program, why = os.path.basename(sys.argv[0]), getattr(error, "strerror", None) or error
+        sys.exit(f"{program}: cannot pass calls on to {url}: {why}")
+
+
 def _parse_options(text: str) -> dict[str, Any]:
     options = json.loads(text)
     if not isinstance(options, dict):
         raise ValueError("expected a JSON object")
-    unknown = sorted(options.keys() - {"outstanding", "max_packet", "codecs", "on_exception"})
+    unknown = sorted(options.keys() - _OPTIONS)
     if unknown:
         raise ValueError(f"there is no option {unknown[0]!r}")
     codecs = options.get("codecs", [])

@@ -178,6 +178,11 @@ def _add_listen(parser: Parser) -> None:
         " and disconnected; default: what the program says, or disconnect",
     )
     parser.add_argument(
+        "--fallback",
+        metavar="URL",
+        help="the server for calls of procedures that the program does not have",
+    )
+    parser.add_argument(
         "--mode", type=_mode, metavar="MODE", help="who may use a unix:// path, as for chmod: 660"
     )
     _add_log_level(parser)

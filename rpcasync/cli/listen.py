@@ -104,6 +104,7 @@ def _limits(options: argparse.Namespace) -> dict[str, object]:
         "max_packet": options.max_packet,
         "codecs": options.codecs,
         "on_exception": options.on_exception,
+        "fallback": options.fallback,
     }
     return {name: value for name, value in given.items() if value is not None}
 

@@ -23,11 +23,13 @@ class Caller(Request):
     `args` are gone when the procedure runs.
     """
 
-    __slots__ = ("__weakref__", "_peer", "answered")
+    __slots__ = ("__weakref__", "_payload", "_peer", "answered")
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
     _peer: Peer
+    _payload: bytes
+    """The packet as it came; only where calls are passed on or watched, and until that is done."""
     answered: bool | None
     """None until it is counted as running, which it is before a procedure sees it."""
 

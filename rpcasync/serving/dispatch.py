@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import traceback
+from collections.abc import Callable
 from functools import partial
 from types import CoroutineType
 
@@ -21,6 +22,7 @@ from rpcasync.serving.namespace import Namespace, Procedure
 from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import OUT_OF_MEMORY, Peers
 from rpcasync.serving.turns import MOST_CALLS, Turns
+from rpcasync.serving.watching import Relay
 from rpcasync.wire.leaves import memory_of
 from rpcasync.wire.messages import crash_text
 
@@ -63,6 +65,7 @@ class Dispatcher:
         self.slow = float("inf")  # seconds of one call that are told of
         self._serial = 0  # of turns: whether there was another one meanwhile
         self.keeps_failed = False  # a client stays whose procedure failed
+        self.relay: Relay | None = None  # looks at calls before the procedures do
 
     # When a call runs
 
@@ -73,7 +76,10 @@ class Dispatcher:
         whose connection is about to be closed.
         """
         admission, noted, framing = self._admission, self._notes.actions, peer.framing
-        next_message, clock, left = peer.protocol.next_message, self._turns.clock, MOST_CALLS
+        next_message: Callable[[type[Caller]], Caller | None] = peer.protocol.next_message
+        clock, left = self._turns.clock, MOST_CALLS
+        if self.relay is not None:
+            next_message = partial(_next_with_payload, peer)
         is_traced = log.isEnabledFor(logging.DEBUG)  # asked once: calls come by the hundred
         now = clock()
         end, slow = self._turns.end(now), self.slow
@@ -156,7 +162,7 @@ class Dispatcher:
     def _has_procedure(self, name: str) -> bool:
         """False if there is none: the call is answered at once then, and never waits."""
         try:
-            return self._namespace.find(name) is not None
+            return self.relay is not None or self._namespace.find(name) is not None
         except Exception:  # noqa: BLE001  # the call itself will meet it again, and deal with it
             return False
 
@@ -268,6 +274,8 @@ class Dispatcher:
         try:
             if caller.has_callbacks:
                 values = self._take_callbacks(caller, values)
+            if self.relay is not None and self.relay.take(caller, values):
+                return
             procedure = self._namespace.find(caller.procedure) or self._own(caller.procedure)
             try:
                 args, named = procedure.bind(values)
@@ -317,8 +325,7 @@ class Dispatcher:
             name = shorten(caller.procedure)
             log.error("procedure %s failed after its answer: %s", name, text)
         else:
-            self._peers.finish(caller)
-            self._peers.send_failure(caller._peer, caller.id, text)
+            self._peers.fail(caller, text)
 
     def _lose(self, peer: Peer, caller: Caller, error: Disconnected) -> None:
         """Deal with a callback of a client that has gone: this one's, or another's."""
@@ -340,8 +347,21 @@ class Dispatcher:
         if not self.keeps_failed or isinstance(error, MemoryError):
             peer.broken = f"procedure {name} failed"
         if not caller.answered:
-            self._peers.finish(caller)
-            self._peers.send_failure(peer, caller.id, crash_text(caller.procedure))
+            self._peers.fail(caller, crash_text(caller.procedure))
+
+    def end_with(self, caller: Caller, text: str, reason: str) -> None:
+        """Answer a call whose server behind has gone, and have its client go, too, or stay.
+
+        Args:
+            caller: the call.
+            text: what it is told.
+            reason: why it is disconnected, unless the program has those stay whose calls fail.
+        """
+        peer = caller._peer
+        if not self.keeps_failed:
+            peer.broken = peer.broken or reason
+        self._peers.fail(caller, text)
+        self._end_broken(peer)
 
     def _take_callbacks(self, caller: Caller, values: list[object]) -> list[object]:
         try:
@@ -365,6 +385,16 @@ class Dispatcher:
                 package,
             )
         return f"No sub '{name}' in package '{package}'"
+
+
+def _next_with_payload(peer: Peer, make: type[Caller]) -> Caller | None:
+    """Return the next call of a client, with the packet that it came in."""
+    frames = peer.framing.frames or peer.framing.cut()
+    payload = frames[-1] if frames else b""
+    caller = peer.protocol.next_message(make)
+    if caller is not None:
+        caller._payload = payload
+    return caller
 
 
 def _place_of(error: Exception) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -52,6 +53,7 @@ class Peer:
         "in_line",
         "muted",
         "name",
+        "on_gone",
         "paused",
         "protocol",
         "queued",
@@ -84,7 +86,14 @@ class Peer:
         self.waiting = 0  # how many
         self.waiting_size = 0  # bytes that they take
         self.stalled = False  # their turn came while too much was queued
+        self.on_gone: list[Callable[[], None]] | None = None  # called once it has gone
         self._coderefs: WeakValueDictionary[Id, Coderef] | None = None
+
+    def call_when_gone(self, function: Callable[[], None]) -> None:
+        """Have a function called on the turn after it has gone."""
+        if self.on_gone is None:
+            self.on_gone = []
+        self.on_gone.append(function)
 
     # Its functions, for `Coderef`
 

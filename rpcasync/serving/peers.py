@@ -19,7 +19,7 @@ from rpcasync.serving.callers import Caller, Dropped
 from rpcasync.serving.notes import Notes
 from rpcasync.serving.patience import Patience
 from rpcasync.serving.peer import Peer
-from rpcasync.wire.messages import Id
+from rpcasync.serving.watching import Watchers
 from rpcasync.wire.protocol import ServerProtocol
 
 __all__ = ["OUT_OF_MEMORY", "Mux", "Peers"]
@@ -83,6 +83,7 @@ class Peers:
         self.notes = notes
         self.budget = Budget(max_buffered, self.update_queued, self.kill)
         self.patience = Patience(mux, self.kill)
+        self.watchers: Watchers | None = None
         self.by_fh: dict[socket.socket, Peer] = {}
         self.leaving: dict[socket.socket, Peer | None] = {}  # closed by us, `Closed` is to come
 
@@ -100,6 +101,8 @@ class Peers:
         # Only now: if it is interrupted before, the client is told at least that.
         if self._admission.finish(caller):
             self.notes.wake()
+        if self.watchers is not None:
+            self.watchers.ended(caller, packet[4:])
         return is_sent
 
     def send(self, peer: Peer, packet: bytes) -> bool:
@@ -144,12 +147,19 @@ class Peers:
         except KeyError:  # the program killed or removed the socket without asking us
             self.forget(peer)
 
-    def send_failure(self, peer: Peer, id: Id, text: str) -> None:  # noqa: A002
-        """Answer with an error; if not even that can be sent, end the connection."""
+    def fail(self, caller: Caller | Dropped, text: str) -> None:
+        """Answer a call with an error; if not even that can be sent, end the connection."""
+        self.finish(caller)
+        peer = caller._peer
         try:
-            self.send(peer, peer.protocol.failure(id, text))
+            packet = b"" if peer.gone else peer.protocol.failure(caller.id, text)
         except EncodeError as error:
+            packet = b""
             self.disconnect(peer, f"an error cannot be sent to it: {error}")
+        if packet:
+            self.send(peer, packet)
+        if self.watchers is not None:
+            self.watchers.ended(caller, packet[4:])
 
     def flush(self) -> None:
         """Have answers that were put off leave now."""
@@ -158,7 +168,7 @@ class Peers:
 
     # Calls that end
 
-    def finish(self, caller: Caller) -> None:
+    def finish(self, caller: Caller | Dropped) -> None:
         """Note that a call is answered, or will be at once."""
         if self._admission.finish(caller):
             self.notes.wake()
@@ -168,10 +178,9 @@ class Peers:
         self.notes.add(partial(self._answer_dropped, dropped))
 
     def _answer_dropped(self, dropped: Dropped) -> None:
-        peer = dropped._peer
-        if self._admission.finish(dropped):
-            self.notes.wake()
-        if not peer.gone:
+        if dropped._peer.gone:
+            self.finish(dropped)
+        else:
             name = shorten(dropped.procedure)
             log.error(
                 "procedure %s dropped call %r without an answer: call return_(caller, ...),"
@@ -180,7 +189,7 @@ class Peers:
                 dropped.id,
             )
             text = f"{name}: did not answer: in the server, it has to call return_(caller, ...)"
-            self.send_failure(peer, dropped.id, text)
+            self.fail(dropped, text)
 
     def wake_for_waiting(self) -> None:
         """Have an event come if a call that waits may run now."""
@@ -251,6 +260,9 @@ class Peers:
         self.patience.forget(peer)
         peer.framing.clear()
         self.by_fh.pop(peer.fh, None)
+        ends, peer.on_gone = peer.on_gone, None
+        for end in ends or ():
+            self.notes.add(end)
         self.wake_for_waiting()
 
 

@@ -11,6 +11,7 @@ The shells are `client.py` and `server.py`; a test, or another event loop, can d
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
@@ -41,6 +42,7 @@ from rpcasync.wire.messages import (
     parse_invoke,
     release_values,
 )
+from rpcasync.wire.splicing import with_id, with_ids
 
 __all__ = ["ClientProtocol", "Peeked", "ServerProtocol"]
 
@@ -54,6 +56,7 @@ Peeked = tuple[type[Result | Failure | Invoke | Release | Stray], Any, Any]
 _LONGEST_TEXT = 4096  # characters of an error
 _MOST_ABANDONED = 65_536  # ids to remember: a server that never answers must not fill the memory
 _FEW_ORIGINS = 64  # of callbacks that are gone, and may still be noted
+_STORABLE = bytes([StorableCodec.first_byte])
 _ID_MASK = 0x7FFFFFFF  # ids stay within 31 bits, as a Perl client's do
 
 
@@ -169,6 +172,23 @@ class ServerProtocol(_Protocol):
             raise _located(error, values, "values", codec) from None
         return self._frame(payload)
 
+    def relayed(self, id: Id, payload: bytes, values: Iterable[object]) -> bytes:  # noqa: A002
+        """Return the packet that answers a request with what another server has answered.
+
+        Args:
+            id: of the request here.
+            payload: the packet of the answer, without its length: one that was read without error.
+            values: what is in it.
+
+        Raises:
+            EncodeError: a value cannot be sent, or the packet is over the limit.
+        """
+        codec = self._codec or self._codecs[0]
+        if isinstance(codec, StorableCodec) and payload[0] == codec.first_byte:
+            with suppress(ValueError):  # not of the form that is known: as values it can be sent
+                return self._frame(with_id(payload, id))
+        return self.result(id, values)
+
     def failure(self, id: Id, text: str) -> bytes:  # noqa: A002
         """Return the packet that answers a request with an error; a very long text is cut.
 
@@ -276,6 +296,49 @@ class ClientProtocol(_Protocol):
         if callbacks:
             self._callbacks.update(callbacks)
             self._note_origins(procedure, cast("list[object]", args), callbacks)
+        self._pending[id] = token
+        return id, packet
+
+    def relay(
+        self,
+        procedure: str,
+        values: Iterable[object],
+        token: object,
+        payload: bytes,
+        functions: Mapping[Id, object],
+    ) -> tuple[int, bytes]:
+        """Return the id and the packet of a call that another client has made: as that wrote it.
+
+        Args:
+            procedure: as in `call()`.
+            values: as the arguments of `call()`; for a packet in another format.
+            token: as in `call()`.
+            payload: the packet that came, without its length: one that was read without error.
+            functions: what stands for each function in it, by the other client's ids.
+
+        Raises:
+            EncodeError: as in `call()`.
+        """
+        codec = self._codec
+        if not isinstance(codec, StorableCodec) or payload[:1] != _STORABLE:
+            return self.call(procedure, values, token)
+        id = self._free_id(self._next_id)  # noqa: A001
+        callbacks: dict[Id, object] = {}
+        next_id = id
+
+        def replace(other: Id) -> Id:
+            nonlocal next_id
+            next_id = self._free_id(next_id + 1, callbacks)
+            callbacks[next_id] = functions[other]
+            return next_id
+
+        try:
+            payload = with_ids(payload, id, replace) if functions else with_id(payload, id)
+        except (KeyError, ValueError):  # not of the form that is known: as values it can be sent
+            return self.call(procedure, values, token)
+        packet = self._frame(payload)
+        self._next_id = (id + 1) & _ID_MASK
+        self._callbacks.update(callbacks)
         self._pending[id] = token
         return id, packet
 
@@ -387,6 +450,15 @@ class ClientProtocol(_Protocol):
             self._peeked_in = None
             log.warning("< reply to a call that is not pending, id %.20r", id)
         return Stray, None, None
+
+    @property
+    def peeked_payload(self) -> bytes:
+        """The packet of the message that `peek()` has returned, without its length."""
+        return self.framing.frames[-1]
+
+    def peeked_values(self) -> list[object]:
+        """Return all values of a failure that `peek()` has returned, which has only its text."""
+        return check_reply(self._codec.decode(self.peeked_payload))[1]
 
     def _is_sound(self, frame: bytes) -> bool:
         """True if a packet can be read after all: what was raised came from outside."""

@@ -116,13 +116,13 @@ def test_what_is_done_between_calls_is_not_blamed_on_the_next(
     blocking, procedures, clock, caplog, monkeypatch
 ):
     bench = blocking()
-    send_failure = bench.rpc._peers.send_failure
+    fail = bench.rpc._peers.fail
 
     def slowly(*args):
         clock.advance(1)
-        send_failure(*args)
+        fail(*args)
 
-    monkeypatch.setattr(bench.rpc._peers, "send_failure", slowly)
+    monkeypatch.setattr(bench.rpc._peers, "fail", slowly)
     bench.peer().send_calls(("forget",), ("note", 1))
     bench.turn()
     assert procedures.ran == [1]

@@ -1,0 +1,122 @@
+"""The connections to the server that has the procedures which ours has not.
+
+A server that listens has a connection for each of our clients, so that what it keeps for one is
+not another's, and a client it disconnects is no other. A program that is started serves all of
+them, and is started again for the next call when it has ended. A `Client` that the program has made
+is used as it is.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from eventmux import EventMux
+from eventmux.events import Event, Handle
+from rpcasync._log import log
+from rpcasync.client import Client
+from rpcasync.errors import Disconnected
+from rpcasync.serving.peer import Peer
+from rpcasync.serving.peers import Mux
+from rpcasync.urls import is_stream_url, parse_stream_url
+
+__all__ = ["Fallback"]
+
+_PATIENCE = 1.0  # seconds from the start of a program until it is started again
+
+
+class Fallback:
+    """Where calls are passed on to.
+
+    Args:
+        mux: what all sockets are watched by.
+        server: a URL, or a client.
+
+    Raises:
+        TypeError: `server` is neither, or `mux` is no `EventMux`.
+        URLError: the URL is not understood.
+        OSError: the program cannot be started.
+    """
+
+    def __init__(self, mux: Mux, server: Client | str) -> None:
+        if not isinstance(server, (Client, str)):
+            raise TypeError(f"fallback is {server!r}, must be a Client or a URL")
+        if not isinstance(mux, EventMux):
+            raise TypeError(f"mux is {mux!r}, must be an EventMux to have a fallback")
+        self._mux: EventMux[Event] = mux
+        self.name = server if isinstance(server, str) else repr(server)
+        self._url = server if isinstance(server, str) else ""
+        self._is_each_own = is_stream_url(self._url)
+        if self._is_each_own:
+            parse_stream_url(self._url)  # else what is wrong with it would show only at a call
+        self._clients: dict[Handle, Client] = {}
+        self._of_peer: dict[Peer, Client] = {}
+        self._shared: Client | None = None
+        self._due = 0.0  # when the program may be started again
+        if isinstance(server, Client):
+            self._shared = self._clients[server.fh] = server
+        elif not self._is_each_own:
+            self._shared = self._open()
+
+    def client_of(self, peer: Peer) -> Client:
+        """Return the client that passes the calls of one of ours on.
+
+        Raises:
+            Disconnected: there is none, and it is too early for another.
+            OSError: the program cannot be started.
+        """
+        if self._is_each_own:
+            client = self._of_peer.get(peer)
+            if client is None or client.fh not in self._clients:
+                client = self._of_peer[peer] = self._open()
+                peer.call_when_gone(lambda: self._leave(peer))
+            return client
+        if self._shared is None:
+            if self._mux.clock() < self._due:
+                raise Disconnected(f"{self.name} has ended")
+            self._shared = self._open()
+        return self._shared
+
+    def _open(self) -> Client:
+        self._due = self._mux.clock() + _PATIENCE
+        client = Client(self._mux, self._url)
+        self._clients[client.fh] = client
+        return client
+
+    def _leave(self, peer: Peer) -> None:
+        client = self._of_peer.pop(peer, None)
+        if client is not None:
+            client.disconnect()
+
+    def io(self, event: Event) -> Event | None:
+        """Take an event of one of the connections; return it if it is none's."""
+        client = self._clients.get(cast("Handle", event.fh))
+        if client is None:
+            return event
+        try:
+            rest = client.io(event)
+        except Exception:  # noqa: BLE001  # the server goes on
+            log.exception("fallback %s: passing on failed", self.name)
+            rest = None
+        if event.type == "closed":
+            self._lost(client)
+        elif event.type == "child":
+            self._clients.pop(client.fh, None)
+        return rest
+
+    def close(self) -> None:
+        """End the connections that were opened here: they are over as the loop turns."""
+        if self._url:
+            for client in self._clients.values():
+                client.disconnect()
+
+    @property
+    def is_over(self) -> bool:
+        """True once all connections that were opened here have ended."""
+        return not (self._url and self._clients)
+
+    def _lost(self, client: Client) -> None:
+        """Note that a connection has gone; the end of its process is waited for."""
+        if client is self._shared and self._url:
+            self._shared = None
+        if client.process is None and self._url:
+            del self._clients[client.fh]

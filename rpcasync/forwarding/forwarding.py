@@ -1,0 +1,153 @@
+"""Which calls go to another server, and what comes back of them.
+
+The answer goes to the caller as it came. A connection that ends takes with it the clients whose
+calls were under way, as if they had been connected to the other server: they are told, and then
+disconnected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+from eventmux.events import Event
+from rpcasync._log import log, shorten
+from rpcasync.errors import Disconnected, EncodeError, RPCError
+from rpcasync.forwarding.fallback import Fallback
+from rpcasync.forwarding.relayed import Answer, Relayed
+from rpcasync.serving.callers import Caller
+from rpcasync.serving.dispatch import Dispatcher
+from rpcasync.serving.peers import Peers
+
+__all__ = ["Forwarding"]
+
+
+class Forwarding:
+    """Stands between the calls of a server's clients and its procedures.
+
+    `fallback` gets the calls that the server has no procedure for, and `instead` those of some
+    procedures that it has.
+
+    Args:
+        peers: who is answered.
+        dispatcher: ends what fails.
+        has_procedure: says whether the server has a procedure.
+    """
+
+    def __init__(
+        self, peers: Peers, dispatcher: Dispatcher, has_procedure: Callable[[str], bool]
+    ) -> None:
+        self._peers = peers
+        self._dispatcher = dispatcher
+        self._has_procedure = has_procedure
+        self._fallback: Fallback | None = None
+        self._former: list[Fallback] = []  # whose connections are about to end
+        self.instead: Mapping[str, Fallback] = {}
+
+    @property
+    def fallback(self) -> Fallback | None:
+        """Where calls go that the server has no procedure for."""
+        return self._fallback
+
+    @fallback.setter
+    def fallback(self, fallback: Fallback | None) -> None:
+        if self._fallback is not None:
+            self._fallback.close()
+            self._former.append(self._fallback)
+        self._fallback = fallback
+
+    def io(self, event: Event) -> bool:
+        """Take an event of a connection to another server; return whether it is one."""
+        return any(fallback.io(event) is None for fallback in self._all())
+
+    def _all(self) -> list[Fallback]:
+        self._former = [each for each in self._former if not each.is_over]
+        found = [*self._former, *self.instead.values()]
+        if self._fallback is not None:
+            found.append(self._fallback)
+        return list(dict.fromkeys(found))
+
+    def take(self, caller: Caller, values: list[object]) -> bool:
+        """Pass a call on; return False if it is for a procedure of the server's own.
+
+        Raises:
+            Exception: it cannot be passed on.
+        """
+        payload, caller._payload = getattr(caller, "_payload", b""), b""  # none if it waited
+        watchers = self._peers.watchers
+        if watchers is not None:
+            watchers.began(caller, values, payload)
+        target = self.instead.get(caller.procedure)
+        if target is None and self.fallback is not None:
+            target = None if self._has_procedure(caller.procedure) else self.fallback
+        if target is None:
+            return False
+        try:
+            client = target.client_of(caller._peer)
+            call = Relayed(client, caller.procedure, partial(self._done, caller, target))
+            call.send(values, payload, caller.has_callbacks)
+        except (RPCError, OSError) as error:
+            self._fail(caller, target, error)
+        return True
+
+    # What comes back
+
+    def _done(self, caller: Caller, target: Fallback, answer: Answer | RPCError) -> None:
+        if caller.answered:  # it took too long, say
+            return
+        if isinstance(answer, RPCError):
+            self._fail(caller, target, answer)
+            return
+        peer = caller._peer
+        try:
+            packet = b"" if peer.gone else peer.protocol.relayed(caller.id, *answer)
+        except EncodeError as error:
+            name = shorten(caller.procedure)
+            log.error("procedure %s has a value that cannot be sent: %s", name, error)
+            self._peers.fail(caller, f"{name}: a value cannot be sent")
+            return
+        self._peers.answer(caller, packet)
+
+    def _fail(self, caller: Caller, target: Fallback, error: RPCError | OSError) -> None:
+        """Answer with an error that does not tell a client more of the other server than it may."""
+        if caller._peer.gone:
+            self._peers.answer(caller, b"")
+            return
+        name = shorten(caller.procedure)
+        log.error("procedure %s cannot be passed on to %s: %s", name, target.name, error)
+        if isinstance(error, (Disconnected, OSError)):
+            text = f"{name}: the server behind has gone; see the log"
+            self._dispatcher.end_with(caller, text, f"the server behind {name} has gone")
+        else:
+            self._peers.fail(caller, f"{name}: was not answered by the server behind; see the log")
+
+    # Which procedures there are
+
+    def methods(
+        self, caller: Caller, defs: object, done: Callable[[dict[str, object]], None]
+    ) -> None:
+        """Ask the fallback which procedures it has: `done` gets them by name, {} if it has none."""
+        target = self.fallback
+        if target is None:
+            done({})
+            return
+
+        def answered(*values: object, error: RPCError | None = None) -> None:
+            found = _methods_in(values)
+            if error is not None or found is None:
+                log.warning("fallback %s does not tell its procedures: %s", target.name, error)
+            if not caller.answered:
+                done(found or {})
+
+        try:
+            args = ("defs", defs) if defs else ()
+            target.client_of(caller._peer).call("methods", *args, answered)
+        except (RPCError, OSError) as error:
+            answered(error=error if isinstance(error, RPCError) else Disconnected(str(error)))
+
+
+def _methods_in(values: tuple[object, ...]) -> dict[str, object] | None:
+    """Return the procedures in the answer of `methods`; None if there are none."""
+    names = dict(zip(values[::2], values[1::2], strict=False)) if not len(values) % 2 else {}
+    found = names.get("methods")
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,286 @@
+"""Calls that are passed on: to another server of ours, which stands for the old one.
+
+What Perl makes of it is in tests/integration/test_fallback_perl.py.
+"""
+
+import contextlib
+import gc
+import logging
+import socket
+
+import pytest
+from support.peers import Bench, turn
+from support.procedures import Procedures
+
+from eventmux import URLError
+from rpcasync import Client, Server, StorableCodec
+from rpcasync.wire.messages import CallbackRef
+
+
+class Passing:
+    """A server, and the one behind it, on one mux."""
+
+    def __init__(self, mux, server, **options):
+        self.mux = mux
+        self.front = Bench(mux, Ours(self), fallback=server, **options)
+        self.rpc = self.front.rpc
+
+    def turn(self, *others):
+        return turn(self.mux, self.rpc, *others)
+
+
+class Ours:
+    def __init__(self, passing):
+        self._passing = passing
+
+    def rpc_ours(self, caller, *values):
+        self._passing.rpc.return_(caller, "ours", *values)
+
+
+@pytest.fixture
+def behind(mux, tmp_path):
+    """The other server, where clients can connect to it."""
+    procedures = Procedures()
+    bench = procedures.bench = Bench(mux, procedures)
+    bench.procedures = procedures
+    bench.url = f"unix://{tmp_path}/behind"
+    bench.listener = bench.rpc.listen(bench.url)
+    yield bench
+    bench.rpc.close_listeners()
+
+
+@pytest.fixture
+def pass_on(mux, behind):
+    """Make servers with a fallback."""
+    with contextlib.ExitStack() as stack:
+
+        def make(server, **options):
+            passing = Passing(mux, server, **options)
+            passing.behind = behind
+            stack.callback(passing.front.close)
+            return passing
+
+        yield make
+
+
+@pytest.fixture(params=["client", "url"])
+def passing(request, mux, behind, pass_on):
+    passing = pass_on(behind.url if request.param == "url" else Client(mux, behind.url))
+    passing.is_url = request.param == "url"
+
+    def ask(peer, *values):
+        peer.send(*values)
+        settle(passing)
+        return peer.read()
+
+    passing.ask = ask
+    return passing
+
+
+def settle(passing):
+    """Run both servers until nothing happens: names that are looked up take a moment."""
+    while passing.turn(passing.behind.rpc):
+        pass
+
+
+def test_what_the_server_has_not_is_answered_by_the_other(passing, codec):
+    peer = passing.front.peer(codec)
+    assert passing.ask(peer, 0, "ours", 1) == [[0, "ours", 1]]
+    assert passing.ask(peer, 1, "add", "n1", 2, "n2", 3) == [[1, "sum", 5]]
+    assert passing.ask(peer, 2, "list", None, "", 0, [1, {"a": "b"}]) == [
+        [2, None, "", 0, [1, {"a": "b"}]]
+    ]
+
+
+def test_errors_come_back_as_they_are(passing, codec):
+    peer = passing.front.peer(codec)
+    text = "No sub 'nope' in package 'Procedures'"
+    assert passing.ask(peer, 7, "nope") == [[7, "error", text, "errors", [text]]]
+    passing.behind.procedures.rpc_other = lambda caller: passing.behind.rpc.return_(
+        caller, "error", "bad", "code", 3
+    )
+    assert passing.ask(peer, 8, "other") == [[8, "error", "bad", "code", 3]]
+
+
+def test_answers_find_their_clients_in_any_order(passing):
+    peers = [passing.front.peer() for _ in range(3)]
+    for at, peer in enumerate(peers):
+        peer.send(5, "park", at)
+    settle(passing)
+    parked = passing.behind.procedures.parked
+    assert len(parked) == 3
+    for caller in reversed(parked):
+        passing.behind.rpc.return_(caller, "late")
+    settle(passing)
+    assert [peer.read() for peer in peers] == [[[5, "late"]]] * 3
+
+
+def test_methods_lists_both(passing, codec):
+    peer = passing.front.peer(codec)
+    ((_, key, methods),) = passing.ask(peer, 0, "methods")
+    assert key == "methods"
+    assert {"ours", "add", "list"} <= methods.keys()
+    ((_, key, methods),) = passing.ask(peer, 0, "methods", "defs", 1)
+    assert methods["add"]["in"].keys() == {"n1", "n2"}
+
+
+def test_callbacks_go_through_and_are_released(passing, codec):
+    peer = passing.front.peer(codec)
+    assert passing.ask(peer, 0, "keep", {"deep": [CallbackRef(40)]}, CallbackRef(41)) == [[0, 2]]
+    deep, plain = passing.behind.procedures.kept[0]
+    deep["deep"][0]("a", 1)
+    plain(None)
+    settle(passing)
+    assert peer.read() == [[40, "call", "a", 1], [41, "call", None]]
+    plain.release()
+    settle(passing)
+    assert peer.read() == [[41, "destroy"]]
+    del deep
+    passing.behind.procedures.kept.clear()
+    gc.collect()
+    settle(passing)
+    assert peer.read() == [[40, "destroy"]]
+
+
+def test_a_callback_of_a_client_that_has_gone_harms_nobody(passing, caplog):
+    peer, other = passing.front.peer(), passing.front.peer()
+    passing.ask(peer, 0, "keep", CallbackRef(1))
+    peer.sock.close()
+    settle(passing)
+    callback = passing.behind.procedures.last()
+    with contextlib.suppress(ConnectionError):  # a connection of its own has gone with it
+        callback(1)
+    settle(passing)
+    assert passing.ask(other, 0, "add", "n1", 1, "n2", 1) == [[0, "sum", 2]]
+    assert not [each for each in caplog.records if each.levelno >= logging.ERROR]
+
+
+def test_a_call_whose_client_goes_is_answered_to_nobody(passing, caplog):
+    peer = passing.front.peer()
+    passing.ask(peer, 0, "park", 1)
+    (caller,) = passing.behind.procedures.parked
+    peer.sock.close()
+    settle(passing)
+    passing.behind.rpc.return_(caller, 1)
+    settle(passing)
+    assert not caplog.records
+
+
+def test_each_client_has_a_connection_of_its_own_at_a_url(passing):
+    one, two = passing.front.peer(), passing.front.peer()
+    for peer in (one, two, one):
+        passing.ask(peer, 0, "list")
+    assert len(passing.behind.rpc.clients) == (2 if passing.is_url else 1)
+    one.sock.close()
+    settle(passing)
+    assert len(passing.behind.rpc.clients) == 1
+
+
+def test_a_connection_that_ends_takes_its_clients_with_it(passing, caplog):
+    peer, idle = passing.front.peer(), passing.front.peer()
+    passing.ask(peer, 3, "park", 1)
+    (sock,) = passing.behind.rpc.clients
+    passing.mux.kill(sock)
+    settle(passing)
+    ((id_, key, text, *_),) = peer.read()
+    assert (id_, key) == (3, "error")
+    assert text == "park: the server behind has gone; see the log"
+    assert peer.ended
+    assert passing.ask(idle, 0, "ours") == [[0, "ours"]]
+    assert "park cannot be passed on to" in caplog.text
+
+
+def test_they_stay_if_the_server_says_so(pass_on, mux, behind):
+    passing = pass_on(behind.url, on_exception="answer")
+    peer = passing.front.peer()
+    peer.send(3, "park", 1)
+    settle(passing)
+    (sock,) = behind.rpc.clients
+    mux.kill(sock)
+    settle(passing)
+    assert [values[1] for values in peer.read()] == ["error"]
+    peer.send(4, "list", 9)
+    settle(passing)
+    assert peer.read() == [[4, 9]]
+
+
+def test_nobody_is_there(pass_on, mux, nobody, caplog):
+    passing = pass_on(nobody)
+    peer = passing.front.peer()
+    peer.send(0, "ours")
+    peer.send(1, "other")
+    while passing.rpc.has_clients():
+        passing.rpc.io(mux.mux())
+    assert [values[:2] for values in peer.read()] == [[0, "ours"], [1, "error"]]
+    assert "Connection refused" in caplog.text
+
+
+def test_flags_and_objects_are_not_touched(passing):
+    image = (
+        b"\x05\x0b\x02\0\0\0\3\x08\x85\x0a\4list"  # [5, "list",
+        b"\x04\x11\4Some\x03\0\0\0\1\x17\3caf\0\0\0\1x"  # bless { x => flagged "caf" }, "Some"]
+    )
+    sent = []
+    passing.behind.procedures.rpc_list = lambda caller, *values: (
+        sent.append(values),
+        passing.behind.rpc.return_(caller, 1),
+    )
+    peer = passing.front.peer()
+    peer.sock.sendall(peer.framing.frame(image))
+    settle(passing)
+    assert peer.read() == [[5, 1]]
+    assert sent[0] == (StorableCodec().decode(image)[2],)
+
+
+def test_calls_that_are_passed_on_count_as_outstanding(passing):
+    passing.rpc.set_limits(outstanding=1)
+    peer = passing.front.peer()
+    peer.send(0, "park", 1)
+    peer.send(1, "list", 2)
+    settle(passing)
+    assert passing.rpc.has_queued() == 1
+    passing.behind.rpc.return_(passing.behind.procedures.parked.pop(), 1)
+    settle(passing)
+    assert peer.read() == [[0, 1], [1, 2]]
+
+
+@pytest.mark.parametrize("fallback", [1, socket.socket, b"tcp://x:1"])
+def test_what_is_no_server_is_refused(mux, fallback):
+    with pytest.raises(TypeError, match="must be a Client or a URL"):
+        Server(mux, {}, fallback=fallback)
+
+
+def test_a_url_that_is_none_is_refused(mux):
+    with pytest.raises(URLError):
+        Server(mux, {}, fallback="tcp:/nowhere")
+    with pytest.raises(OSError, match="missing"):
+        Server(mux, {}, fallback="perl:///missing.pl")
+
+
+def test_it_needs_a_whole_mux():
+    class Part:
+        def add(self, fh, **options): ...
+        def send(self, fh, *data, later=False): ...
+        def kill(self, fh, reason=None): ...
+
+    with pytest.raises(TypeError, match="must be an EventMux"):
+        Server(Part(), {}, fallback="unix:///nowhere")
+
+
+def test_it_can_be_changed_and_taken_away(pass_on, behind):
+    passing = pass_on(None)
+    assert passing.rpc.fallback is None
+    peer = passing.front.peer()
+    peer.send(0, "list", 1)
+    settle(passing)
+    assert peer.read()[0][1] == "error"
+    passing.rpc.fallback = behind.url
+    peer.send(1, "list", 1)
+    settle(passing)
+    assert peer.read() == [[1, 1]]
+    passing.rpc.fallback = None
+    settle(passing)
+    assert behind.rpc.clients == set()
+    peer.send(2, "list", 1)
+    settle(passing)
+    assert peer.read()[0][1] == "error"
