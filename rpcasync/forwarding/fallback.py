@@ -50,6 +50,7 @@ class Fallback:
             parse_stream_url(self._url)  # else what is wrong with it would show only at a call
         self._clients: dict[Handle, Client] = {}
         self._of_peer: dict[Peer, Client] = {}
+        self._closed: set[Client] = set()  # those whose process has not ended yet
         self._shared: Client | None = None
         self._due = 0.0  # when the program may be started again
         if isinstance(server, Client):
@@ -97,10 +98,8 @@ class Fallback:
         except Exception:  # noqa: BLE001  # the server goes on
             log.exception("fallback %s: passing on failed", self.name)
             rest = None
-        if event.type == "closed":
-            self._lost(client)
-        elif event.type == "child":
-            self._clients.pop(client.fh, None)
+        if event.type in ("closed", "child") and self._url:
+            self._ended(client, event.type == "closed")
         return rest
 
     def close(self) -> None:
@@ -114,9 +113,13 @@ class Fallback:
         """True once all connections that were opened here have ended."""
         return not (self._url and self._clients)
 
-    def _lost(self, client: Client) -> None:
-        """Note that a connection has gone; the end of its process is waited for."""
-        if client is self._shared and self._url:
-            self._shared = None
-        if client.process is None and self._url:
+    def _ended(self, client: Client, is_closed: bool) -> None:
+        """Note the end of a connection, or of its process: the last of them is the end of both."""
+        if is_closed:
+            self._closed.add(client)
+            if client is self._shared:
+                self._shared = None
+        process = client.process
+        if client in self._closed and (process is None or process.returncode is not None):
+            self._closed.discard(client)
             del self._clients[client.fh]

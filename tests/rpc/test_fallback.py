@@ -210,7 +210,7 @@ def test_nobody_is_there(pass_on, mux, nobody, caplog):
     peer.send(0, "ours")
     peer.send(1, "other")
     while passing.rpc.has_clients():
-        passing.rpc.io(mux.mux())
+        passing.rpc.io(mux.mux(0.01))
     assert [values[:2] for values in peer.read()] == [[0, "ours"], [1, "error"]]
     assert "Connection refused" in caplog.text
 
@@ -284,3 +284,63 @@ def test_it_can_be_changed_and_taken_away(pass_on, behind):
     peer.send(2, "list", 1)
     settle(passing)
     assert peer.read()[0][1] == "error"
+
+
+MORTAL = """
+import os
+from eventmux import EventMux
+from rpcasync import Server, init_clients
+def rpc_process(caller):
+    rpc.return_(caller, os.getpid())
+def rpc_end(caller):
+    os._exit(3)
+mux = EventMux()
+rpc = Server(mux)
+init_clients(rpc)
+while rpc.has_clients():
+    rpc.io(mux.mux())
+"""
+
+
+def test_a_program_that_has_ended_is_started_again(pass_on, mux, tmp_path):
+    (tmp_path / "mortal.py").write_text(MORTAL)
+    passing = pass_on(f"python://{tmp_path}/mortal.py")
+
+    def ask(*values):
+        peer = passing.front.peer()
+        peer.send(0, *values)
+        while not (answers := peer.read()):
+            passing.rpc.io(mux.mux(0.01))
+        return answers[0][1:]
+
+    first, again = ask("process"), ask("process")
+    assert first == again  # all clients have the same
+    assert ask("end")[0] == "error"
+    while (second := ask("process"))[0] == "error":  # not more often than once a second
+        assert "gone" in second[1]
+    assert second != first
+    passing.rpc.fallback = None
+    while passing.rpc._forwarding._all():
+        passing.rpc.io(mux.mux(0.01))
+
+
+def test_a_program_that_cannot_be_started_again(pass_on, mux, tmp_path, caplog):
+    program = tmp_path / "mortal.py"
+    program.write_text(MORTAL)
+    passing = pass_on(f"python://{program}", on_exception="answer")
+    peer = passing.front.peer()
+    peer.send(0, "process")
+    while not peer.read():
+        passing.rpc.io(mux.mux(0.01))
+    program.unlink()
+    peer.send(0, "end")
+    while not (answers := peer.read()):
+        passing.rpc.io(mux.mux(0.01))
+    assert answers[0][:2] == [0, "error"]
+    assert "has ended with status 3" in caplog.text
+    passing.rpc._forwarding.fallback._due = 0
+    peer.send(1, "process")
+    while not (answers := peer.read()):
+        passing.rpc.io(mux.mux(0.01))
+    assert answers[0][1:3] == ["error", "process: the server behind has gone; see the log"]
+    assert "No such file" in caplog.text
