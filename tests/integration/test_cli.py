@@ -215,7 +215,7 @@ def test_the_output_of_a_server_with_pipes():
 
 def test_options_of_listen(tmp_path):
     options = ["--outstanding", "1", "--max-packet", "1000", "--codec", "json"]
-    options += ["--on-exception", "answer"]
+    options += ["--on-exception", "answer", "--fallback", "python://examples/add_server.py"]
     command = [sys.executable, "-m", "rpcasync", "listen", "-u", "tcp://127.0.0.1:0", *options]
     server = Program([*command, CALC])
     try:
@@ -224,6 +224,7 @@ def test_options_of_listen(tmp_path):
             client = Client(mux, address, codec="json")
             with pytest.raises(RemoteError, match="^explode: failed; see the server's log$"):
                 client.explode().result(LIMIT)  # and the client stays
+            assert client.add_numbers(n1=2, n2=3).result(LIMIT) == ("sum", 5)  # of the fallback
             first, second = client.call("park"), client.call("sum")
             assert not client.wait(0, first, second)
             assert client.methods().result(LIMIT)  # is not counted, and so comes behind `sum`

@@ -169,6 +169,7 @@ def test_options_that_the_server_refuses(monkeypatch, error):
         *({"max_packet": wrong} for wrong in (1, 2**32, "5", 1e6, True)),
         *({"codecs": wrong} for wrong in ([], ["yaml"])),
         *({"on_exception": wrong} for wrong in ("ignore", None, 1, ["answer"])),
+        *({"fallback": wrong} for wrong in (1, ["tcp://127.0.0.1:1"])),
     ],
     ids=str,
 )
@@ -185,6 +186,22 @@ def test_what_becomes_of_a_client_whose_procedure_fails(monkeypatch):
         init_clients(rpc, ["-u", "tcp://127.0.0.1:0"])
         assert rpc.on_exception == "answer"
         rpc.close_listeners()
+
+
+@pytest.mark.parametrize(
+    ("url", "problem"),
+    [
+        ("tcp://nowhere", "cannot parse 'tcp://nowhere': the port is missing.*"),
+        ("perl:///missing.pl", "No such file or directory"),
+    ],
+)
+def test_a_fallback_that_cannot_be(monkeypatch, url, problem):
+    monkeypatch.setenv("RPCASYNC_OPTIONS", json.dumps({"fallback": url}))
+    with (
+        EventMux() as mux,
+        pytest.raises(SystemExit, match=f"^program: cannot pass calls on to {url}: {problem}$"),
+    ):
+        init_clients(Server(mux, {}), ["-u", "tcp://127.0.0.1:0"])
 
 
 def test_options_are_good_for_the_first_client(monkeypatch):
