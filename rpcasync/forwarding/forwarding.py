@@ -67,6 +67,16 @@ class Forwarding:
             found.append(self._fallback)
         return list(dict.fromkeys(found))
 
+    def passes_on(self, procedure: str) -> bool:
+        """Return True if somebody else answers the calls of a procedure."""
+        return self._target(procedure) is not None
+
+    def _target(self, procedure: str) -> Fallback | None:
+        target = self.instead.get(procedure)
+        if target is None and self._fallback is not None and not self._has_procedure(procedure):
+            return self._fallback
+        return target
+
     def take(self, caller: Caller, values: list[object]) -> bool:
         """Pass a call on; return False if it is for a procedure of the server's own.
 
@@ -77,9 +87,7 @@ class Forwarding:
         watchers = self._peers.watchers
         if watchers is not None:
             watchers.began(caller, values, payload)
-        target = self.instead.get(caller.procedure)
-        if target is None and self.fallback is not None:
-            target = None if self._has_procedure(caller.procedure) else self.fallback
+        target = self._target(caller.procedure)
         if target is None:
             return False
         try:

@@ -162,7 +162,9 @@ class Dispatcher:
     def _has_procedure(self, name: str) -> bool:
         """False if there is none: the call is answered at once then, and never waits."""
         try:
-            return self.relay is not None or self._namespace.find(name) is not None
+            if self._namespace.find(name) is not None:
+                return True
+            return self.relay is not None and self.relay.passes_on(name)
         except Exception:  # noqa: BLE001  # the call itself will meet it again, and deal with it
             return False
 

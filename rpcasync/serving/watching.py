@@ -44,6 +44,10 @@ class CallWatcher(Protocol):
 class Relay(Protocol):
     """What may take a call before the procedures are looked at."""
 
+    def passes_on(self, procedure: str) -> bool:
+        """Return True if somebody else answers the calls of a procedure."""
+        ...
+
     def take(self, caller: Caller, values: list[object]) -> bool:
         """Return True if somebody else answers the call.
 
