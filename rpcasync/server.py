@@ -20,7 +20,6 @@ from eventmux._nearest import tells_options
 from eventmux.events import Event, SomeEvent
 from rpcasync._log import log
 from rpcasync.client import Client
-from rpcasync.forwarding.fallback import Fallback
 from rpcasync.forwarding.forwarding import Forwarding
 from rpcasync.serving.admission import Admission
 from rpcasync.serving.callers import Caller
@@ -408,7 +407,7 @@ class Server:
 
     @fallback.setter
     def fallback(self, server: Client | str | None) -> None:
-        self._forwarding.fallback = None if server is None else Fallback(self._mux, server)
+        self._forwarding.set_fallback(self._mux, server)
         self._fallback = server
         self._see_to_relay()
 
@@ -487,7 +486,7 @@ class Server:
         elif fh in self._listeners:
             self._listener_event(fh, event)
         else:
-            return self._forwarding.io(event)
+            return fh in self._forwarding.connections and self._forwarding.io(event)
         return True
 
     def _run_out_of_memory(self, peer: Peer | None, error: MemoryError) -> None:

@@ -30,6 +30,7 @@ class Fallback:
     Args:
         mux: what all sockets are watched by.
         server: a URL, or a client.
+        connections: gets all handles that are ours, and no others.
 
     Raises:
         TypeError: `server` is neither, or `mux` is no `EventMux`.
@@ -37,7 +38,7 @@ class Fallback:
         OSError: the program cannot be started.
     """
 
-    def __init__(self, mux: Mux, server: Client | str) -> None:
+    def __init__(self, mux: Mux, server: Client | str, connections: dict[object, Fallback]) -> None:
         if not isinstance(server, (Client, str)):
             raise TypeError(f"fallback is {server!r}, must be a Client or a URL")
         if not isinstance(mux, EventMux):
@@ -48,6 +49,7 @@ class Fallback:
         self._is_each_own = is_stream_url(self._url)
         if self._is_each_own:
             parse_stream_url(self._url)  # else what is wrong with it would show only at a call
+        self._connections = connections
         self._clients: dict[Handle, Client] = {}
         self._of_peer: dict[Peer, Client] = {}
         self._closed: set[Client] = set()  # those whose process has not ended yet
@@ -55,6 +57,7 @@ class Fallback:
         self._due = 0.0  # when the program may be started again
         if isinstance(server, Client):
             self._shared = self._clients[server.fh] = server
+            connections[server.fh] = self
         elif not self._is_each_own:
             self._shared = self._open()
 
@@ -81,6 +84,7 @@ class Fallback:
         self._due = self._mux.clock() + _PATIENCE
         client = Client(self._mux, self._url)
         self._clients[client.fh] = client
+        self._connections[client.fh] = self
         return client
 
     def _leave(self, peer: Peer) -> None:
@@ -103,15 +107,12 @@ class Fallback:
         return rest
 
     def close(self) -> None:
-        """End the connections that were opened here: they are over as the loop turns."""
-        if self._url:
-            for client in self._clients.values():
+        """End the connections that were opened here as the loop turns; let go of the others."""
+        for fh, client in self._clients.items():
+            if self._url:
                 client.disconnect()
-
-    @property
-    def is_over(self) -> bool:
-        """True once all connections that were opened here have ended."""
-        return not (self._url and self._clients)
+            else:
+                del self._connections[fh]
 
     def _ended(self, client: Client, is_closed: bool) -> None:
         """Note the end of a connection, or of its process: the last of them is the end of both."""
@@ -122,4 +123,4 @@ class Fallback:
         process = client.process
         if client in self._closed and (process is None or process.returncode is not None):
             self._closed.discard(client)
-            del self._clients[client.fh]
+            del self._clients[client.fh], self._connections[client.fh]

@@ -12,12 +12,13 @@ from functools import partial
 
 from eventmux.events import Event
 from rpcasync._log import log, shorten
+from rpcasync.client import Client
 from rpcasync.errors import Disconnected, EncodeError, RPCError
 from rpcasync.forwarding.fallback import Fallback
 from rpcasync.forwarding.relayed import Answer, Relayed
 from rpcasync.serving.callers import Caller
 from rpcasync.serving.dispatch import Dispatcher
-from rpcasync.serving.peers import Peers
+from rpcasync.serving.peers import Mux, Peers
 
 __all__ = ["Forwarding"]
 
@@ -40,8 +41,9 @@ class Forwarding:
         self._peers = peers
         self._dispatcher = dispatcher
         self._has_procedure = has_procedure
+        self.connections: dict[object, Fallback] = {}
+        """Those that have one to another server, by handle; they note that themselves."""
         self._fallback: Fallback | None = None
-        self._former: list[Fallback] = []  # whose connections are about to end
         self.instead: Mapping[str, Fallback] = {}
 
     @property
@@ -49,23 +51,21 @@ class Forwarding:
         """Where calls go that the server has no procedure for."""
         return self._fallback
 
-    @fallback.setter
-    def fallback(self, fallback: Fallback | None) -> None:
+    def set_fallback(self, mux: Mux, server: Client | str | None) -> None:
+        """Pass calls on to another server from now on, or to none.
+
+        Raises:
+            Exception: as for `Fallback`; nothing has changed then.
+        """
+        fallback = None if server is None else Fallback(mux, server, self.connections)
         if self._fallback is not None:
             self._fallback.close()
-            self._former.append(self._fallback)
         self._fallback = fallback
 
     def io(self, event: Event) -> bool:
         """Take an event of a connection to another server; return whether it is one."""
-        return any(fallback.io(event) is None for fallback in self._all())
-
-    def _all(self) -> list[Fallback]:
-        self._former = [each for each in self._former if not each.is_over]
-        found = [*self._former, *self.instead.values()]
-        if self._fallback is not None:
-            found.append(self._fallback)
-        return list(dict.fromkeys(found))
+        target = self.connections.get(event.fh)
+        return target is not None and target.io(event) is None
 
     def passes_on(self, procedure: str) -> bool:
         """Return True if somebody else answers the calls of a procedure."""

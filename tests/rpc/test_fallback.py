@@ -320,7 +320,7 @@ def test_a_program_that_has_ended_is_started_again(pass_on, mux, tmp_path):
         assert "gone" in second[1]
     assert second != first
     passing.rpc.fallback = None
-    while passing.rpc._forwarding._all():
+    while passing.rpc._forwarding.connections:
         passing.rpc.io(mux.mux(0.01))
 
 
