@@ -73,7 +73,8 @@ def with_ids(payload: bytes, id: Id, replace: Callable[[Id], Id]) -> bytes:  # n
         id: of the call.
         replace: called with the id of each callback, in the order in which they stand, and returns
             the one to write. What is in several places is one callback. Those are found that
-            decoding makes a `CallbackRef` of, and no others.
+            decoding makes a `CallbackRef` of, and no others. Where a ValueError is raised, it was
+            not called at all.
 
     Raises:
         ValueError: it is none, or a callback's id is not ASCII, or it stands in an object of
@@ -106,12 +107,12 @@ def _spliced(payload: bytes, id: Id, replace: Callable[[Id], Id] | None) -> byte
     places = walk(payload, b"" if replace is None else CALLBACK_MARK, b"id")
     first = _id_item(payload, places)
     new = {first.start: _written(id, payload)}
-    ids = [first]
-    for item in places.fields:
-        old = _id_of(payload, places, item)
-        if old is not None and replace is not None:
-            new[item.start] = _written(replace(old), payload)
-            ids.append(item)
+    if replace is not None:
+        found = [(item, _id_of(payload, places, item)) for item in places.fields]
+        for item, old in found:  # all of them could be read, so none is replaced in vain
+            if old is not None:
+                new[item.start] = _written(replace(old), payload)
+    ids = [item for item in (first, *places.fields) if item.start in new]
     again = [item for item in places.again if item.start not in new]
     view = memoryview(payload)
     pieces: list[bytes | memoryview] = []
