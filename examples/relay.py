@@ -15,29 +15,7 @@ try it: rpcasync listen -u tcp://127.0.0.1:7007 examples/progress_server.py
 import sys
 
 from eventmux import EventMux
-from rpcasync import Client, EncodeError, Server
-
-
-class Front:
-    """Has any procedure: what it is called with, the server behind is called with."""
-
-    def __getattr__(self, name):
-        if not name.startswith("rpc_"):
-            raise AttributeError(name)
-
-        def forward(caller, *args):
-            def done(*values, error=None):
-                if error is None:
-                    try:
-                        front.return_(caller, *values)
-                        return
-                    except EncodeError as problem:  # it does not fit into this client's codec
-                        error = problem
-                front.error(caller, str(error))
-
-            behind.call(name.removeprefix("rpc_"), *args, done)
-
-        return forward
+from rpcasync import Client, Server
 
 
 class Status:
@@ -56,13 +34,11 @@ if len(sys.argv) != 4:
 server_url, url, status_url = sys.argv[1:]
 mux = EventMux()
 behind = Client(mux, server_url)
-front = Server(mux, Front())
+front = Server(mux, {}, fallback=behind)
 status = Server(mux, Status())
 print("listening on", front.listen(url).getsockname(), flush=True)
 print("status on", status.listen(status_url).getsockname(), flush=True)
 
 while front.has_clients() or status.has_clients():
-    event = mux.mux()
-    for each in (front, status, behind):
-        event = each.io(event)
+    status.io(front.io(mux.mux()))
 behind.disconnect()

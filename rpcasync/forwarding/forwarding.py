@@ -124,10 +124,10 @@ class Forwarding:
         name = shorten(caller.procedure)
         log.error("procedure %s cannot be passed on to %s: %s", name, target.name, error)
         if isinstance(error, (Disconnected, OSError)):
-            text = f"{name}: the server behind has gone; see the log"
+            text = f"{name}: the server behind has gone; see the server's log"
             self._dispatcher.end_with(caller, text, f"the server behind {name} has gone")
         else:
-            self._peers.fail(caller, f"{name}: was not answered by the server behind; see the log")
+            self._peers.fail(caller, f"{name}: was not answered by the server behind; see the server's log")
 
     # Which procedures there are
 

@@ -321,7 +321,7 @@ def test_an_answer_that_does_not_fit_into_the_codec_of_the_client(mux):
             event = mux.mux(WAIT)
             assert event.type != "timeout"
             client.io(behind.io(event))
-        with pytest.raises(RemoteError, match="cannot send as JSON: ScalarRef"):
+        with pytest.raises(RemoteError, match="^reference: a value cannot be sent$"):
             call.result()
 
 
@@ -332,11 +332,11 @@ def test_the_server_behind_is_killed(mux):
         assert client.wait(WAIT)
         server.process.kill()
         server.process.wait(WAIT)
-        with pytest.raises(RemoteError, match=r"^alive: tcp://127\.0\.0\.1:\d+: "):
+        with pytest.raises(RemoteError, match="^alive: the server behind has gone; "):
             client.alive().result(WAIT)
         turn_until(mux, [client], lambda: not client.has_coderefs())
-        assert asker.status().result(WAIT).pairs() == {"clients": 1, "calls": 0, "functions": 0}
-        assert program.log == []
+        assert asker.status().result(WAIT).pairs() == {"clients": 0, "calls": 0, "functions": 0}
+        program.wait_for_log("procedure alive cannot be passed on to")
 
 
 # The example

@@ -184,7 +184,7 @@ def test_a_connection_that_ends_takes_its_clients_with_it(passing, caplog):
     settle(passing)
     ((id_, key, text, *_),) = peer.read()
     assert (id_, key) == (3, "error")
-    assert text == "park: the server behind has gone; see the log"
+    assert text == "park: the server behind has gone; see the server's log"
     assert peer.ended
     assert passing.ask(idle, 0, "ours") == [[0, "ours"]]
     assert "park cannot be passed on to" in caplog.text
@@ -342,5 +342,5 @@ def test_a_program_that_cannot_be_started_again(pass_on, mux, tmp_path, caplog):
     peer.send(1, "process")
     while not (answers := peer.read()):
         passing.rpc.io(mux.mux(0.01))
-    assert answers[0][1:3] == ["error", "process: the server behind has gone; see the log"]
+    assert answers[0][1:3] == ["error", "process: the server behind has gone; see the server's log"]
     assert "No such file" in caplog.text
