@@ -44,7 +44,7 @@ class Fallback:
         if not isinstance(mux, EventMux):
             raise TypeError(f"mux is {mux!r}, must be an EventMux to have a fallback")
         self._mux: EventMux[Event] = mux
-        self.name = server if isinstance(server, str) else repr(server)
+        self.name = server if isinstance(server, str) else server._name
         self._url = server if isinstance(server, str) else ""
         self._is_each_own = is_stream_url(self._url)
         if self._is_each_own:
@@ -71,8 +71,9 @@ class Fallback:
         if self._is_each_own:
             client = self._of_peer.get(peer)
             if client is None or client.fh not in self._clients:
+                if client is None:
+                    peer.call_when_gone(lambda: self._leave(peer))
                 client = self._of_peer[peer] = self._open()
-                peer.call_when_gone(lambda: self._leave(peer))
             return client
         if self._shared is None:
             if self._mux.clock() < self._due:

@@ -127,7 +127,8 @@ class Forwarding:
             text = f"{name}: the server behind has gone; see the server's log"
             self._dispatcher.end_with(caller, text, f"the server behind {name} has gone")
         else:
-            self._peers.fail(caller, f"{name}: was not answered by the server behind; see the server's log")
+            text = f"{name}: was not answered by the server behind; see the server's log"
+            self._peers.fail(caller, text)
 
     # Which procedures there are
 

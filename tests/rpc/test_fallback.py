@@ -344,3 +344,17 @@ def test_a_program_that_cannot_be_started_again(pass_on, mux, tmp_path, caplog):
         passing.rpc.io(mux.mux(0.01))
     assert answers[0][1:3] == ["error", "process: the server behind has gone; see the server's log"]
     assert "No such file" in caplog.text
+
+
+@pytest.mark.parametrize("passing", ["url"], indirect=True)  # a client is connected once
+def test_a_connection_that_was_idle_is_made_again(passing):
+    peer = passing.front.peer()
+    for number in range(3):
+        assert passing.ask(peer, number, "list", number) == [[number, number]]
+        (sock,) = passing.behind.rpc.clients
+        passing.mux.kill(sock)
+        settle(passing)
+    assert not peer.ended
+    peer.sock.close()
+    settle(passing)
+    assert passing.rpc._forwarding.connections == {}
