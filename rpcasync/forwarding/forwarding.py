@@ -13,7 +13,7 @@ from functools import partial
 from eventmux.events import Event
 from rpcasync._log import log, shorten
 from rpcasync.client import Client
-from rpcasync.errors import Disconnected, EncodeError, RPCError
+from rpcasync.errors import CallTimeout, Disconnected, EncodeError, RPCError
 from rpcasync.forwarding.fallback import Fallback
 from rpcasync.forwarding.relayed import Answer, Relayed
 from rpcasync.serving.callers import Caller
@@ -123,7 +123,7 @@ class Forwarding:
             return
         name = shorten(caller.procedure)
         log.error("procedure %s cannot be passed on to %s: %s", name, target.name, error)
-        if isinstance(error, (Disconnected, OSError)):
+        if isinstance(error, OSError) and not isinstance(error, CallTimeout):
             text = f"{name}: the server behind has gone; see the server's log"
             self._dispatcher.end_with(caller, text, f"the server behind {name} has gone")
         else:

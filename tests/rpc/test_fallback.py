@@ -358,3 +358,18 @@ def test_a_connection_that_was_idle_is_made_again(passing):
     peer.sock.close()
     settle(passing)
     assert passing.rpc._forwarding.connections == {}
+
+
+def test_what_takes_too_long_is_an_error_and_the_client_stays(pass_on, mux, behind, caplog):
+    passing = pass_on(Client(mux, behind.url, timeout=0.01))
+    peer = passing.front.peer()
+    peer.send(0, "park", 1)
+    while not (answers := peer.read()):
+        behind.rpc.io(passing.rpc.io(mux.mux(0.01)))
+    text = "park: was not answered by the server behind; see the server's log"
+    assert answers == [[0, "error", text, "errors", [text]]]
+    assert "no answer within 0.01 seconds" in caplog.text
+    behind.rpc.return_(behind.procedures.parked.pop(), "late")
+    peer.send(1, "list", 2)
+    settle(passing)
+    assert peer.read() == [[1, 2]]
