@@ -30,7 +30,7 @@ FLOORS = {
         ["storable"],
         ["wire"],
         ["coderefs"],
-        ["arguments"],
+        ["arguments", "comparing"],
         ["calls", "children"],
         ["inbox", "outbox", "urls"],
         ["loss", "serving", "unsent"],
@@ -86,6 +86,7 @@ INSIDE = {
         ["signatures"],
         ["known", "misfits", "reflection", "wanted"],
     ],
+    "rpcasync.comparing": [["differences", "scalars"], ["answers"]],
     "rpcasync.leading": [["requests"], ["connection", "lead"]],
     "rpcasync.awaiting": [["callbacks", "processes"], ["connection"], ["opening"]],
     "rpcasync.children": [["leftover", "ending", "parent"], ["programs"]],
@@ -128,7 +129,7 @@ ACROSS = {
 # These deal in bytes and decisions: no socket, clock, process or file may be near.
 PURE = {
     "eventmux": {"errors", "events", "buffers", "urls", "_queue"},
-    "rpcasync": {"errors", "_log", "storable", "wire", "coderefs", "arguments"},
+    "rpcasync": {"errors", "_log", "storable", "wire", "coderefs", "arguments", "comparing"},
 }
 IMPURE = {"socket", "select", "selectors", "time", "threading", "subprocess", "os", "io", "signal"}
 
