@@ -23,6 +23,7 @@ from rpcasync.errors import (
 )
 from rpcasync.server import Server
 from rpcasync.serving.callers import Caller
+from rpcasync.shadowing.shadow import Shadow
 from rpcasync.startup import init_clients
 from rpcasync.urls import (
     ChildSocket,
@@ -58,6 +59,7 @@ __all__ = [
     "RemoteError",
     "Reply",
     "Server",
+    "Shadow",
     "StorableCodec",
     "connect",
     "init_clients",

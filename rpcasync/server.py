@@ -259,14 +259,15 @@ class Server:
     @property
     def clients(self) -> set[socket.socket]:
         """The sockets of the clients that are connected."""
-        return set(self._peers.by_fh)
+        return set(self._peers.by_fh) - self._peers.inner
 
     def has_clients(self) -> bool:
         """True while a client is connected, or a listener can still bring one.
 
         A client that was disconnected counts until what it is still to get has been sent.
         """
-        return bool(self._peers.by_fh or self._listeners or self._peers.leaving)
+        peers = self._peers
+        return bool(len(peers.by_fh) > len(peers.inner) or self._listeners or peers.leaving)
 
     def add_client(self, sock: socket.socket) -> None:
         """Serve a connected socket.
@@ -417,6 +418,14 @@ class Server:
             self._peers.watchers = Watchers()
         self._peers.watchers.all.append(watcher)
         self._see_to_relay()
+
+    def _connect_inside(self) -> socket.socket:
+        """Return a client's end of a new connection, which does not count as a client."""
+        ours, theirs = socket.socketpair()
+        self.add_client(ours)
+        self._peers.by_fh[ours].is_inner = True
+        self._peers.inner.add(ours)
+        return theirs
 
     def _see_to_relay(self) -> None:
         """Have calls looked at before their procedures are, if anybody wants to."""

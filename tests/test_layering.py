@@ -37,6 +37,7 @@ FLOORS = {
         ["awaiting", "client"],
         ["forwarding"],
         ["leading", "server"],
+        ["shadowing"],
         ["aio", "blocking", "startup"],
         ["cli"],
         ["__init__"],
@@ -60,6 +61,7 @@ INSIDE = {
         ["table"],
     ],
     "eventmux.buffers": [["_records"], ["_rewinding", "_size", "_split"], ["_http"]],
+    "rpcasync.shadowing": [["book", "copies", "reports"], ["shadow"]],
     "rpcasync.storable": [
         ["_opcodes", "_values"],
         ["_places", "_tags", "_typed"],
@@ -120,6 +122,7 @@ ACROSS = {
     "outbox": {"eventmux", "eventmux.events"},
     "server": {"eventmux._nearest", "eventmux.events"},
     "unsent": {"eventmux", "eventmux.events"},
+    "shadowing": {"eventmux", "eventmux._nearest", "eventmux.events"},
     "startup": {"eventmux.errors", "eventmux.sockets"},
     "cli": {
         *("eventmux", "eventmux._nearest", "eventmux.buffers", "eventmux.events"),

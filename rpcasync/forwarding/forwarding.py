@@ -7,7 +7,7 @@ disconnected.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 
 from eventmux.events import Event
@@ -26,8 +26,8 @@ __all__ = ["Forwarding"]
 class Forwarding:
     """Stands between the calls of a server's clients and its procedures.
 
-    `fallback` gets the calls that the server has no procedure for, and `instead` those of some
-    procedures that it has.
+    `fallback` gets the calls that the server has no procedure for, and `instead` says who gets
+    those of some procedures that it has.
 
     Args:
         peers: who is answered.
@@ -44,7 +44,8 @@ class Forwarding:
         self.connections: dict[object, Fallback] = {}
         """Those that have one to another server, by handle; they note that themselves."""
         self._fallback: Fallback | None = None
-        self.instead: Mapping[str, Fallback] = {}
+        self.instead: Callable[[str], Fallback | None] = _nobody
+        self.failing: Caller | None = None  # whose answer is an error of ours, while it leaves
 
     @property
     def fallback(self) -> Fallback | None:
@@ -72,7 +73,7 @@ class Forwarding:
         return self._target(procedure) is not None
 
     def _target(self, procedure: str) -> Fallback | None:
-        target = self.instead.get(procedure)
+        target = self.instead(procedure)
         if target is None and self._fallback is not None and not self._has_procedure(procedure):
             return self._fallback
         return target
@@ -84,6 +85,8 @@ class Forwarding:
             Exception: it cannot be passed on.
         """
         payload, caller._payload = getattr(caller, "_payload", b""), b""  # none if it waited
+        if caller._peer.is_inner:
+            return False
         watchers = self._peers.watchers
         if watchers is not None:
             watchers.began(caller, values, payload)
@@ -123,12 +126,16 @@ class Forwarding:
             return
         name = shorten(caller.procedure)
         log.error("procedure %s cannot be passed on to %s: %s", name, target.name, error)
-        if isinstance(error, OSError) and not isinstance(error, CallTimeout):
-            text = f"{name}: the server behind has gone; see the server's log"
-            self._dispatcher.end_with(caller, text, f"the server behind {name} has gone")
-        else:
-            text = f"{name}: was not answered by the server behind; see the server's log"
-            self._peers.fail(caller, text)
+        self.failing = caller
+        try:
+            if isinstance(error, OSError) and not isinstance(error, CallTimeout):
+                text = f"{name}: the server behind has gone; see the server's log"
+                self._dispatcher.end_with(caller, text, f"the server behind {name} has gone")
+            else:
+                text = f"{name}: was not answered by the server behind; see the server's log"
+                self._peers.fail(caller, text)
+        finally:
+            self.failing = None
 
     # Which procedures there are
 
@@ -153,6 +160,10 @@ class Forwarding:
             target.client_of(caller._peer).call("methods", *args, answered)
         except (RPCError, OSError) as error:
             answered(error=error if isinstance(error, RPCError) else Disconnected(str(error)))
+
+
+def _nobody(procedure: str) -> None:
+    """Say that no other server gets the calls of a procedure that ours has."""
 
 
 def _methods_in(values: tuple[object, ...]) -> dict[str, object] | None:

@@ -346,7 +346,8 @@ class Dispatcher:
         """
         name = shorten(caller.procedure)
         log.error("procedure %s failed", name, exc_info=error)
-        if not self.keeps_failed or isinstance(error, MemoryError):
+        keeps = self.keeps_failed or peer.is_inner
+        if not keeps or isinstance(error, MemoryError):
             peer.broken = f"procedure {name} failed"
         if not caller.answered:
             self._peers.fail(caller, crash_text(caller.procedure))

@@ -51,6 +51,7 @@ class Peer:
         "gone",
         "held",
         "in_line",
+        "is_inner",
         "muted",
         "name",
         "on_gone",
@@ -86,6 +87,7 @@ class Peer:
         self.waiting = 0  # how many
         self.waiting_size = 0  # bytes that they take
         self.stalled = False  # their turn came while too much was queued
+        self.is_inner = False  # it is of this program's own, and no client as others are
         self.on_gone: list[Callable[[], None]] | None = None  # called once it has gone
         self._coderefs: WeakValueDictionary[Id, Coderef] | None = None
 

@@ -85,6 +85,7 @@ class Peers:
         self.patience = Patience(mux, self.kill)
         self.watchers: Watchers | None = None
         self.by_fh: dict[socket.socket, Peer] = {}
+        self.inner: set[socket.socket] = set()  # of those, the sockets that are no client's
         self.leaving: dict[socket.socket, Peer | None] = {}  # closed by us, `Closed` is to come
 
     def add(self, fh: socket.socket, protocol: ServerProtocol) -> None:
@@ -259,6 +260,7 @@ class Peers:
         self.budget.forget(peer)
         self.patience.forget(peer)
         peer.framing.clear()
+        self.inner.discard(peer.fh)
         self.by_fh.pop(peer.fh, None)
         ends, peer.on_gone = peer.on_gone, None
         for end in ends or ():
