@@ -28,6 +28,7 @@ from eventmux.sockets import inherited, is_listening
 from rpcasync.children.parent import end_after
 from rpcasync.children.programs import FDS_VARIABLE, OPTIONS_VARIABLE, PARENT_VARIABLE
 from rpcasync.server import Server
+from rpcasync.shadowing.shadow import Shadow
 from rpcasync.urls import check_stream, is_number
 
 __all__ = ["init_clients"]
@@ -37,7 +38,8 @@ _LISTEN_PID = "LISTEN_PID"
 _LISTEN_FDNAMES = "LISTEN_FDNAMES"
 _LISTEN_VARIABLES = (_LISTEN_FDS, _LISTEN_PID, _LISTEN_FDNAMES, "LISTEN_PIDFDID")
 _FIRST_FD = 3
-_OPTIONS = {"outstanding", "max_packet", "codecs", "on_exception", "fallback"}
+_OPTIONS = {"outstanding", "max_packet", "codecs", "on_exception", "fallback", "shadow"}
+_SHADOW_OPTIONS = {"old", "answer", "sample", "leave_out", "report"}
 _UNNAMED = "unknown"  # what systemd calls a descriptor without a name
 _TAKEN = ""  # the name in LISTEN_FDNAMES of one that an earlier call took; systemd gives none
 
@@ -117,6 +119,8 @@ def _apply_options(rpc: Server) -> None:
             rpc.on_exception = limits.pop("on_exception")
         if "fallback" in limits:
             _set_fallback(rpc, limits.pop("fallback"))
+        if "shadow" in limits:
+            _begin_shadow(rpc, limits.pop("shadow"))
         if limits:
             rpc.set_limits(**limits)
         if codecs is not None:
@@ -131,6 +135,20 @@ def _set_fallback(rpc: Server, url: str) -> None:
     except (URLError, OSError) as error:
         program, why = os.path.basename(sys.argv[0]), getattr(error, "strerror", None) or error
         sys.exit(f"{program}: cannot pass calls on to {url}: {why}")
+
+
+def _begin_shadow(rpc: Server, options: dict[str, Any]) -> None:
+    if not isinstance(options, dict):
+        raise TypeError("shadow must be a JSON object")
+    unknown = sorted(options.keys() - _SHADOW_OPTIONS)
+    if unknown:
+        raise ValueError(f"shadow has no option {unknown[0]!r}")
+    try:
+        Shadow(rpc._mux, rpc, **options)  # type: ignore[arg-type]  # it looks itself
+    except (URLError, OSError) as error:
+        program, why = os.path.basename(sys.argv[0]), getattr(error, "strerror", None) or error
+        name = getattr(error, "filename", None) or options.get("old")
+        sys.exit(f"{program}: cannot shadow {name}: {why}")
 
 
 def _parse_options(text: str) -> dict[str, Any]:

@@ -75,7 +75,7 @@ INSIDE = {
         ["definitions", "holders", "rendering", "tab", "usage"],
         ["commands", "progress"],
         ["session", "terminal"],
-        ["call", "completion", "listen", "methods", "shell"],
+        ["call", "completion", "listen", "methods", "shadow_report", "shell"],
     ],
     "rpcasync.wire": [
         ["counting", "deadlines", "leaves", "messages"],

@@ -15,6 +15,7 @@ from rpcasync.cli.commands import options_in, overview
 from rpcasync.cli.listen import listen
 from rpcasync.cli.methods import methods
 from rpcasync.cli.output import CommandFailed, say
+from rpcasync.cli.shadow_report import shadow_report
 from rpcasync.cli.shell import shell
 from rpcasync.cli.tab import print_script
 
@@ -25,6 +26,7 @@ _COMMANDS = {
     "listen": listen,
     "call": call,
     "methods": methods,
+    "shadow-report": shadow_report,
     "shell": shell,
     "completion": print_script,
 }

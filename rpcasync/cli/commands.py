@@ -33,6 +33,7 @@ __all__ = ["options_in", "overview"]
 _REQUIRED = {
     "call": {"url": "a URL", "procedure": "a procedure"},
     "methods": {"url": "a URL"},
+    "shadow-report": {"file": "a file"},
     "shell": {"url": "a URL"},
     "completion": {"shell": "the name of a shell"},
 }
@@ -118,6 +119,17 @@ def overview() -> Overview:
     _add_server(lines)
     lines.add_argument("arguments", nargs="*", help="for a server that is started")
 
+    report = _command(
+        commands,
+        "shadow-report",
+        "show where a server's answers differ from the old one's",
+        "[OPTION ...] FILE",
+        "shadow.json",
+    )
+    report.add_argument("file", nargs="?", metavar="FILE", help="of `listen --shadow-report`")
+    report.add_argument("--json", action="store_true", help="print it as a line of JSON")
+    _add_log_level(report)
+
     script = _command(
         commands,
         "completion",
@@ -182,12 +194,44 @@ def _add_listen(parser: Parser) -> None:
         metavar="URL",
         help="the server for calls of procedures that the program does not have",
     )
+    _add_shadow(parser)
     parser.add_argument(
         "--mode", type=_mode, metavar="MODE", help="who may use a unix:// path, as for chmod: 660"
     )
     _add_log_level(parser)
     parser.add_argument("program", nargs="?", help="a Python file that calls init_clients()")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+
+
+def _add_shadow(parser: Parser) -> None:
+    parser.add_argument(
+        "--shadow",
+        metavar="URL",
+        help="an old server that calls are asked of, too: the answers are compared",
+    )
+    parser.add_argument(
+        "--answer",
+        choices=("new", "old"),
+        help="with --shadow: whose answers clients get; default: new",
+    )
+    parser.add_argument(
+        "--shadow-sample",
+        type=_part,
+        metavar="PART",
+        help="with --shadow: the part of the calls that is compared, 0 to 1; default: 1",
+    )
+    parser.add_argument(
+        "--shadow-except",
+        action="append",
+        metavar="NAME",
+        help="with --shadow: a procedure that is not asked of both, as it changes something; a *"
+        " stands for any characters; can be repeated",
+    )
+    parser.add_argument(
+        "--shadow-report",
+        metavar="FILE",
+        help="with --shadow: where to keep what differs, for `rpcasync shadow-report FILE`",
+    )
 
 
 def _add_call(parser: Parser) -> None:
@@ -263,6 +307,15 @@ def _seconds(text: str) -> float:
         return check_seconds("timeout", float(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+
+
+def _part(text: str) -> float:
+    try:
+        if 0 <= float(text) <= 1:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
 
 
 def _mode(text: str) -> int:

@@ -120,7 +120,7 @@ def _short(text: object) -> str:
 class _Place:
     """The place of a word in a command: what has been given in front of it."""
 
-    _REPEATED = ("urls", "codecs")
+    _REPEATED = ("urls", "codecs", "shadow_except")
 
     def __init__(self, command: str, parser: Parser, before: Sequence[str]) -> None:
         self._command = command
@@ -172,7 +172,7 @@ class _Place:
                 return self._names()
             case "listen", 0:
                 return _files(text, lambda entry: entry.name.endswith(".py"))
-            case "listen" | "shell", _:
+            case ("listen" | "shell", _) | ("shadow-report", 0):
                 return _files(text, lambda _: True)
             case "completion", 0:
                 return map(Candidate, SCRIPTS)
@@ -206,6 +206,8 @@ def _values(option: argparse.Action, text: str) -> Iterable[Candidate]:
         return map(Candidate, LEVELS)
     if option.dest == "urls":
         return _urls(text, ("tcp", "unix"))
+    if option.metavar == "URL":
+        return _urls(text, ("tcp", "unix", "python", "perl"))
     if option.metavar == "FILE":
         return _files(text, lambda _: True)
     return ()

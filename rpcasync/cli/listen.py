@@ -34,6 +34,7 @@ def listen(options: argparse.Namespace) -> int:
             want the sockets.
     """
     _check_required(options)
+    _check_shadow(options)
     if not os.path.isfile(options.program):
         raise CommandFailed(f"no such file: {options.program}", 2)
     has_file = [_has_file(url) for url in options.urls]
@@ -105,8 +106,32 @@ def _limits(options: argparse.Namespace) -> dict[str, object]:
         "codecs": options.codecs,
         "on_exception": options.on_exception,
         "fallback": options.fallback,
+        "shadow": _shadow(options),
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _shadow(options: argparse.Namespace) -> dict[str, object] | None:
+    """Return the options of a `Shadow`, None for none."""
+    report = options.shadow_report
+    given = {
+        "old": options.shadow,
+        "answer": options.answer,
+        "sample": options.shadow_sample,
+        "leave_out": options.shadow_except,
+        "report": None if report is None else os.path.abspath(report),
+    }
+    if options.shadow is None:
+        return None
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _check_shadow(options: argparse.Namespace) -> None:
+    """End if there are options of a shadow, and none is wanted."""
+    for flag in ("--answer", "--shadow-sample", "--shadow-except", "--shadow-report"):
+        name = flag[2:].replace("-", "_")
+        if options.shadow is None and getattr(options, name) is not None:
+            options.parser.error(f"{flag} goes with --shadow URL, and there is none")
 
 
 def _has_file(url: str) -> bool:

@@ -273,6 +273,7 @@ class Shadow:
 
     def _end(self, pair: _Pair) -> None:
         pair.is_over = True
+        self._note_change()
         self._pending -= 1
         self._bytes -= pair.size
 
@@ -291,8 +292,11 @@ class Shadow:
             tally.skipped += 1
             return
         times = pair.copy_time, pair.answer_time
-        for difference in tally.note(found, *(times if self._is_new else times[::-1])):
+        news = tally.note(found, *(times if self._is_new else times[::-1]))
+        for difference in news:
             log.warning("procedure %s differs from the old one: %s", name, difference)
+        if news:
+            _write(self._file, self._book)  # at once: there are not many
 
     # Whether the old server is there
 

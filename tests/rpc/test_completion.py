@@ -42,7 +42,7 @@ def in_bash(capfd):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([""], ["call", "completion", "listen", "methods", "shell"]),
+        ([""], ["call", "completion", "listen", "methods", "shadow-report", "shell"]),
         (["c"], ["call", "completion"]),
         (["--v"], ["--version"]),
         (["cal", ""], []),
@@ -67,6 +67,11 @@ def in_bash(capfd):
         (["call", "udp://127.0.0.1:1", ""], []),
         (["methods", "u"], ["unix://"]),
         (["listen", "-u", ""], ["tcp://", "unix://"]),
+        (["listen", "--shadow", ""], ["perl://", "python://", "tcp://", "unix://"]),
+        (["listen", "--fallback", "p"], ["perl://", "python://"]),
+        (["listen", "--answer", ""], ["new", "old"]),
+        (["listen", "--shadow-except", "set_a", "--shadow-e"], ["--shadow-except"]),
+        (["shadow-report", "no/such/folder/"], []),
         (["listen", "-u", "unix://x", "-"], ["--codec", "--help", "--log-level"]),
         (["listen", "-u", "tcp://127.0.0.1:1", "-u"], ["-u"]),
         (["shell", "tcp://127.0.0.1:1", "no/such/folder/"], []),
@@ -94,7 +99,7 @@ WORDS = st.text() | st.sampled_from([*tab.SCRIPTS, "-u", "--codec", "x.py", "pyt
 
 
 @given(
-    st.sampled_from(["", "call", "methods", "listen", "shell", "completion", "help", "x"]),
+    st.sampled_from(["", "call", "methods", "listen", "shell", "completion", "shadow-report", "x"]),
     st.lists(WORDS, max_size=4),
     st.sampled_from(["", "unix://", "python://", "perl2://", "tcp://", "-", "--codec="]),
     st.text(),

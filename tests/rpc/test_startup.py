@@ -14,6 +14,7 @@ from eventmux import EventMux, URLError
 from rpcasync import Client, Disconnected, Server, init_clients, startup
 
 LISTEN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
+OLD = "tcp://127.0.0.1:1"  # an old server, which nobody connects to
 OURS = ("RPCASYNC_FDS", "RPCASYNC_OPTIONS")
 
 
@@ -170,6 +171,10 @@ def test_options_that_the_server_refuses(monkeypatch, error):
         *({"codecs": wrong} for wrong in ([], ["yaml"])),
         *({"on_exception": wrong} for wrong in ("ignore", None, 1, ["answer"])),
         *({"fallback": wrong} for wrong in (1, ["tcp://127.0.0.1:1"])),
+        *({"shadow": wrong} for wrong in (1, {}, {"old": 1}, {"old": OLD, "random": 1})),
+        *({"shadow": {"old": OLD, "answer": wrong}} for wrong in ("both", 1)),
+        *({"shadow": {"old": OLD, "sample": wrong}} for wrong in (2, "1", True)),
+        *({"shadow": {"old": OLD, "leave_out": wrong}} for wrong in ("add", [1])),
     ],
     ids=str,
 )
@@ -201,6 +206,20 @@ def test_a_fallback_that_cannot_be(monkeypatch, url, problem):
         EventMux() as mux,
         pytest.raises(SystemExit, match=f"^program: cannot pass calls on to {url}: {problem}$"),
     ):
+        init_clients(Server(mux, {}), ["-u", "tcp://127.0.0.1:0"])
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"old": "tcp://nowhere"}, "tcp://nowhere: cannot parse .*"),
+        ({"old": "perl:///missing.pl"}, ".*missing.pl: No such file or directory"),
+        ({"old": "tcp://127.0.0.1:1", "report": "/no/such/x"}, "/no/such/x.*: No such file .*"),
+    ],
+)
+def test_a_shadow_that_cannot_be(monkeypatch, options, problem):
+    monkeypatch.setenv("RPCASYNC_OPTIONS", json.dumps({"shadow": options}))
+    with EventMux() as mux, pytest.raises(SystemExit, match=f"^program: cannot shadow {problem}$"):
         init_clients(Server(mux, {}), ["-u", "tcp://127.0.0.1:0"])
 
 
