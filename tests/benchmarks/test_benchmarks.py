@@ -7,7 +7,7 @@ import sys
 import pytest
 from support.quick import quick_first
 
-from benchmarks import goals, route, typed, under_attack
+from benchmarks import goals, route, shadowing, typed, under_attack
 from benchmarks.attacks import ATTACKS
 from benchmarks.calls_table import calls_section
 from benchmarks.chart import Bar, draw
@@ -44,6 +44,12 @@ def test_typed_images_are_beside_the_others():
     found = typed.table(rounds=2)
     assert [len(row) for row in found.rows] == [4] * 9
     assert all(float(row[3]) > 0 for row in found.rows)
+
+
+@pytest.mark.slow
+def test_servers_with_and_without_a_shadow_answer():
+    found = shadowing.table(rounds=1, calls=20)
+    assert [len(row) for row in found.rows] == [5] * 4
 
 
 @pytest.mark.parametrize("codec", ["storable", "json"])

@@ -123,7 +123,9 @@ def test_it_dies_in_a_call_and_answers_garbage(old, path, client):
     assert "sum" not in found
 
 
-def test_one_that_is_started_for_it():
+def test_one_that_is_started_for_it(monkeypatch):
+    monkeypatch.setenv("PERL5LIB", str(PERL / "standin"))
+
     def rpc_add_numbers(caller, n1: int, n2: int):
         rpc.return_(caller, sum=n1 + n2)
 

@@ -1,0 +1,105 @@
+"""What a shadow costs the callers of a server: without one, and with parts of the calls compared.
+
+    python tests/benchmarks/shadowing.py
+
+Each server is a process of its own, and so is the old one that they ask, too. They are measured in
+turns, so that a busy machine slows them alike; the figure is the median of the rounds. With one
+call at a time it is what a caller waits; with many, what the server can do in a second.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[2]
+sys.path[:1] = [str(_ROOT), str(_ROOT / "tests")]
+
+from support.programs import Program  # noqa: E402
+
+from benchmarks.report import Table, machine  # noqa: E402
+from eventmux import EventMux  # noqa: E402
+from rpcasync import Client  # noqa: E402
+
+_SERVER = _ROOT / "examples" / "add_server.py"
+_WAYS: dict[str, list[str]] = {
+    "no shadow": [],
+    "sample 0.1": ["--shadow-sample", "0.1"],
+    "sample 1.0": ["--shadow-sample", "1.0"],
+    "sample 1.0, the old one answers": ["--answer", "old"],
+}
+_IN_FLIGHT = 100
+_ROUNDS = 15
+_CALLS = 1000  # in each
+
+
+@contextmanager
+def _serving(options: list[str]) -> Iterator[str]:
+    command = [sys.executable, "-m", "rpcasync", "listen", "-u", "tcp://127.0.0.1:0"]
+    server = Program([*command, *options, _SERVER])
+    try:
+        yield server.wait_for_log("listening on").rpartition(" ")[2]
+    finally:
+        server.stop()
+
+
+def call_time(mux: EventMux, client: Client, in_flight: int, calls: int) -> float:
+    """Return the seconds for one call, of so many that are under way at a time."""
+    left, running, wrong = calls, 0, 0
+
+    def done(sum: int) -> None:  # as the answer has it
+        nonlocal running, wrong
+        running -= 1
+        wrong += sum != 5
+
+    began = time.perf_counter()
+    while left or running:
+        while left and running < in_flight:
+            client.add_numbers(done, n1=2, n2=3)
+            left, running = left - 1, running + 1
+        client.io(mux.mux())
+    if wrong:
+        raise SystemExit(f"{wrong} wrong answers")
+    return (time.perf_counter() - began) / calls
+
+
+def measure(rounds: int = _ROUNDS, calls: int = _CALLS) -> dict[str, list[float]]:
+    """Return for each way the seconds of a call, one at a time and with many under way."""
+    with ExitStack() as stack:
+        mux = stack.enter_context(EventMux())
+        old = stack.enter_context(_serving([]))
+        clients = {}
+        for name, options in _WAYS.items():
+            shadow = ["--shadow", old, *options] if options else []
+            clients[name] = Client(mux, stack.enter_context(_serving(shadow)))
+        taken: dict[str, list[list[float]]] = {name: [[], []] for name in _WAYS}
+        for _ in range(rounds):
+            for name, client in clients.items():
+                for place, in_flight in enumerate((1, _IN_FLIGHT)):
+                    taken[name][place].append(call_time(mux, client, in_flight, calls))
+        for client in clients.values():
+            client.disconnect()
+    return {name: [statistics.median(each) for each in found] for name, found in taken.items()}
+
+
+def table(rounds: int = _ROUNDS, calls: int = _CALLS) -> Table:
+    """Return what was measured."""
+    columns = ("server", "one at a time, us", "to none", f"{_IN_FLIGHT} in flight, us", "to none")
+    found = Table("A shadow", columns, note="Time for a call; medians.")
+    measured = measure(rounds, calls)
+    first = next(iter(measured.values()))
+    for name, times in measured.items():
+        cells = [
+            (f"{each * 1e6:.0f}", f"{each / base:.2f}")
+            for each, base in zip(times, first, strict=True)
+        ]
+        found.rows.append((name, *cells[0], *cells[1]))
+    return found
+
+
+if __name__ == "__main__":
+    print(machine(), table().markdown(), sep="\n\n")
