@@ -61,7 +61,7 @@ INSIDE = {
         ["table"],
     ],
     "eventmux.buffers": [["_records"], ["_rewinding", "_size", "_split"], ["_http"]],
-    "rpcasync.shadowing": [["book", "copies", "reports"], ["shadow"]],
+    "rpcasync.shadowing": [["book", "copies", "reports"], ["pairs"], ["shadow"]],
     "rpcasync.storable": [
         ["_opcodes", "_values"],
         ["_places", "_tags", "_typed"],

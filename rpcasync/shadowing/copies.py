@@ -76,6 +76,11 @@ class Copies(Fallback):
         self._later: list[Callable[[], None]] = []
         self._left: set[Client] = set()  # of clients that have gone, with copies under way
 
+    @property
+    def can_reconnect(self) -> bool:
+        """True if a connection that has ended is made again for the next call."""
+        return bool(self._url)
+
     def io(self, event: Event) -> Event | None:
         """Take an event, as `Fallback.io()` does, and that of `call_later()`."""
         handle: object = event.fh

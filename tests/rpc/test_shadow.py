@@ -350,7 +350,7 @@ def test_so_many_are_compared_at_a_time(both, answer):
 
 
 def test_so_much_is_kept_of_answers_that_wait(both, monkeypatch):
-    monkeypatch.setattr("rpcasync.shadowing.shadow._MOST_BYTES", 25_000)
+    monkeypatch.setattr("rpcasync.shadowing.pairs._MOST_BYTES", 25_000)
     peer = both.begin()
     both.old.rpc_big = both.old.rpc_park
     for number in range(4):
@@ -443,7 +443,7 @@ def test_nobody_is_there(both, nobody, caplog):
 
 
 def test_it_is_used_again_when_it_is_back(both, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("rpcasync.shadowing.shadow._PAUSE", 0)
+    monkeypatch.setattr("rpcasync.shadowing.pairs._PAUSE", 0)
     caplog.set_level(logging.INFO)
     peer = both.begin(old=f"unix://{tmp_path}/later")
     assert both.ask(peer, 0, "list", 1) == [[0, 1]]
@@ -577,7 +577,7 @@ def test_a_codec_that_fails_is_no_affair_of_the_callers(both, caplog, monkeypatc
     def broken(*args, **options):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr("rpcasync.shadowing.shadow.compare", broken)
+    monkeypatch.setattr("rpcasync.shadowing.pairs.compare", broken)
     peer = both.begin()
     assert both.ask(peer, 0, "list", 1) == [[0, 1]]
     assert both.counts("list") == (0, 0, 1, 0)

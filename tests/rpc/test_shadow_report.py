@@ -117,7 +117,7 @@ def test_the_one_of_the_program_before_is_kept(mux, path):
 def test_a_forked_child_leaves_it_alone(reporting, path):
     before = path.read_bytes()
     reporting.shadow._book.tally("list").calls = 7
-    assert forked(reporting.shadow._write) == "None"
+    assert forked(reporting.shadow._rewrite) == "None"
     assert path.read_bytes() == before
 
 
