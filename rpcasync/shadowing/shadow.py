@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any, Literal
 from weakref import finalize
 
 from eventmux import EventMux
@@ -139,7 +139,7 @@ class Shadow:
         forwarding.instead = lambda name: passing if self._is_chosen(name) else None
         return InnerCopies(mux, server._connect_inside, forwarding.connections, timeout)
 
-    def report(self) -> dict[str, object]:
+    def report(self) -> dict[str, Any]:
         """Return what was found so far, in the types that JSON has.
 
         Under "procedures" there is for each one how many of its "calls" were "equal",

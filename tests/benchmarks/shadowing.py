@@ -28,6 +28,7 @@ from rpcasync import Client  # noqa: E402
 _SERVER = _ROOT / "examples" / "add_server.py"
 _WAYS: dict[str, list[str]] = {
     "no shadow": [],
+    "sample 0": ["--shadow-sample", "0"],
     "sample 0.1": ["--shadow-sample", "0.1"],
     "sample 1.0": ["--shadow-sample", "1.0"],
     "sample 1.0, the old one answers": ["--answer", "old"],

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import json
 import os
+import re
 import stat
 
 import pytest
 from support.peers import Bench, turn
 from support.procedures import Procedures
 from support.processes import forked
+from support.programs import ROOT
 from support.records import warnings_of
 
 from eventmux import EventMux
@@ -252,3 +254,30 @@ def test_a_part_that_is_none(capfd, part):
         main(["listen", "--shadow-sample", part, __file__])
     assert end.value.code == 2
     assert f"{part!r} is not a number from 0 to 1" in capfd.readouterr().err
+
+
+def test_the_page_shows_what_is_printed(reporting, path, capsys):
+    """But for the times, and the name of the old server."""
+    for bench, name, tag in ((reporting.front, "Ann", None), (reporting.behind, "Bob", "")):
+        procedures = reporting.procedures if name == "Ann" else reporting.old
+        procedures.rpc_find = answering(bench.rpc, "count", 3)
+        procedures.rpc_user = answering(bench.rpc, "name", name, "tags", ["a", tag])
+    for number, name in enumerate(["find", "user", "find", "user", "find"]):
+        reporting.ask(number, name)
+    reporting.shadow._rewrite()
+    _, (out, _) = shown(capsys, path)
+    page = (ROOT / "docs" / "howto" / "shadow.md").read_text()
+    block = (
+        page.partition("    $ rpcasync shadow-report")[2].partition("\n")[2].partition("\n\n|")[0]
+    )
+    head, *lines = [line.removeprefix("    ") for line in block.splitlines()]
+    assert re.fullmatch(r"\S+, since [-\dT:+]+, as of [-\dT:+]+", head)
+    assert [untimed(line) for line in lines] == [untimed(line) for line in out.splitlines()[1:]]
+
+
+def answering(rpc, *values):
+    return lambda caller: rpc.return_(caller, *values)
+
+
+def untimed(line):
+    return re.sub(r" +[\d.]+ +[\d.]+$", "", re.sub(r" +old ms +new ms", "", line))
