@@ -37,14 +37,12 @@ _MOST_NAMES = 1000
 class Shadow:
     """Asks calls of a server's clients of an old server, too, and compares the answers.
 
-        rpc = Server(mux)
-        shadow = Shadow(mux, rpc, "unix:///run/old.sock", leave_out={"set_*"})
-        while rpc.has_clients():
-            rpc.io(mux.mux())
+    `shadow = Shadow(mux, rpc, "unix:///run/old.sock", leave_out={"set_*"})`, behind the line that
+    makes the server `rpc`, is all: the loop stays as it is, as `rpc.io()` takes the events of the
+    connections to the old server.
 
     Answers are compared as a Perl program would see them: `"3"` is 3, and a hash has no order. What
-    differs is counted by procedure, kind and place, and logged the first time. The loop stays as
-    it is: `rpc.io()` takes the events of the connections to the old server.
+    differs is counted by procedure, kind and place, and logged the first time.
 
     A copy leaves before the procedure runs. It has functions that do nothing in the place of the
     client's callbacks. A procedure that changes something is to be left out, or it is done twice.
@@ -56,11 +54,11 @@ class Shadow:
             ours has a connection of its own; a program that is started serves all. If it has ended
             it is connected to, or started, again for the next call. A `Client` stays as it is.
         procedures: which of the server's procedures, by name; `*` and `?` stand for any characters,
-            or one, as in names of files. None is all that it has.
+            or one, as in names of files. None is all that it has. Others are answered by it alone.
         sample: which part of their calls is asked of both, 0 to 1.
         answer: whose answer the caller gets, "new" or "old". If it is "old", calls are passed on to
             the old server as by `Server(fallback=)`, and ours gets the copies.
-        leave_out: procedures of which no copy is made, by name or pattern.
+        leave_out: procedures of which no copy is made, by name or pattern: one server answers.
         timeout: seconds for the answer to a copy.
         max_pending: calls at a time that are compared; others are skipped meanwhile.
         report: a file in which `report()` is kept, as JSON, once a minute and at the end of the

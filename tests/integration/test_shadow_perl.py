@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 from support.programs import LIMIT, PERL, PROGRAMS, Program, perl_listening, run
+from support.quick import quick_first
 
 from eventmux import EventMux
 from rpcasync import Client, RemoteError, Server, Shadow
@@ -63,7 +64,7 @@ def client():
         yield lambda url: Client(mux, url, timeout=LIMIT)
 
 
-@pytest.mark.parametrize("answer", ["new", "old"])
+@pytest.mark.parametrize("answer", quick_first(["new", "old"]))
 def test_what_perl_finds_equal_and_what_not(old, path, client, answer):
     with shadowing(old, path, "--answer", answer) as (url, server):
         rpc = client(url)
@@ -105,6 +106,7 @@ def test_a_perl_client_notices_nothing(old, path):
     assert found["add_numbers"]["equal"] > 0
 
 
+@pytest.mark.slow
 def test_it_dies_in_a_call_and_answers_garbage(old, path, client):
     with shadowing(old, path, "--shadow-except", "sum") as (url, server):
         rpc = client(url)
@@ -146,6 +148,7 @@ def test_one_that_is_started_for_it(monkeypatch):
             assert tally["unanswered"] == tally["different"] == 0
 
 
+@pytest.mark.slow
 def test_a_sample(old, path, client):
     with shadowing(old, path, "--shadow-sample", "0") as (url, _):
         rpc = client(url)

@@ -8,8 +8,11 @@ from __future__ import annotations
 import gc
 import logging
 import socket
+import tempfile
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from support.peers import Bench, Peer, turn
 from support.procedures import Procedures
 from support.records import warnings_of
@@ -568,6 +571,56 @@ def test_each_client_has_one(both):
     assert seen[0] is seen[2]
     assert seen[0] is not seen[1]
     assert both.counts("who") == (3, 0, 0, 0)
+
+
+# Any order of all that can happen
+
+STEPS = st.one_of(
+    st.tuples(st.just("call"), st.integers(0, 2)),
+    st.tuples(st.sampled_from(["new", "old"]), st.integers(0, 9)),  # which of them answers what
+    st.tuples(st.sampled_from(["close", "cut"]), st.integers(0, 2)),
+)
+
+
+@given(st.lists(STEPS, max_size=25), st.sampled_from(["new", "old"]), st.integers(1, 4))
+def test_no_pair_is_left_over(steps, answer, most):
+    with tempfile.TemporaryDirectory() as path, EventMux() as mux:
+        both = Both(mux, path)
+        both.begin(answer=answer, max_pending=most)
+        pairs = both.rpc._peers.watchers.all[0]
+        peers = [both.front.peer() for _ in range(3)]
+        calls = 0
+        for action, number in steps:
+            if action == "call" and not peers[number].ended:
+                calls += 1
+                peers[number].send(calls, "park", calls)
+            elif action == "close":
+                peers[number].sock.close()
+                peers[number].ended = True
+            elif action == "cut" and both.old_rpc.clients:
+                mux.kill(sorted(both.old_rpc.clients, key=id)[0])
+            elif action in ("new", "old"):
+                procedures = getattr(both, action)
+                if procedures.parked:
+                    caller = procedures.parked.pop(number % len(procedures.parked))
+                    procedures.bench.rpc.return_(caller, number)
+            both.turn()
+            assert pairs._pending <= most
+            for peer in peers:
+                if not peer.ended:
+                    peer.read()
+        for procedures in (both.new, both.old):
+            for caller in procedures.parked:
+                procedures.bench.rpc.return_(caller, 1)
+            procedures.parked.clear()
+        both.turn()
+        assert pairs._pending == pairs._bytes == 0
+        assert not any(pairs._pairs.values())
+        if both.shadow.report()["procedures"]:
+            assert sum(both.counts("park")) == both.tally("park")["calls"] <= calls
+        both.front.close()
+        both.behind.close()
+        both.old_rpc.close_listeners()
 
 
 # What cannot be compared
