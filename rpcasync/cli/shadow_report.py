@@ -80,7 +80,8 @@ def _about_sample(report: Mapping[str, object]) -> str:
 def _row(name: str, about: Mapping[str, object]) -> dict[str, object]:
     row: dict[str, object] = {"procedure": name}
     row |= {key: about.get(key) for key in _COUNTS}
-    return row | {key.replace("_", " "): about.get(key) for key in ("old_ms", "new_ms")}
+    times = {key.replace("_", " "): about.get(key) for key in ("old_ms", "new_ms")}
+    return row | {name: "" if time is None else time for name, time in times.items()}
 
 
 def _differences(name: str, about: Mapping[str, object], colours: Colours) -> Iterator[str]:

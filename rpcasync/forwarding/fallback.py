@@ -83,10 +83,13 @@ class Fallback:
 
     def _open(self) -> Client:
         self._due = self._mux.clock() + _PATIENCE
-        client = Client(self._mux, self._url)
+        client = self._connect()
         self._clients[client.fh] = client
         self._connections[client.fh] = self
         return client
+
+    def _connect(self) -> Client:
+        return Client(self._mux, self._url)
 
     def _leave(self, peer: Peer) -> None:
         client = self._of_peer.pop(peer, None)

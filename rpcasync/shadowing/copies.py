@@ -25,6 +25,7 @@ from rpcasync.wire.messages import Id
 __all__ = ["Copies", "Copy", "InnerCopies"]
 
 
+_MOST_BYTES = 1024 * 1024  # queued for one connection: beyond, copies are skipped
 _MOST_FUNCTIONS = 10_000  # of one connection: the old server may keep what it gets
 
 
@@ -135,6 +136,9 @@ class Copies(Fallback):
             self._end_if_idle(client)
         done(answer)
 
+    def _connect(self) -> Client:
+        return Client(self._mux, self._url, max_outbuffer=_MOST_BYTES)
+
     def _leave(self, peer: Peer) -> None:
         client = self._of_peer.pop(peer, None)
         if client is not None:
@@ -165,10 +169,7 @@ class InnerCopies(Copies):
         timeout: float,
     ) -> None:
         super().__init__(mux, "unix://this server", connections, timeout)  # never connected to
-        self._connect = connect
+        self._inside = connect
 
-    def _open(self) -> Client:
-        client = Client(self._mux, self._connect())
-        self._clients[client.fh] = client
-        self._connections[client.fh] = self
-        return client
+    def _connect(self) -> Client:
+        return Client(self._mux, self._inside(), max_outbuffer=_MOST_BYTES)

@@ -27,7 +27,7 @@ class ReportFile:
         path: of the file.
     """
 
-    interval = 60.0
+    interval = 5.0
     """Seconds between two versions of it."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -55,7 +55,9 @@ class ReportFile:
             return
         times = {"form": _FORM, "since": self._since, "until": _now()}
         beside = f"{self.path}.{self._pid}"
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL  # never what somebody else has put there
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(beside)
         try:
             with open(os.open(beside, flags, 0o600), "w", encoding="utf-8") as file:
                 json.dump(times | report, file, indent=1)
