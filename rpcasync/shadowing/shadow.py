@@ -61,8 +61,8 @@ class Shadow:
         leave_out: procedures of which no copy is made, by name or pattern: one server answers.
         timeout: seconds for the answer to a copy.
         max_pending: calls at a time that are compared; others are skipped meanwhile.
-        report: a file in which `report()` is kept, as JSON: it is at most five seconds old. One that
-            is there already becomes `FILE.1`.
+        report: a file in which `report()` is kept, as JSON, at most five seconds old. One that is
+            there already becomes `FILE.1`.
         random: returns a number from 0 to 1, for `sample`. Default is that of Python.
 
     Raises:
