@@ -170,6 +170,7 @@ class Pairs:
         if not pair.is_over:
             pair.tally.skipped += 1
             self._end(pair)
+            pair.answer = pair.copy = None  # what waits for the other answer has the pair
 
     def _end(self, pair: _Pair) -> None:
         pair.is_over = True
