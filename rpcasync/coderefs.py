@@ -13,7 +13,7 @@ This file knows no mux and no bytes.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
 from itertools import chain
 from typing import Protocol
 
@@ -37,8 +37,14 @@ class CoderefOwner(Protocol):
         """True if nothing can reach the client any more."""
         ...
 
-    def invoke(self, id: Id, args: list[object]) -> None:  # noqa: A002
-        """Send a call of the client's function."""
+    def invoke(self, id: Id, args: list[object], payload: bytes = b"") -> None:  # noqa: A002
+        """Send a call of the client's function.
+
+        Args:
+            id: the function.
+            args: what it is called with.
+            payload: the packet in which another server has called it, if one has.
+        """
         ...
 
     def release(self, coderef: Coderef) -> None:
@@ -88,13 +94,25 @@ class Coderef:
             ValueError: it was released.
             EncodeError: a value cannot be sent, or the packet is over the limit.
         """
+        self._check_alive()
+        self._owner.invoke(self.id, [*args, *chain.from_iterable(named.items())])
+
+    call = __call__
+
+    def _pass_on(self, args: Sequence[object], payload: bytes) -> None:
+        """Call the client's function for another server, whose packet goes on as it came.
+
+        Raises:
+            Exception: as when it is called.
+        """
+        self._check_alive()
+        self._owner.invoke(self.id, [*args], payload)
+
+    def _check_alive(self) -> None:
         if self._released:
             raise ValueError(f"{self!r} cannot be called any more")
         if self._owner.gone:
             raise Disconnected(f"callback {self.id}: client {self._owner.name} has gone")
-        self._owner.invoke(self.id, [*args, *chain.from_iterable(named.items())])
-
-    call = __call__
 
     def release(self) -> None:
         """Tell the client that it will not be called any more; twice is once."""
@@ -117,14 +135,16 @@ class Coderef:
             self._owner.note_unused(self.id)
 
 
-def pass_on(server: str, coderef: Coderef, args: Iterable[object]) -> None:
+def pass_on(server: str, coderef: Coderef, args: Sequence[object], payload: bytes = b"") -> None:
     """Call a callback of a client of ours, which was passed on to a server, for that server.
+
+    Where there is a packet, and both speak its format, it goes on as it came, but for the id.
 
     What goes wrong between the two of them must not end us: the client has gone, or its codec has
     no form for a value.
     """
     try:
-        coderef(*args)
+        coderef._pass_on(args, payload)
     except (RPCError, ValueError) as error:
         has_gone = isinstance(error, Disconnected)  # which clients may do at any time
         level = logging.INFO if has_gone else logging.WARNING

@@ -193,7 +193,7 @@ class Inbox:
     def _bind(self, function: Callable[..., object], values: list[object]) -> Telling:
         """Return how to call a function of the program's for the server."""
         if isinstance(function, Coderef):  # to read its signature would take longer than to call it
-            return pass_on, (self._name, function, values), {}
+            return pass_on, (self._name, function, values, self._protocol.peeked_payload), {}
         try:
             signature = signature_of(function)
         except ArgumentError as error:

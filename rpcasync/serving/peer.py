@@ -17,7 +17,7 @@ from rpcasync.coderefs import Coderef
 from rpcasync.errors import ArgumentError, Disconnected
 from rpcasync.serving.notes import Notes
 from rpcasync.wire.leaves import map_leaves
-from rpcasync.wire.messages import CallbackRef, Id
+from rpcasync.wire.messages import CallbackRef, Id, invoke_values
 from rpcasync.wire.protocol import ServerProtocol
 
 __all__ = ["Peer", "Sender"]
@@ -137,10 +137,14 @@ class Peer:
         count = len(self.coderefs) + len(refused)
         raise ArgumentError(f"{count} callbacks are alive, limit is {limit}")
 
-    def invoke(self, id: Id, args: list[object]) -> None:  # noqa: A002
-        """Send a call of a function of the client's."""
+    def invoke(self, id: Id, args: list[object], payload: bytes = b"") -> None:  # noqa: A002
+        """Send a call of a function of the client's; in another server's packet, if it is one."""
         log.debug("> callback %r of %s", id, self.name)
-        self.sender.send_callback(self, self.protocol.invoke(id, args))
+        if payload:
+            packet = self.protocol.relayed(id, payload, invoke_values(args))
+        else:
+            packet = self.protocol.invoke(id, args)
+        self.sender.send_callback(self, packet)
 
     def release(self, coderef: Coderef) -> None:
         """Tell the client that a function will not be called any more."""

@@ -173,12 +173,12 @@ class ServerProtocol(_Protocol):
         return self._frame(payload)
 
     def relayed(self, id: Id, payload: bytes, values: Iterable[object]) -> bytes:  # noqa: A002
-        """Return the packet that answers a request with what another server has answered.
+        """Return the packet with which another server has answered a request, or called a function.
 
         Args:
-            id: of the request here.
-            payload: the packet of the answer, without its length: one that was read without error.
-            values: what is in it.
+            id: of the request here, or of the function.
+            payload: the packet that came, without its length: one that was read without error.
+            values: what is in it, behind the id.
 
         Raises:
             EncodeError: a value cannot be sent, or the packet is over the limit.
