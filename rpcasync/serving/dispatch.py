@@ -361,10 +361,10 @@ class Dispatcher:
             reason: why it is disconnected, unless the program has those stay whose calls fail.
         """
         peer = caller._peer
-        if not self.keeps_failed:
-            peer.broken = peer.broken or reason
+        if not self.keeps_failed and not peer.broken:
+            peer.broken = reason
+            self._notes.add(partial(self._end_broken, peer))  # once its other calls are told, too
         self._peers.fail(caller, text)
-        self._end_broken(peer)
 
     def _take_callbacks(self, caller: Caller, values: list[object]) -> list[object]:
         try:
