@@ -148,4 +148,5 @@ def pass_on(server: str, coderef: Coderef, args: Sequence[object], payload: byte
     except (RPCError, ValueError) as error:
         has_gone = isinstance(error, Disconnected)  # which clients may do at any time
         level = logging.INFO if has_gone else logging.WARNING
-        log.log(level, "%s: a callback that was passed on: %s", server, error)
+        # As text: what keeps what was logged would keep the callback, by the error's traceback.
+        log.log(level, "%s: a callback that was passed on: %s", server, str(error))
