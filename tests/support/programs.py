@@ -66,10 +66,14 @@ class Program:
 
 @contextmanager
 def listening(
-    program: Path = PROGRAMS / "calc_server.py", url: str = "tcp://127.0.0.1:0", *urls: str
+    program: Path = PROGRAMS / "calc_server.py",
+    url: str = "tcp://127.0.0.1:0",
+    *urls: str,
+    fallback: str = "",
 ) -> Iterator[tuple[str, Program]]:
     """Run a server with `rpcasync listen`; give the URL that it listens on, and the program."""
     options = [option for each in (url, *urls) for option in ("-u", each)]
+    options += ["--fallback", fallback] if fallback else []
     server = Program([sys.executable, "-m", "rpcasync", "listen", *options, program])
     try:
         line = server.wait_for_log("listening on")
@@ -79,9 +83,11 @@ def listening(
 
 
 @contextmanager
-def perl_listening(url: str = "tcp://127.0.0.1:0") -> Iterator[str]:
-    """Run the Perl server; give the URL that it listens on."""
-    server = Program(["perl", PERL / "rpc_server.pl", url])
+def perl_listening(
+    url: str = "tcp://127.0.0.1:0", program: Path = PERL / "rpc_server.pl"
+) -> Iterator[str]:
+    """Run a Perl server; give the URL that it listens on."""
+    server = Program(["perl", program, url])
     try:
         yield server.stdout.readline().strip()
     finally:

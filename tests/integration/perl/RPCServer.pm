@@ -10,17 +10,25 @@ our @EXPORT_OK = qw(serve answer);
 
 sub answer { my ($caller, @values) = @_; send_packet(@$caller[0, 1], @values) }
 
-sub serve {    # prints the URL to connect to; never ends
+sub serve {    # prints the URL to connect to, and never ends; or serves who has started it
     my ($where, %procedures) = @_;
     $| = 1;
     local $SIG{PIPE} = 'IGNORE';
-    my ($listener, $url) = listen_on($where);
-    print "$url\n";
-    my $select = IO::Select->new($listener);
+    my $select = IO::Select->new;
+    my $listener;
+    if (my $init_clients = main->can('init_clients')) {
+        $init_clients->(my $clients = bless [], 'RPCServer::Clients');
+        $select->add(@$clients);
+    }
+    else {
+        ($listener, my $url) = listen_on($where);
+        print "$url\n";
+        $select->add($listener);
+    }
     my %buffer;
-    while (my @ready = $select->can_read) {
-        for my $fh (@ready) {
-            if ($fh == $listener) { $select->add(scalar $listener->accept); next }
+    while ($select->count) {
+        for my $fh ($select->can_read) {
+            if ($listener && $fh == $listener) { $select->add(scalar $listener->accept); next }
             $buffer{$fh} //= '';
             my $alive = sysread $fh, $buffer{$fh}, 65536, length $buffer{$fh};
             while ($alive and my $packet = unpack_packet(\$buffer{$fh})) {
@@ -35,6 +43,8 @@ sub serve {    # prints the URL to connect to; never ends
         }
     }
 }
+
+sub RPCServer::Clients::add_client { my ($self, $fh) = @_; push @$self, $fh }
 
 sub _run {
     my ($fh, $procedures, $id, $name, @args) = @_;

@@ -1,10 +1,10 @@
 #!/usr/bin/perl
 # A Perl server that keeps functions of its clients and calls them: what callbacks_server.py does.
-# usage: callbacks_server.pl URL; prints the URL to connect to
+# usage: callbacks_server.pl URL; prints the URL to connect to.  Or it is started for a client.
 use strict;
 use warnings;
 use FindBin;
-use lib $FindBin::Bin;
+use lib $FindBin::Bin, '.';
 use RPCPeer qw(count_callbacks);
 use RPCServer qw(serve answer);
 
@@ -45,3 +45,5 @@ serve(
         answer($caller, count => scalar @values);
     },
 );
+
+1;
