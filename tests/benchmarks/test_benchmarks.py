@@ -7,7 +7,7 @@ import sys
 import pytest
 from support.quick import quick_first
 
-from benchmarks import goals, route, shadowing, typed, under_attack
+from benchmarks import forwarding, goals, route, shadowing, typed, under_attack
 from benchmarks.attacks import ATTACKS
 from benchmarks.calls_table import calls_section
 from benchmarks.chart import Bar, draw
@@ -50,6 +50,14 @@ def test_typed_images_are_beside_the_others():
 def test_servers_with_and_without_a_shadow_answer():
     found = shadowing.table(rounds=1, calls=20)
     assert [len(row) for row in found.rows] == [5] * 5
+
+
+@pytest.mark.parametrize("ways", quick_first([forwarding.in_one_process, forwarding.to_perl]))
+def test_calls_that_are_passed_on_are_beside_the_others(ways):
+    with ways() as both:
+        found = list(forwarding.rows("here", both, rounds=1, seconds=0.0))
+    assert [len(row) for row in found] == [5] * 5
+    assert all(float(row[4].split()[0]) > 0 for row in found)
 
 
 @pytest.mark.parametrize("codec", ["storable", "json"])
