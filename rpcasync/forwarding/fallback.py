@@ -13,8 +13,10 @@ from typing import cast
 from eventmux import EventMux
 from eventmux.events import Event, Handle
 from rpcasync._log import log
+from rpcasync.calls import Call
 from rpcasync.client import Client
 from rpcasync.errors import Disconnected
+from rpcasync.serving.callers import Caller
 from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import Mux
 from rpcasync.urls import is_stream_url, parse_stream_url
@@ -52,6 +54,7 @@ class Fallback:
         self._connections = connections
         self._clients: dict[Handle, Client] = {}
         self._of_peer: dict[Peer, Client] = {}
+        self._calls: dict[Peer, dict[Caller, Call]] = {}  # under way, on what all share
         self._closed: set[Client] = set()  # those whose process has not ended yet
         self._shared: Client | None = None
         self._due = 0.0  # when the program may be started again
@@ -80,6 +83,27 @@ class Fallback:
                 raise Disconnected(f"{self.name} has ended")
             self._shared = self._open()
         return self._shared
+
+    def note_call(self, caller: Caller, call: Call) -> None:
+        """Note that a call is under way: nobody waits for it any more once its client has gone."""
+        if self._is_each_own:  # then it ends with its connection
+            return
+        calls = self._calls.get(caller._peer)
+        if calls is None:
+            peer = caller._peer
+            calls = self._calls[peer] = {}
+            peer.call_when_gone(lambda: self._drop_calls(peer))
+        calls[caller] = call
+
+    def drop_call(self, caller: Caller) -> None:
+        """Note that a call has ended."""
+        calls = self._calls.get(caller._peer)
+        if calls is not None:
+            calls.pop(caller, None)
+
+    def _drop_calls(self, peer: Peer) -> None:
+        for call in self._calls.pop(peer).values():
+            call.cancel()
 
     def _open(self) -> Client:
         self._due = self._mux.clock() + _PATIENCE

@@ -97,6 +97,7 @@ class Forwarding:
             client = target.client_of(caller._peer)
             call = Relayed(client, caller.procedure, partial(self._done, caller, target))
             call.send(values, payload, caller.has_callbacks)
+            target.note_call(caller, call)
         except (RPCError, OSError) as error:
             self._fail(caller, target, error)
         return True
@@ -104,6 +105,7 @@ class Forwarding:
     # What comes back
 
     def _done(self, caller: Caller, target: Fallback, answer: Answer | RPCError) -> None:
+        target.drop_call(caller)
         if caller.answered:  # it took too long, say
             return
         if isinstance(answer, RPCError):

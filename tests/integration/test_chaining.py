@@ -296,7 +296,8 @@ def test_a_client_goes_before_its_answer(mux):
         with pytest.raises(RemoteError, match="^No sub 'nothing' in package 'main'$"):
             client.nothing().result(WAIT)
         client.disconnect()
-        assert asker.status().result(WAIT)["calls"] == 1
+        while asker.status().result(WAIT)["calls"]:  # nobody waits for it any more
+            pass
         calls = [other.sleep(count=number) for number in range(100)]
         assert calls[-1].result(WAIT)["count"] == 99  # the last had to wait, and woke all others
         assert asker.status().result(WAIT).pairs() == {"clients": 1, "calls": 0, "functions": 0}

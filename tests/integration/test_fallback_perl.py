@@ -324,6 +324,25 @@ def test_a_client_that_goes_before_its_answer(middle, caplog):
     assert not loud(caplog)
 
 
+def test_calls_of_clients_that_have_gone_are_let_go_of(old, middles, caplog):
+    """On a connection that all share, an old server that never answers would keep them for ever."""
+    middle = middles(None)
+    passing_on = Client(middle.mux, old)
+    middle.rpc.fallback = passing_on
+    going, other = middle.client(), middle.client()
+    other_answer = other.call("hold")
+    for _ in range(10):
+        going.call("hold")
+    middle.until(lambda: len(passing_on.dump_requests()) == 11)
+    going.disconnect()
+    middle.until(lambda: len(passing_on.dump_requests()) == 1)
+    middle.ask(other, "release")  # answers all of them
+    middle.until(lambda: other_answer.done)
+    assert middle.ask(other, "echo", 1) == (1,)
+    assert not passing_on.has_requests()
+    assert not loud(caplog)
+
+
 def test_a_server_that_never_answers_holds_up_nobody(middle):
     client, other = middle.client(), middle.client()
     held = [client.call("hold") for _ in range(100)]
