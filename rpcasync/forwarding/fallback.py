@@ -8,6 +8,7 @@ is used as it is.
 
 from __future__ import annotations
 
+import contextlib
 from typing import cast
 
 from eventmux import EventMux
@@ -68,12 +69,14 @@ class Fallback:
         """Return the client that passes the calls of one of ours on.
 
         Raises:
-            Disconnected: there is none, and it is too early for another.
+            Disconnected: there is none, and it is too early for another; or it would lead here.
             OSError: the program cannot be started.
         """
         if self._is_each_own:
             client = self._of_peer.get(peer)
             if client is None or client.fh not in self._clients:
+                if self._leads_to_us(peer):
+                    raise Disconnected(f"{self.name} is this server itself")
                 if client is None:
                     peer.call_when_gone(lambda: self._leave(peer))
                 client = self._of_peer[peer] = self._open()
@@ -83,6 +86,17 @@ class Fallback:
                 raise Disconnected(f"{self.name} has ended")
             self._shared = self._open()
         return self._shared
+
+    def _leads_to_us(self, peer: Peer) -> bool:
+        """Return True if a client has come to where our last connection went.
+
+        It may be that connection: each would open another, until no descriptor is left.
+        """
+        client = next(reversed(self._clients.values()), None)
+        with contextlib.suppress(OSError):  # one of them is not connected
+            if client is not None:
+                return bool(client.fh.getpeername() == peer.fh.getsockname())
+        return False
 
     def note_call(self, caller: Caller, call: Call) -> None:
         """Note that a call is under way: nobody waits for it any more once its client has gone."""

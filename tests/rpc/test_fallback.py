@@ -13,7 +13,7 @@ from support.peers import Bench, turn
 from support.procedures import Procedures
 
 from eventmux import URLError
-from rpcasync import Client, Server, StorableCodec
+from rpcasync import Client, RPCError, Server, StorableCodec
 from rpcasync.wire.messages import CallbackRef
 
 
@@ -373,3 +373,29 @@ def test_what_takes_too_long_is_an_error_and_the_client_stays(pass_on, mux, behi
     peer.send(1, "list", 2)
     settle(passing)
     assert peer.read() == [[1, 2]]
+
+
+@pytest.mark.parametrize("kind", ["unix", "tcp"])
+def test_a_server_that_is_its_own_fallback(mux, pass_on, behind, tmp_path, caplog, kind):
+    """Each connection would open the next one, until no descriptor is left."""
+    passing = pass_on(None)
+    if kind == "unix":
+        url = f"unix://{tmp_path}/front"
+        listener = passing.rpc.listen(url)
+    else:
+        listener = passing.rpc.listen("tcp://127.0.0.1:0")
+        url = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+    passing.rpc.fallback = url
+    for _ in range(2):
+        client = Client(mux, url)
+        call = client.call("nope", lambda error: None)
+        other = client.call("ours", lambda *values, error=None: None)
+        while not call.done or not other.done:
+            client.io(passing.rpc.io(mux.mux()))
+        with pytest.raises(RPCError):
+            call.result()
+        client.disconnect()
+        settle(passing)
+    assert f"nope cannot be passed on to {url}: {url} is this server itself" in caplog.text
+    assert caplog.text.count("cannot be passed on") == 2
+    passing.rpc.close_listeners()
