@@ -118,7 +118,10 @@ def to_perl() -> Iterator[tuple[Way, Way]]:
     with (
         tempfile.TemporaryDirectory() as folder,
         perl_listening(f"unix://{folder}/old", PERL / "old_server.pl") as old,
-        listening(PROGRAMS / "half_ported_server.py", f"unix://{folder}/new", fallback=old) as (new, _),
+        listening(PROGRAMS / "half_ported_server.py", f"unix://{folder}/new", fallback=old) as (
+            new,
+            _,
+        ),
         EventMux() as mux,
     ):
         yield Way(mux, Client(mux, old)), Way(mux, Client(mux, new))
