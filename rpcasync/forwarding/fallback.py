@@ -94,8 +94,8 @@ class Fallback:
         """
         client = next(reversed(self._clients.values()), None)
         with contextlib.suppress(OSError):  # one of them is not connected
-            if client is not None:
-                return bool(client.fh.getpeername() == peer.fh.getsockname())
+            there = None if client is None else client.fh.getpeername()
+            return bool(there) and there == peer.fh.getsockname()  # a pair of sockets has none
         return False
 
     def note_call(self, caller: Caller, call: Call) -> None:
