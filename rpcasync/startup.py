@@ -25,8 +25,8 @@ from typing import Any, NoReturn
 
 from eventmux.errors import URLError
 from eventmux.sockets import inherited, is_listening
+from rpcasync.children.environments import FDS_VARIABLE, OPTIONS_VARIABLE, PARENT_VARIABLE
 from rpcasync.children.parent import end_after
-from rpcasync.children.programs import FDS_VARIABLE, OPTIONS_VARIABLE, PARENT_VARIABLE
 from rpcasync.server import Server
 from rpcasync.shadowing.shadow import Shadow
 from rpcasync.urls import check_stream, is_number

@@ -91,8 +91,8 @@ INSIDE = {
     "rpcasync.comparing": [["differences", "scalars"], ["answers"]],
     "rpcasync.leading": [["requests"], ["connection", "lead"]],
     "rpcasync.awaiting": [["callbacks", "processes"], ["connection"], ["opening"]],
-    "rpcasync.children": [["leftover", "ending", "parent"], ["programs"]],
     "rpcasync.forwarding": [["fallback", "relayed"], ["forwarding"]],
+    "rpcasync.children": [["environments", "leftover", "ending", "parent"], ["programs"]],
     "rpcasync.serving": [
         ["mends", "notes"],
         ["namespace"],

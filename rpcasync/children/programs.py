@@ -20,22 +20,18 @@ import re
 import socket
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, cast
 
 from eventmux.errors import URLError
 from eventmux.events import MaybeNone
 from rpcasync._log import log
+from rpcasync.children.environments import own_environment, perl_environment, python_environment
 from rpcasync.children.leftover import end_with_us
 
 __all__ = [
-    "FDS_VARIABLE",
-    "OPTIONS_VARIABLE",
-    "PARENT_VARIABLE",
     "USER_VARIABLES",
     "ChildSocket",
     "Program",
@@ -44,9 +40,6 @@ __all__ = [
     "start_program",
 ]
 
-FDS_VARIABLE = "RPCASYNC_FDS"
-OPTIONS_VARIABLE = "RPCASYNC_OPTIONS"
-PARENT_VARIABLE = "RPCASYNC_PARENT"
 USER_VARIABLES = ("SUDO_USER", "RPC_ASYNC_URL_USER")
 
 _STDIO = (0, 1, 2)
@@ -143,7 +136,7 @@ def start_program(program: Program, args: Sequence[str]) -> ChildSocket:
         is_perl = program.language == "perl"
         command = _Command(
             [*_words(program, header, descriptor), *args],
-            _environment() if is_perl else _python_environment(descriptor),
+            perl_environment() if is_perl else python_environment(descriptor),
             folder=os.path.dirname(os.path.abspath(program.file)) if is_perl else None,
             user=user,
             descriptors=[descriptor],
@@ -168,7 +161,7 @@ def start_command(url: str, command: str, args: Sequence[str]) -> ChildSocket:
     # A datagram socket, so that nobody takes it for one that calls could be sent on
     with _child_socket(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as sock:
         sock.close()
-        _start(sock, _Command([command, *args], _environment(), pipes=True, stdin=False), url)
+        _start(sock, _Command([command, *args], own_environment(), pipes=True, stdin=False), url)
     return sock
 
 
@@ -298,40 +291,6 @@ def _standard(number: int) -> int | None:
     except OSError:
         is_there = False
     return None if is_there else subprocess.DEVNULL
-
-
-# The environment
-
-
-def _environment() -> dict[str, str]:
-    """Return our environment without what was meant for us."""
-    environment = dict(os.environ)
-    for variable in (FDS_VARIABLE, OPTIONS_VARIABLE, PARENT_VARIABLE):
-        environment.pop(variable, None)
-    return environment
-
-
-def _python_environment(descriptor: int) -> dict[str, str]:
-    """Return the environment of a Python program: it tells of its socket and this package."""
-    environment = _environment()
-    environment[FDS_VARIABLE] = str(descriptor)
-    environment[PARENT_VARIABLE] = str(os.getpid())
-    import_path = _import_path(environment.get("PYTHONPATH"))
-    if import_path is not None:
-        environment["PYTHONPATH"] = import_path
-    return environment
-
-
-def _import_path(current: str | None) -> str | None:
-    """Return the PYTHONPATH with which a child finds this package; None if it will anyway.
-
-    In a checkout that is not installed it would not: its first place to look is the folder of
-    the program, not the current one.
-    """
-    root = str(Path(__file__).resolve().parents[2])
-    if root in (sysconfig.get_path("purelib"), sysconfig.get_path("platlib")):
-        return None
-    return root if not current else os.pathsep.join([current, root])
 
 
 # Rights

@@ -18,7 +18,7 @@ import sys
 from eventmux import URLError
 from eventmux.sockets import inherited, is_listening
 from eventmux.urls import Endpoint
-from rpcasync.children.programs import FDS_VARIABLE, OPTIONS_VARIABLE
+from rpcasync.children.environments import FDS_VARIABLE, OPTIONS_VARIABLE
 from rpcasync.cli.output import CommandFailed, say
 from rpcasync.cli.usage import EXAMPLE_URL, Parser
 from rpcasync.urls import parse_stream_url, url_listen

@@ -16,15 +16,13 @@ from support.programs import LIMIT, PERL, PROGRAMS
 from eventmux import URLError
 from rpcasync import ChildSocket, url_connect, url_disconnect
 from rpcasync.children import leftover, programs
-from rpcasync.children.programs import (
+from rpcasync.children.environments import (
     FDS_VARIABLE,
     OPTIONS_VARIABLE,
-    USER_VARIABLES,
-    Program,
     _import_path,
-    _user_to_be,
-    parse_program,
+    perl_environment,
 )
+from rpcasync.children.programs import USER_VARIABLES, Program, _user_to_be, parse_program
 
 NEVER_ANSWERS = PROGRAMS / "never_answers.py"
 
@@ -211,6 +209,60 @@ def test_an_installed_package_needs_no_import_path(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", "unchanged")
     file = program(tmp_path, "import os\nprint(os.environ['PYTHONPATH'])\n")
     assert output(url_connect(f"python2://{file}"))[0] == "unchanged\n"
+
+
+def module(folder, answer):
+    """Write a Perl module whose function tells which of several it is."""
+    folder.mkdir(parents=True)
+    (folder / "Found.pm").write_text(f"package Found; sub where {{ '{answer}' }} 1;")
+
+
+ASKS_FOUND = "use Found; print Found::where(); 1;"
+
+
+@needs_perl
+@pytest.mark.parametrize("variable", ["PERL5LIB", "PERLLIB"])
+def test_perl_looks_for_modules_in_our_folder(tmp_path, monkeypatch, variable):
+    monkeypatch.delenv("PERL5LIB", raising=False)
+    monkeypatch.setenv(variable, "lib")
+    monkeypatch.chdir(tmp_path)
+    module(tmp_path / "lib", "here")
+    (tmp_path / "server").mkdir()
+    program(tmp_path / "server", ASKS_FOUND, "program.pl")
+    assert output(url_connect("perl2://server/program.pl")) == ("here", "", 0)
+    header = "shift; do shift or die $@"
+    assert output(url_connect("perl2header://server/program.pl", header)) == ("here", "", 0)
+    module(tmp_path / "server" / "lib", "beside the file")
+    assert output(url_connect("perl2://server/program.pl")) == ("here", "", 0)
+
+
+@needs_perl
+def test_and_then_in_that_of_the_file_as_rpc_async(tmp_path, monkeypatch):
+    monkeypatch.setenv("PERL5LIB", "lib")
+    monkeypatch.chdir(tmp_path)
+    module(tmp_path / "server" / "lib", "beside the file")
+    program(tmp_path / "server", ASKS_FOUND, "program.pl")
+    assert output(url_connect("perl2://server/program.pl")) == ("beside the file", "", 0)
+
+
+@pytest.mark.parametrize(
+    ("paths", "expected"),
+    [
+        (None, None),
+        ("", ""),
+        ("/a:/b", "/a:/b"),
+        ("lib:/a", "{here}/lib:lib:/a"),
+        (":.::/a:", "{here}:.:/a"),
+        ("../x", "{above}/x:../x"),
+    ],
+)
+def test_where_perl_looks(tmp_path, monkeypatch, paths, expected):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PERL5LIB", raising=False)
+    if paths is not None:
+        monkeypatch.setenv("PERL5LIB", paths)
+    found = perl_environment().get("PERL5LIB")
+    assert found == (expected and expected.format(here=tmp_path, above=tmp_path.parent))
 
 
 # Commands
