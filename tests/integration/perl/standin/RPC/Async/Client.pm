@@ -2,13 +2,17 @@ package RPC::Async::Client;
 # Stands for the module of CPAN where it is not installed: calls without callbacks in arguments.
 use strict;
 use warnings;
+use RPC::Async::URL;
 use Storable qw(nfreeze thaw);
 our $AUTOLOAD;
 
-sub new {
-    my ($class, $mux, $fh) = @_;
+sub new {    # of a socket, or of the URL of a program that is started
+    my ($class, $mux, $url, @args) = @_;
+    my ($fh, $pid, @pipes) = url_connect($url, @args);
     $mux->add($fh);
-    return bless { mux => $mux, fh => $fh, buffer => '', pending => {}, id => 0 }, $class;
+    my $self = { mux => $mux, fh => $fh, pid => $pid, buffer => '', pending => {}, id => 0 };
+    bless $self, $class;
+    return wantarray ? ($self, $pid, @pipes) : $self;
 }
 
 sub call {
@@ -31,7 +35,14 @@ sub DESTROY { }
 
 sub has_requests { my ($self) = @_; return scalar %{ $self->{pending} } }
 
-sub disconnect { my ($self) = @_; $self->{mux}->kill($self->{fh}); return }
+sub has_coderefs { return 0 }
+
+sub disconnect {
+    my ($self) = @_;
+    $self->{mux}->kill($self->{fh});
+    waitpid $self->{pid}, 0 if $self->{pid};
+    return;
+}
 
 sub io {    # undef if the event was ours
     my ($self, $event) = @_;
