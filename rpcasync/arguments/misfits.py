@@ -54,23 +54,21 @@ def _ways(
 ) -> list[str]:
     """Return how to write the callback; nothing if it is but a value that cannot be converted."""
     names = _names_in(values)
-    by_name = _head(function, ", ".join(names) if names is not None else "")
+    error = ["error=None"] if "error" in signature.named else []  # it is told of failures, too
+    by_name = _head(function, names or [], [] if names and "error" in names else error)
+    in_order = _head(function, ["*values"], error)
     if not signature.takes_pairs:
         listed = len(signature.listed)
         if signature.least <= len(values) and (signature.takes_rest or len(values) <= listed):
             return []
-        return [by_name if names else _head(function, "*values")]
+        return [by_name if names else in_order]
     own = _names_in(values[len(signature.listed) :], most=len(values))
     if own is not None and signature.fits_names({*own}):
         return []
     parameters = [*signature.listed, *(name for name in signature.named if name != "error")]
-    in_order = "*values"
     if parameters and len(parameters) == len(values):
-        in_order = f"{', '.join(parameters)}, /"
-        if "error" in signature.named:
-            in_order += ", error=None"
-    ways = [_head(function, in_order)]
-    return [by_name, *ways] if names else ways
+        in_order = _head(function, [*parameters, "/"], error)
+    return [by_name, in_order] if names else [in_order]
 
 
 def _names_in(values: Sequence[object], most: int = 2 * _MOST_NAMES) -> list[str] | None:
@@ -85,10 +83,10 @@ def _can_be_parameter(name: str) -> bool:
     return len(name) <= _LONGEST_NAME and name.isidentifier() and not iskeyword(name)
 
 
-def _head(function: Callable[..., object], parameters: str) -> str:
+def _head(function: Callable[..., object], values: Sequence[str], error: Sequence[str]) -> str:
     """Return the first line of a function like this one, with other parameters."""
-    if isinstance(function, MethodType):
-        parameters = f"self, {parameters}" if parameters else "self"
+    own = ["self"] if isinstance(function, MethodType) else []
+    parameters = ", ".join([*own, *values, *error])
     if not isinstance(function, (FunctionType, MethodType)):
         return f"({parameters})"
     name = function.__name__

@@ -48,6 +48,14 @@ def told(function, *values):
         (lambda x, /: None, (1, 2), "lambda *values:"),
         (lambda a, /, x: None, (1, 2), "lambda a, x, /:"),
         (lambda x, error=None: None, (7,), "lambda x, /, error=None:"),
+        (lambda x, error=None: None, (7, 8), "lambda *values, error=None:"),
+        (lambda x, error: None, ("a", 1), "lambda a, error=None: or lambda *values, error=None:"),
+        (lambda x, /, error=None: None, (1, 2), "lambda *values, error=None:"),
+        (
+            lambda x, error: None,
+            ("error", "e", "b", 2),
+            "lambda error, b: or lambda *values, error=None:",
+        ),
         (lambda x: None, ("not a name", 1), "lambda *values:"),
         (lambda x: None, ("a", 1, "a", 2), "lambda *values:"),
         (lambda x: None, ("from", 1, "to", 2), "lambda *values:"),  # no parameter can be `from`
