@@ -3,15 +3,21 @@
 usage: python examples/fork_workers.py [DEVICE ...]
 
 Whatever takes long with a device keeps its own process waiting, and no other. The same call is
-started on all of them, and the answers are collected as they come.
+started on all of them, and the answers are collected as they come. A process that gives none in
+time is killed; try it with a device called "stuck".
 """
 
 import os
+import signal
 import socket
 import sys
+import time
+from functools import partial
 
 from eventmux import Child, EventMux
 from rpcasync import Client, Server
+
+PATIENCE = 10.0  # seconds for an answer
 
 
 class Device:
@@ -28,12 +34,16 @@ class Device:
             self.rpc.io(mux.mux())
 
     def rpc_measure(self, caller, times: int):
+        signal.alarm(60)  # the end of this process if it hangs, even if the parent has gone
+        if self.name == "stuck":
+            time.sleep(3600)
         total = sum(len(self.name) * number for number in range(times))
+        signal.alarm(0)
         self.rpc.return_(caller, name=self.name, pid=os.getpid(), total=total)
 
 
 def start(name):
-    """Start the process of a device and return the client that calls it."""
+    """Start the process of a device, and return the client that calls it and its number."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
@@ -43,25 +53,38 @@ def start(name):
         os._exit(0)  # what the parent has begun is not for us to end
     theirs.close()  # or we would never be told that the process has ended
     mux.child(pid)
-    return Client(mux, ours)
+    return Client(mux, ours, timeout=PATIENCE), pid
 
 
-def show(name, pid, total):
-    print(f"{name}: {total}, says process {pid}", flush=True)
+def show(device, process, pid=None, total=None, error=None, **_):
+    if error is None:
+        print(f"{device}: {total}, says process {pid}", flush=True)
+    else:
+        print(f"{device}: {error}", flush=True)
+        if process in running:
+            os.kill(process, signal.SIGKILL)
+
+
+def turn():
+    """Hand the next event to the clients; what none takes is the end of a process."""
+    event = mux.mux()
+    for client in workers.values():
+        event = client.io(event)
+    if isinstance(event, Child):
+        running.remove(event.pid)
+        print("a process ended:", event.returncode, flush=True)
 
 
 mux = EventMux()
-clients = {name: start(name) for name in sys.argv[1:] or ["alpha", "beta", "gamma"]}
-for client in clients.values():
-    client.measure(show, times=100_000)
+workers, running = {}, set()
+for name in sys.argv[1:] or ["alpha", "beta", "gamma"]:
+    workers[name], pid = start(name)
+    running.add(pid)
+    workers[name].measure(partial(show, name, pid), times=100_000)
 
-while any(client.has_requests() for client in clients.values()):
-    event = mux.mux()
-    for client in clients.values():
-        event = client.io(event)
-
-for client in clients.values():
+while any(client.has_requests() for client in workers.values()):
+    turn()
+for client in workers.values():
     client.disconnect()  # the end for its process, whichever it is
-for event in mux:
-    if isinstance(event, Child):
-        print("a process ended:", event.returncode)
+while running:
+    turn()

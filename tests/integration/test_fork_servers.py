@@ -7,13 +7,14 @@ import socket
 import sys
 import traceback
 import warnings
+from functools import partial
 
 import pytest
 from support.processes import open_descriptors
-from support.programs import LIMIT, run
+from support.programs import LIMIT, ROOT, run
 
 from eventmux import Child, EventMux
-from rpcasync import Client, Disconnected, Server
+from rpcasync import CallTimeout, Client, Disconnected, Server
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this platform")
 
@@ -55,6 +56,25 @@ def sockets():
     return {link for link in open_descriptors().values() if link.startswith("socket:")}
 
 
+def fork(serve):
+    """Run something in a child, and return its number."""
+    with warnings.catch_warnings():  # newer Pythons warn of forks while there are threads
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if not pid:
+        status = 99
+        try:
+            signal.signal(signal.SIGALRM, signal.SIG_DFL)  # without the test's limit
+            signal.alarm(int(LIMIT))  # ends it should it hang
+            serve()
+            status = 0
+        except BaseException:  # noqa: BLE001
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return pid
+
+
 class Parent:
     """Forks children, and holds a client for each on one mux."""
 
@@ -66,11 +86,7 @@ class Parent:
 
     def start(self, name):
         ours, theirs = socket.socketpair()
-        with warnings.catch_warnings():  # newer Pythons warn of forks while there are threads
-            warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
-        if not pid:
-            self._be_child(name, ours, theirs)
+        pid = fork(lambda: self._be_child(name, ours, theirs))
         theirs.close()
         self.mux.child(pid)
         self.pids[pid] = name
@@ -79,17 +95,9 @@ class Parent:
         return client
 
     def _be_child(self, name, ours, theirs):
-        status = 99
-        try:
-            signal.alarm(int(LIMIT))  # ends it should it hang
-            self.mux.after_fork()
-            ours.close()
-            Device(name, self.mux, theirs).serve()
-            status = 0
-        except BaseException:  # noqa: BLE001
-            traceback.print_exc()
-        finally:
-            os._exit(status)
+        self.mux.after_fork()
+        ours.close()
+        Device(name, self.mux, theirs).serve()
 
     def turn(self):
         """Hand the next event round; return it if it is of no client."""
@@ -217,6 +225,98 @@ def test_many_children(parent):
         let_go(parent, name)
 
 
+def test_without_after_fork_a_child_keeps_those_before_it_from_ending():
+    """What comes of it in RPC::Async, and why a child calls after_fork()."""
+    with EventMux() as mux:
+        clients, pids = {}, {}
+        for name in "ab":
+            ours, theirs = socket.socketpair()
+            pid = fork(partial(serve_without_after_fork, ours, theirs))
+            theirs.close()
+            clients[name] = Client(mux, ours)
+            pids[pid] = name
+            mux.child(pid)
+        clients["a"].name().result(WAIT)
+        clients["b"].name().result(WAIT)  # both are there
+        clients["a"].disconnect()
+        clients["b"].disconnect()
+        ended = []
+        while len(ended) < 2:
+            event = mux.mux(WAIT)
+            assert event.type != "timeout"
+            for client in clients.values():
+                event = client.io(event)
+            if event is not None:
+                ended.append(pids[event.pid])
+        assert ended == ["b", "a"]  # "b" had the other end of a's connection
+
+
+def serve_without_after_fork(ours, theirs):
+    ours.close()
+    Device("x", EventMux(), theirs).serve()
+
+
+@pytest.fixture
+def worker():
+    """A client of a child that hangs, and the number of the child."""
+    with EventMux() as mux:
+        ours, theirs = socket.socketpair()
+
+        def serve():
+            mux.after_fork()
+            ours.close()
+            device = Device("x", mux, theirs)
+            device.rpc_hang = rpc_hang
+            device.rpc_hang_with_an_alarm = rpc_hang_with_an_alarm
+            device.serve()
+
+        pid = fork(serve)
+        theirs.close()
+        mux.child(pid)
+        yield Client(mux, ours), pid
+
+
+def rpc_hang(caller):
+    while True:
+        signal.pause()
+
+
+def rpc_hang_with_an_alarm(caller):
+    signal.setitimer(signal.ITIMER_REAL, 0.01)  # as signal.alarm(), but sooner
+    rpc_hang(caller)
+
+
+def test_a_worker_that_hangs_is_told_by_a_timeout_and_killed(worker):
+    client, pid = worker
+    call = client.hang().set_timeout(0.01)
+    with pytest.raises(CallTimeout):
+        call.result()
+    other = client.name()
+    client.disconnect()  # says that it is over, to one that does not listen
+    os.kill(pid, signal.SIGKILL)
+    ended = turn_until_it_ends(client)
+    assert (ended.pid, ended.returncode) == (pid, -signal.SIGKILL)
+    with pytest.raises(Disconnected):
+        other.result()
+
+
+def test_a_worker_that_hangs_ends_by_its_own_alarm(worker):
+    client, pid = worker
+    call = client.hang_with_an_alarm()
+    with pytest.raises(Disconnected):
+        call.result(WAIT)
+    ended = turn_until_it_ends(client)
+    assert (ended.pid, ended.returncode) == (pid, -signal.SIGALRM)
+
+
+def turn_until_it_ends(client):
+    while True:
+        event = client.io(client._mux.mux(WAIT))
+        if isinstance(event, Child):
+            return event
+        assert event is None, event
+
+
 def test_the_example():
     result = run(sys.executable, "examples/fork_workers.py", "x", "yy")
     *answers, one, two = result.stdout.splitlines()
@@ -224,4 +324,16 @@ def test_the_example():
     assert {match[1]: int(match[2]) for match in found} == {"x": 4999950000, "yy": 9999900000}
     assert len({match[3] for match in found}) == 2
     assert [one, two] == ["a process ended: 0"] * 2
+    assert (result.stderr, result.returncode) == ("", 0)
+
+
+def test_the_example_with_a_device_that_hangs(tmp_path):
+    text = (ROOT / "examples" / "fork_workers.py").read_text()
+    file = tmp_path / "impatient.py"
+    file.write_text(text.replace("PATIENCE = 10.0", "PATIENCE = 0.1"))
+    result = run(sys.executable, file, "stuck")
+    assert result.stdout.splitlines() == [
+        "stuck: measure: no answer within 0.1 seconds",
+        "a process ended: -9",
+    ]
     assert (result.stderr, result.returncode) == ("", 0)
