@@ -539,3 +539,53 @@ def test_a_thread_of_the_parent_that_ends_is_no_death(tmp_path):
         client = Client(mux, socks[0])
         assert report(client)["pid"] == socks[0].process.pid
     assert url_disconnect(socks[0], LIMIT) == 0
+
+
+# Perl servers that stay
+
+NO_LOOK = """
+use strict;
+use warnings;
+use RPC::Async::Server;
+use IO::EventMux;
+$SIG{TERM} = 'IGNORE' if @ARGV;
+my $mux = IO::EventMux->new;
+my $rpc = RPC::Async::Server->new($mux);
+init_clients($rpc);
+while (1) {
+    my $event = $mux->mux or select undef, undef, undef, 60;
+    $rpc->io($event);
+}
+sub rpc_pid { my ($caller) = @_; $rpc->return($caller, pid => $$) }
+sub rpc_hang { alarm 1; select undef, undef, undef, 60 }
+1;
+"""
+
+
+@needs_perl
+@pytest.mark.parametrize(("args", "signum"), [([], signal.SIGTERM), (["-s"], signal.SIGKILL)])
+def test_a_perl_server_that_ignores_the_end_gets_signals(tmp_path, caplog, args, signum):
+    file = tmp_path / "server.pl"
+    file.write_text(NO_LOOK)
+    with EventMux() as mux:
+        client = Client(mux, f"perl://{file}", *args)
+        assert client.pid().result(LIMIT)["pid"] == client.process.pid
+        client.disconnect(grace=0.02)
+        for event in mux:
+            assert client.io(event) is None
+    assert client.process.returncode == -signum
+    assert f"{file} has not ended within 0.02 seconds: SIGTERM" in caplog.text
+
+
+@needs_perl
+@pytest.mark.slow
+def test_a_perl_server_that_hangs_ends_by_its_own_alarm(tmp_path):
+    file = tmp_path / "server.pl"
+    file.write_text(NO_LOOK)
+    with EventMux() as mux:
+        client = Client(mux, f"perl://{file}")
+        with pytest.raises(
+            Disconnected, match=f"its process has ended with status -{signal.SIGALRM:d}"
+        ):
+            client.hang().result(LIMIT)
+        assert url_disconnect(client.fh, LIMIT) == -signal.SIGALRM
