@@ -1,4 +1,4 @@
-"""A board of notes, carried over from notes_server.pl. docs/porting.md goes through it.
+"""A board of notes, carried over from notes_server.pl. docs/porting-a-server.md goes through it.
 
 usage: rpcasync listen -u URL examples/notes_server.py
 """
