@@ -5,6 +5,7 @@ import re
 import shutil
 
 import pytest
+from support.pages import code_in, rows
 from support.programs import PERL, ROOT, listening, run
 from support.quick import quick_first
 
@@ -28,7 +29,7 @@ def test_a_perl_client(url, tmp_path):
     assert result.stderr == ""
     lines = result.stdout.splitlines()
     assert [line for line in lines if not line.startswith("ok ")] == ["done"]
-    assert len(lines) == 25  # 24 checks and "done"
+    assert len(lines) == 32  # 31 checks and "done"
 
 
 @pytest.fixture
@@ -115,6 +116,17 @@ def test_complicated(rpc):
         "complicated": {"results": [{"name": "Ann", "age": 42}], "error": {"errornum": 7}},
     }
     assert rpc.complicated(**values).result(WAIT).pairs() == values
+
+
+def test_the_table_of_the_page_has_each_of_them_and_what_it_takes(rpc):
+    methods = rpc.methods(defs=1).result(WAIT)["methods"]
+    table = {code_in(name)[0]: cells for name, *cells in rows("porting.md", "The test server")}
+    assert sorted(table) == sorted(methods)
+    for name, (takes, answers) in table.items():
+        if name != "complicated":
+            wanted = [re.sub(r"^\d\d", "", each) for each in methods[name]["in"]]
+            assert re.findall(r"`(\w+)", takes) == wanted
+            assert {*methods[name]["out"]} <= {*code_in(answers)}
 
 
 def test_definitions(rpc):

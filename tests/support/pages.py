@@ -12,7 +12,8 @@ def rows(page: str, heading: str) -> list[list[str]]:
     text = (ROOT / "docs" / page).read_text().split(f"# {heading}\n", 1)[1]
     table = re.search(r"^\| .*\n\| ---.*\n((?:\|.*\n)+)", text, re.MULTILINE)
     assert table, f"{page} has no table below {heading!r}"
-    return [re.split(r" (?<!\\)\| ", line.strip("| ")) for line in table[1].splitlines()]
+    lines = [re.split(r"(?<!\\)\|", line)[1:-1] for line in table[1].splitlines()]
+    return [[cell.strip() for cell in cells] for cells in lines]
 
 
 def code_in(cell: str) -> list[str]:

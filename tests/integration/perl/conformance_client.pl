@@ -41,6 +41,10 @@ $rpc->drain;
 check('callback', \@order, ['answered', ('called with 3') x 3]);
 check('and it is let go of', $rpc->has_coderefs, 0);
 
+$rpc->call('callback', calls => 0, callback => { key => [\sub { push @order, 'no' }] }, sub { });
+$rpc->drain;
+check('a callback that is never called', [scalar @order, $rpc->has_coderefs], [4, 0]);
+
 my %values = (
     array_of_int         => [1, -2, 300000],
     array_of_string      => ['x', '', "\x{263a}"],
@@ -66,6 +70,9 @@ check(
 my $two = { n1 => 'integer32', n2 => 'integer32' };
 check('add_numbers is defined', $methods->{add_numbers},
     { in => $two, out => { sum => 'integer32' } });
+check('sum is defined', $methods->{sum},
+    { in => { numbers => ['integer32'] }, out => { sum => 'integer32' } });
+check("$_ has no definition", $methods->{$_}{out}, {}) for qw(die hang sleep);
 check('get_id is defined', $methods->{get_id},
     { in => {}, out => { map { $_ => 'integer32:pos' } qw(uid gid euid egid) } });
 check('callback is defined', $methods->{callback},
@@ -76,6 +83,11 @@ check('complicated is defined', [sort keys %{ $methods->{complicated}{in} }],
         06array_of_hash_string 07complicated)]);
 check('its persons are, too', $complicated->{'01persons'},
     [{ name => 'utf8string', age => 'integer32', largeint => 'integer64' }]);
+
+check('and its error', $complicated->{error}, { errornum => 'integer8', errorstr => 'utf8string' });
+check('both names of the persons are answered',
+    [sort keys %{ $methods->{complicated}{out}{complicated_07} }],
+    [qw(error has_error persons results)]);
 
 # A hundred sleep until one more has to wait for them; from then on, nobody does.
 my (@woken, %queued);
