@@ -1,5 +1,7 @@
 """The idioms of docs/porting-idioms.md, run as they stand in its table."""
 
+import signal
+
 import pytest
 from support.ends import making_ends
 from support.pages import code_in, rows
@@ -238,3 +240,14 @@ def test_i19_a_program_ends_in_a_procedure_and_knows_its_name(tmp_path):
         assert rpc.name()["name"] == str(file)
         assert rpc.quit() == ()
         assert server.process.wait(LIMIT) == 5
+
+
+def test_i20_a_client_that_goes_is_no_signal(ends):
+    assert signal.getsignal(signal.SIGPIPE) is signal.SIG_IGN
+    callers = []
+    both = ends(x=callers.append)
+    both.client.x()
+    both.turn()
+    both.client.disconnect()
+    both.turn()
+    assert both.server.return_(callers[0], 7) is False

@@ -11,6 +11,7 @@ from support.programs import LIMIT, PERL, ROOT, Program, listening, perl_listeni
 import rpcasync.aio
 from eventmux import EventMux
 from rpcasync import Client, RemoteError, RPCError
+from rpcasync.arguments.signatures import Signature
 
 needs_perl = pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl here")
 
@@ -92,6 +93,40 @@ def test_what_a_callback_without_the_slash_is_told():
         "takes names and values, got an odd number of them: 1; got 7: write def progress(x, /):"
     )
     assert message in (ROOT / "docs" / "porting-values.md").read_text()
+
+
+TAKEN = {
+    "my ($caller, %args) = @_;": (["n1", 2, "n2", 3], {"n1": 2, "n2": 3}),
+    "my ($caller, @parts) = @_;": (["n1", 2, None], ("n1", 2, None)),
+    "my ($caller, $x, $y) = @_;": (["n1", 2], ("n1", 2)),
+    "my ($caller, $level, %fields) = @_;": ([1, "n2", 3], (1, {"n2": 3})),
+    "my ($caller, $dev, $proc, @args) = @_;": ([1, 2, "n2", 3], (1, 2, "n2", 3)),
+}
+
+
+def test_arguments_as_a_perl_procedure_takes_them():
+    table = pairs_of("Argument lists", 0, 1)
+    assert {perl[0] for perl, _ in table} == {*TAKEN}
+    for [perl, *_], [code] in table:
+        names = {}
+        exec(f"{code} return locals()", names)
+        function = names[re.match(r"def (\w+)", code)[1]]
+        values, expected = TAKEN[perl]
+        args, named = Signature(function, leading=1).bind(values)
+        got = function("the caller", *args, **named)
+        assert got.pop("caller") == "the caller"
+        assert [*flattened(got.values())] == [*flattened([expected])]
+
+
+def flattened(values):
+    """Give values in order, with those in tuples and dicts in place of these."""
+    for value in values:
+        if isinstance(value, dict):
+            yield from flattened(value.values())
+        elif isinstance(value, tuple):
+            yield from flattened(value)
+        else:
+            yield value
 
 
 # Errors, and answers with `error` in them
