@@ -10,7 +10,7 @@ from support.programs import LIMIT, PERL, ROOT, Program, listening, perl_listeni
 
 import rpcasync.aio
 from eventmux import EventMux
-from rpcasync import Client, RemoteError, RPCError
+from rpcasync import ArgumentError, Client, RemoteError, RPCError
 from rpcasync.arguments.signatures import Signature
 
 needs_perl = pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl here")
@@ -88,11 +88,22 @@ def wait(mux, rpc, call):
         rpc.io(event)
 
 
+@needs_perl
 def test_what_a_callback_without_the_slash_is_told():
-    message = (
-        "takes names and values, got an odd number of them: 1; got 7: write def progress(x, /):"
-    )
-    assert message in (ROOT / "docs" / "porting-values.md").read_text()
+    def progress(x):
+        pass
+
+    end = "takes names and values, got an odd number of them: 1; got 7: write def progress(x, /):"
+    assert end in (ROOT / "docs" / "porting-values.md").read_text()
+    server = Program(["perl", PERL / "callbacks_server.pl", "tcp://127.0.0.1:0"])
+    try:
+        with EventMux() as mux, Client(mux, server.stdout.readline().strip()) as rpc:
+            wait(mux, rpc, rpc.keep(progress, lambda count: None))
+            call = rpc.fire(7)
+            with pytest.raises(ArgumentError, match=f"{re.escape(end)}$"):
+                wait(mux, rpc, call)
+    finally:
+        server.stop()
 
 
 TAKEN = {
