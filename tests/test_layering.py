@@ -30,7 +30,7 @@ FLOORS = {
         ["storable"],
         ["wire"],
         ["coderefs"],
-        ["arguments", "comparing"],
+        ["arguments", "comparing", "recording"],
         ["calls", "children"],
         ["inbox", "outbox", "urls"],
         ["loss", "serving", "unsent"],
@@ -82,6 +82,7 @@ INSIDE = {
         ["codecs", "framing", "splicing"],
         ["protocol"],
     ],
+    "rpcasync.recording": [["tagged"], ["lines", "redaction"], ["writer"], ["reader"]],
     "rpcasync.arguments": [
         ["conversions"],
         ["shortcuts"],

@@ -1,0 +1,94 @@
+"""What must not stand in a recording: the values of some names, or all of some procedures.
+
+A value belongs to a name if the name is its key in a dict, or stands before it in a list, where
+Perl has a hash as a list. More is taken out than may be needed, and never less: in a list of
+values that are no pairs, what follows such a text goes, too.
+
+This file knows nothing of files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+from rpcasync.recording.tagged import to_text
+from rpcasync.storable import Blessed, ScalarRef
+from rpcasync.wire.messages import as_text
+
+__all__ = ["REDACTED", "Redaction"]
+
+REDACTED = "[redacted]"
+
+
+class Redaction:
+    """Takes values out by name.
+
+    Args:
+        names: whose values go, anywhere in arguments and answers.
+        procedures: whose arguments and answers go as a whole.
+    """
+
+    def __init__(self, names: Collection[str] = (), procedures: Collection[str] = ()) -> None:
+        self.names = frozenset(names)
+        self.procedures = frozenset(procedures)
+        self._quoted = [to_text(name) for name in sorted(self.names)]
+
+    def apply(self, procedure: str, values: list[object]) -> list[object]:
+        """Return the values without what has to go; the same list if there is nothing.
+
+        Raises:
+            ValueError: they are nested too deeply to look through.
+        """
+        if procedure in self.procedures:
+            return [REDACTED] if values else values
+        if not self.names:
+            return values
+        try:
+            found: Any = self._without(values)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+        return [*found] if found is not values else values
+
+    def may_hit(self, text: str) -> bool:
+        """False if values that are this JSON cannot have anything in them that has to go.
+
+        A text of JSON is found much sooner than a value in a tree.
+        """
+        return '"$' in text or any(quoted in text for quoted in self._quoted)
+
+    def _without(self, value: Any) -> Any:
+        """Return the value with others in the place of what goes; the same object if none does."""
+        kind = type(value)
+        if kind is list or kind is tuple:
+            parts = [*self._of_list(value)]
+            return value if _are_same(parts, value) else parts
+        if kind is dict:
+            pairs = {
+                key: REDACTED if self._is_secret(key) else self._without(part)
+                for key, part in value.items()
+            }
+            return value if _are_same(pairs.values(), value.values()) else pairs
+        if kind is ScalarRef:
+            inner = self._without(value.value)
+            return value if inner is value.value else ScalarRef(inner)
+        if kind is Blessed:
+            inner = self._without(value.value)
+            return value if inner is value.value else Blessed(value.class_name, inner)
+        return value
+
+    def _of_list(self, values: list[object]) -> list[object]:
+        found: list[object] = []
+        is_next = False
+        for value in values:
+            found.append(REDACTED if is_next else self._without(value))
+            is_next = self._is_secret(value)
+        return found
+
+    def _is_secret(self, name: object) -> bool:
+        text = as_text(name)
+        return type(text) is str and text in self.names
+
+
+def _are_same(parts: Any, others: Any) -> bool:
+    return all(part is other for part, other in zip(parts, others, strict=True))
