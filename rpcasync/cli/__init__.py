@@ -6,6 +6,7 @@ command was not understood.
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -21,11 +22,26 @@ from rpcasync.cli.tab import print_script
 
 __all__ = ["main"]
 
+
+def _record(options: argparse.Namespace) -> int:
+    from rpcasync.cli.record import record  # only there: a call has no use for it
+
+    return record(options)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    from rpcasync.cli.replay import replay
+
+    return replay(options)
+
+
 _ASK = "_complete"  # a command that only the scripts for TAB know
 _COMMANDS = {
     "listen": listen,
     "call": call,
     "methods": methods,
+    "record": _record,
+    "replay": _replay,
     "shadow-report": shadow_report,
     "shell": shell,
     "completion": print_script,

@@ -33,6 +33,7 @@ __all__ = ["options_in", "overview"]
 _REQUIRED = {
     "call": {"url": "a URL", "procedure": "a procedure"},
     "methods": {"url": "a URL"},
+    "replay": {"file": "a file", "url": "a URL"},
     "shadow-report": {"file": "a file"},
     "shell": {"url": "a URL"},
     "completion": {"shell": "the name of a shell"},
@@ -118,6 +119,24 @@ def overview() -> Overview:
     )
     _add_server(lines)
     lines.add_argument("arguments", nargs="*", help="for a server that is started")
+
+    recording = _command(
+        commands,
+        "record",
+        "pass calls on to a server, and write them to a file",
+        "-u URL [-u URL ...] --to URL [OPTION ...] FILE",
+        f"-u {EXAMPLE_URL} --to perl://./old.pl calls.jsonl",
+    )
+    _add_record(recording)
+
+    playing = _command(
+        commands,
+        "replay",
+        "make the calls of a recording, and compare the answers",
+        "[OPTION ...] FILE URL",
+        f"--compare calls.jsonl {EXAMPLE_URL}",
+    )
+    _add_replay(playing)
 
     report = _command(
         commands,
@@ -259,6 +278,95 @@ def _add_methods(parser: Parser) -> None:
     parser.add_argument("--json", action="store_true", help="print the list as a line of JSON")
 
 
+def _add_record(parser: Parser) -> None:
+    parser.set_defaults(parser=parser)
+    parser.add_argument(  # not required=True: record() says what is wrong in better words
+        "-u", dest="urls", action="append", metavar="URL", help="where to listen"
+    )
+    parser.add_argument("--to", metavar="URL", help="the server that answers")
+    parser.add_argument(
+        "--max-size",
+        type=_number("bytes", 1),
+        metavar="BYTES",
+        help="put the file aside as FILE.1 when it has so many; default: never",
+    )
+    parser.add_argument(
+        "--keep",
+        type=_number("files", 1, 500),
+        default=5,
+        metavar="FILES",
+        help="how many files that were put aside stay; default: 5",
+    )
+    parser.add_argument(
+        "--redact",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="leave out the value of this name wherever it stands, can be repeated",
+    )
+    parser.add_argument(
+        "--redact-procedure",
+        dest="redact_procedures",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="leave out all values of this procedure, can be repeated",
+    )
+    parser.add_argument(
+        "--mode", type=_mode, metavar="MODE", help="who may use a unix:// path, as for chmod: 660"
+    )
+    _add_log_level(parser)
+    parser.add_argument("file", nargs="?", metavar="FILE", help="where the calls are written")
+
+
+def _add_replay(parser: Parser) -> None:
+    parser.add_argument("file", nargs="?", metavar="FILE", help="what was recorded")
+    parser.add_argument(
+        "url", nargs="?", metavar="URL", help="tcp://host:port, unix://path, python://file.py ..."
+    )
+    parser.add_argument(
+        "--compare", action="store_true", help="compare the values of the answers, as Perl would"
+    )
+    parser.add_argument(
+        "--speed",
+        type=_factor,
+        metavar="FACTOR",
+        help="1: as fast as they came, 2: twice as fast; default: as fast as they are answered",
+    )
+    parser.add_argument(
+        "--in-flight",
+        type=_number("calls", 1),
+        default=100,
+        metavar="CALLS",
+        help="how many calls may wait for an answer; default: 100",
+    )
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=10.0,
+        metavar="SECONDS",
+        help="how long to wait for an answer; default: 10",
+    )
+    parser.add_argument(
+        "--procedure",
+        dest="only",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="make the calls of this procedure alone, can be repeated",
+    )
+    parser.add_argument(
+        "--except",
+        dest="but",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="leave out the calls of this procedure, can be repeated",
+    )
+    parser.add_argument("--json", action="store_true", help="print the summary as a line of JSON")
+    _add_log_level(parser)
+
+
 def _add_server(parser: Parser) -> None:
     parser.add_argument(
         "url", nargs="?", metavar="URL", help="tcp://host:port, unix://path, python://file.py ..."
@@ -316,6 +424,16 @@ def _part(text: str) -> float:
     except ValueError:
         pass
     raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+
+
+def _factor(text: str) -> float:
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+    return factor
 
 
 def _mode(text: str) -> int:

@@ -120,7 +120,10 @@ def _short(text: object) -> str:
 class _Place:
     """The place of a word in a command: what has been given in front of it."""
 
-    _REPEATED = ("urls", "codecs", "shadow_except")
+    _REPEATED = (
+        *("urls", "codecs", "shadow_except"),
+        *("redact", "redact_procedures", "only", "but"),
+    )
 
     def __init__(self, command: str, parser: Parser, before: Sequence[str]) -> None:
         self._command = command
@@ -170,6 +173,10 @@ class _Place:
                 return self._procedures()
             case "call", _:
                 return self._names()
+            case "replay", 1:
+                return _urls(text, ("tcp", "unix", "python", "perl"))
+            case (("record" | "replay"), 0):
+                return _files(text, lambda _: True)
             case "listen", 0:
                 return _files(text, lambda entry: entry.name.endswith(".py"))
             case ("listen" | "shell", _) | ("shadow-report", 0):

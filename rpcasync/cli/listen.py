@@ -23,7 +23,7 @@ from rpcasync.cli.output import CommandFailed, say
 from rpcasync.cli.usage import EXAMPLE_URL, Parser
 from rpcasync.urls import parse_stream_url, url_listen
 
-__all__ = ["listen"]
+__all__ = ["has_file", "listen", "listen_on"]
 
 
 def listen(options: argparse.Namespace) -> int:
@@ -37,12 +37,12 @@ def listen(options: argparse.Namespace) -> int:
     _check_shadow(options)
     if not os.path.isfile(options.program):
         raise CommandFailed(f"no such file: {options.program}", 2)
-    has_file = [_has_file(url) for url in options.urls]
-    if options.mode is not None and not any(has_file):
+    are_files = [has_file(url) for url in options.urls]
+    if options.mode is not None and not any(are_files):
         options.parser.error("--mode is for unix://path, and there is none")
     listeners = [
-        _listen_on(url, options.mode if is_path else None)
-        for url, is_path in zip(options.urls, has_file, strict=True)
+        listen_on(url, options.mode if is_path else None)
+        for url, is_path in zip(options.urls, are_files, strict=True)
     ]
     numbers = [sock.detach() for sock in listeners]
     os.environ[FDS_VARIABLE] = ",".join(map(str, numbers))
@@ -134,8 +134,12 @@ def _check_shadow(options: argparse.Namespace) -> None:
             options.parser.error(f"{flag} goes with --shadow URL, and there is none")
 
 
-def _has_file(url: str) -> bool:
-    """True if a URL is a path; what cannot be listened on is refused."""
+def has_file(url: str) -> bool:
+    """True if a URL is a path.
+
+    Raises:
+        CommandFailed: it is no URL that can be listened on.
+    """
     try:
         path = parse_stream_url(url).path
         return bool(path) and not path.startswith("@")
@@ -143,7 +147,12 @@ def _has_file(url: str) -> bool:
         raise CommandFailed(f"cannot listen on {url}: {error}", 2) from None
 
 
-def _listen_on(url: str, mode: int | None) -> socket.socket:
+def listen_on(url: str, mode: int | None) -> socket.socket:
+    """Listen on a URL, and say so.
+
+    Raises:
+        CommandFailed: it cannot be listened on.
+    """
     try:
         sock = url_listen(url, mode=mode)
     except OSError as error:

@@ -55,6 +55,7 @@ class Peer:
         "muted",
         "name",
         "on_gone",
+        "on_invoke",
         "paused",
         "protocol",
         "queued",
@@ -90,6 +91,9 @@ class Peer:
         self.is_inner = False  # it is of this program's own, and no client as others are
         self.on_gone: list[Callable[[], None]] | None = None  # called once it has gone
         self._coderefs: WeakValueDictionary[Id, Coderef] | None = None
+
+        # Called with what is sent to a function of its: the id, and the values; None to release it.
+        self.on_invoke: Callable[[Id, list[object] | None], None] | None = None
 
     def call_when_gone(self, function: Callable[[], None]) -> None:
         """Have a function called on the turn after it has gone."""
@@ -140,6 +144,8 @@ class Peer:
     def invoke(self, id: Id, args: list[object], payload: bytes = b"") -> None:  # noqa: A002
         """Send a call of a function of the client's; in another server's packet, if it is one."""
         log.debug("> callback %r of %s", id, self.name)
+        if self.on_invoke is not None:
+            self.on_invoke(id, args)
         if payload:
             packet = self.protocol.relayed(id, payload, invoke_values(args))
         else:
@@ -164,5 +170,7 @@ class Peer:
 
     def _send_release(self, callback_id: Id) -> None:
         if not self.gone:
+            if self.on_invoke is not None:
+                self.on_invoke(callback_id, None)
             with contextlib.suppress(Disconnected):  # then there is nobody to be told
                 self.sender.send_callback(self, self.protocol.release(callback_id))

@@ -29,6 +29,9 @@ def offered(capfd):
     return offered
 
 
+COMMANDS = ["call", "completion", "listen", "methods", "record", "replay", "shadow-report", "shell"]
+
+
 @pytest.fixture
 def in_bash(capfd):
     def in_bash(line):
@@ -42,7 +45,7 @@ def in_bash(capfd):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        ([""], ["call", "completion", "listen", "methods", "shadow-report", "shell"]),
+        ([""], [*COMMANDS]),
         (["c"], ["call", "completion"]),
         (["--v"], ["--version"]),
         (["cal", ""], []),
@@ -74,6 +77,10 @@ def in_bash(capfd):
         (["shadow-report", "no/such/folder/"], []),
         (["listen", "-u", "unix://x", "-"], ["--codec", "--help", "--log-level"]),
         (["listen", "-u", "tcp://127.0.0.1:1", "-u"], ["-u"]),
+        (["record", "-u", "u"], ["unix://"]),
+        (["record", "-u", "unix://x", "--to", "p"], ["perl://", "python://"]),
+        (["record", "--redact", "x", "--redact"], ["--redact", "--redact-procedure"]),
+        (["replay", "calls", "t"], ["tcp://"]),
         (["shell", "tcp://127.0.0.1:1", "no/such/folder/"], []),
     ],
 )
@@ -99,7 +106,7 @@ WORDS = st.text() | st.sampled_from([*tab.SCRIPTS, "-u", "--codec", "x.py", "pyt
 
 
 @given(
-    st.sampled_from(["", "call", "methods", "listen", "shell", "completion", "shadow-report", "x"]),
+    st.sampled_from(["", *COMMANDS, "help", "x"]),
     st.lists(WORDS, max_size=4),
     st.sampled_from(["", "unix://", "python://", "perl2://", "tcp://", "-", "--codec="]),
     st.text(),
@@ -141,6 +148,9 @@ def folder(tmp_path, monkeypatch):
         (["listen", "s"], ["server.py", "sub/"]),
         (["listen", "server.py", "se"], ["server.pl", "server.py"]),
         (["listen", "-u", "python://"], []),
+        (["record", "s"], ["server.pl", "server.py", "sub/"]),
+        (["replay", "s"], ["server.pl", "server.py", "sub/"]),
+        (["record", "--to", "unix://x"], ["unix://x.sock"]),
     ],
 )
 @pytest.mark.usefixtures("folder")
