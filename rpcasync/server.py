@@ -11,10 +11,10 @@ import errno
 import logging
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import EllipsisType
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 from eventmux._nearest import tells_options
 from eventmux.events import Event, SomeEvent
@@ -22,7 +22,9 @@ from rpcasync._log import log
 from rpcasync.client import Client
 from rpcasync.forwarding.forwarding import Forwarding
 from rpcasync.serving.admission import Admission
-from rpcasync.serving.callers import Caller
+from rpcasync.serving.alarms import Alarms
+from rpcasync.serving.callers import Caller, check_function, is_late
+from rpcasync.serving.closings import Closing
 from rpcasync.serving.dispatch import Dispatcher
 from rpcasync.serving.muting import Muting
 from rpcasync.serving.namespace import Namespace, Procedure
@@ -30,9 +32,12 @@ from rpcasync.serving.notes import Notes
 from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import OUT_OF_MEMORY, Mux, Peers
 from rpcasync.serving.reminder import Reminder
+from rpcasync.serving.retries import Retries, Retry
+from rpcasync.serving.timeouts import Timeouts
 from rpcasync.serving.watching import CallWatcher, Watchers
 from rpcasync.urls import check_stream, parse_stream_url, url_listen
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, check_limit, get_codec
+from rpcasync.wire.deadlines import check_time
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
 from rpcasync.wire.protocol import ServerProtocol
 
@@ -91,14 +96,18 @@ class Server:
             URL each client of ours has a connection of its own; a program that is started serves
             all, and is started again when it has ended. Calls and answers are passed on as they
             come, callbacks too, and `methods` lists what both have.
+        timeout: seconds that a procedure has to answer a call, from when it is called. Then the
+            client gets the error `timeout-server`, and the call counts as answered. None is any
+            time. `set_options()` gives a procedure a time of its own.
 
     Raises:
-        TypeError: `fallback` is something else.
+        TypeError: `fallback` is something else; or there is a `timeout`, and the mux has no
+            `timer`.
         URLError: it is a URL that is not understood.
         OSError: the program for it cannot be started.
         ValueError: `max_packet` is not between 7 and 2**32 - 1, `codecs` is empty,
-            `packet_timeout` or `slow` is not above 0, `on_exception` is neither word, or another
-            limit is not 1 or more.
+            `packet_timeout`, `slow` or `timeout` is not above 0, `on_exception` is neither word, or
+            another limit is not 1 or more.
         ImportError: there is no module of that name.
     """
 
@@ -119,6 +128,7 @@ class Server:
         on_exception: Literal["disconnect", "answer"] = "disconnect",
         slow: float | None = 0.1,
         fallback: Client | str | None = None,
+        timeout: float | None = None,
     ) -> None:
         if max_outbuffer is None:
             max_outbuffer = 4 * check_max_packet(max_packet)
@@ -130,13 +140,19 @@ class Server:
         self._notes = Notes(mux)
         self._muting = Muting(mux)
         self._reminder = Reminder(mux, self._notes)
+        self._alarms = Alarms(mux)
         check_limit("max_outbuffer", max_outbuffer)
         check_limit("max_buffered", max_buffered)
-        self._peers = Peers(mux, self._admission, self._notes, max_outbuffer, max_buffered)
+        self._peers = Peers(
+            mux, self._admission, self._notes, self._alarms, max_outbuffer, max_buffered
+        )
+        self._timeouts = Timeouts(self._alarms, self._peers)
         self._built_in = {"methods": Procedure("methods", self._methods)}
         self._dispatcher = Dispatcher(
-            self._peers, self._admission, self._muting, self._namespace, self._built_in
+            *(self._peers, self._admission, self._muting, self._timeouts),
+            *(self._namespace, self._built_in),
         )
+        self._retries = Retries(self._alarms, self._dispatcher.call_again)
         self._forwarding = Forwarding(self._peers, self._dispatcher, self._has_procedure)
         self.fallback = fallback
         self.set_limits(
@@ -147,6 +163,7 @@ class Server:
         )
         self.on_exception = on_exception
         self.slow = slow
+        self.timeout = timeout
         self._max_items = check_limit("max_items", max_items)
         self._codecs: tuple[Codec, ...] = ()
         self.set_codecs(*(("storable", "json") if codecs is None else codecs))
@@ -195,7 +212,8 @@ class Server:
         for name, limit in counts.items():  # all of them, before any is changed
             if limit is not None:
                 check_limit(name, limit)
-        _check_seconds("packet_timeout", packet_timeout)
+        if packet_timeout is not ...:
+            check_time("packet_timeout", packet_timeout)
         if max_packet is not None:
             self._max_packet = check_max_packet(max_packet)
         if max_callbacks is not None:
@@ -251,8 +269,38 @@ class Server:
 
     @slow.setter
     def slow(self, seconds: float | None) -> None:
-        _check_seconds("slow", seconds)
+        check_time("slow", seconds)
         self._dispatcher.slow = float("inf") if seconds is None else seconds
+
+    @property
+    def timeout(self) -> float | None:
+        """Seconds that a procedure has to answer a call; None is any time.
+
+        It counts for calls that begin from now on, of procedures without a time of their own.
+
+        Raises:
+            ValueError: it is set to something else than a number above 0 or None.
+            TypeError: it is set to a number, and the mux has no `timer`.
+        """
+        return self._timeouts.default
+
+    @timeout.setter
+    def timeout(self, seconds: float | None) -> None:
+        self._timeouts.set_default(seconds)
+
+    def set_options(self, procedure: str, *, timeout: float | None) -> None:
+        """Say how one procedure is treated, for calls that begin from now on.
+
+        Args:
+            procedure: its name, as clients call it; there need not be one yet.
+            timeout: seconds that it has to answer, in the place of those of the server; None is
+                any time.
+
+        Raises:
+            ValueError: `timeout` is not above 0.
+            TypeError: `procedure` is no str; or the mux has no `timer`.
+        """
+        self._timeouts.set_own(procedure, timeout)
 
     # Clients and listeners
 
@@ -264,13 +312,19 @@ class Server:
     def has_clients(self) -> bool:
         """True while a client is connected, or a listener can still bring one.
 
-        A client that was disconnected counts until what it is still to get has been sent.
+        A client that was disconnected counts until what it is still to get has been sent, and any
+        client until the functions of `on_close()` have been called.
         """
         peers = self._peers
-        return bool(len(peers.by_fh) > len(peers.inner) or self._listeners or peers.leaving)
+        are_here = len(peers.by_fh) > len(peers.inner)
+        return bool(are_here or self._listeners or peers.leaving or peers.closings.due)
 
-    def add_client(self, sock: socket.socket) -> None:
+    def add_client(self, sock: socket.socket, *, meta: dict[Any, Any] | None = None) -> None:
         """Serve a connected socket.
+
+        Args:
+            sock: the socket.
+            meta: what its calls have as `caller.meta`.
 
         Raises:
             TypeError: it is no stream socket.
@@ -279,6 +333,25 @@ class Server:
         check_stream(sock)
         self._add(sock, listen=False)
         self._add_peer(sock)
+        self._peers.by_fh[sock].meta = meta
+
+    def on_close(self, caller: Caller, function: Callable[[Caller], object]) -> Closing:
+        """Have a function called once when the client of a call has gone, whatever the reason.
+
+        It is called with `caller` from `io()`, in the next turn; if the client has gone already, in
+        that, too. `caller` need not be kept: if nobody has, it is another one like it, with the
+        same `meta`. Several functions are called in order. An exception is logged, and the
+        others are called all the same. One that Ctrl-C interrupts is called again. A program that
+        ends before its clients go calls none.
+
+        Returns:
+            What can be cancelled, with `cancel()`.
+
+        Raises:
+            TypeError: `caller` is not what a procedure was given, or `function` cannot be called.
+        """
+        check_function(caller, function)
+        return self._peers.closings.add(caller, function)
 
     def _add(self, sock: socket.socket, listen: bool) -> None:
         """Watch a socket; what is queued for a client is limited here, and not by the mux."""
@@ -335,7 +408,8 @@ class Server:
         From then on `caller.answered` is True.
 
         Returns:
-            True; False if the client has gone, and there is nobody to answer.
+            True; False if the client has gone, or has got the error `timeout-server`, and there is
+            nobody to answer.
 
         Raises:
             TypeError: `caller` is not what a procedure was given.
@@ -347,7 +421,7 @@ class Server:
         for pair in named.items():
             answer += pair
         if type(caller) is not Caller or caller.answered:
-            _refuse(caller)
+            return is_late(caller)
         peer = caller._peer
         try:
             packet = b"" if peer.gone else peer.protocol.result(caller.id, answer)
@@ -360,7 +434,7 @@ class Server:
         """Answer a call with an error; the client stays. A text of over 4096 characters is cut.
 
         Returns:
-            True; False if the client has gone, and there is nobody to answer.
+            As `return_()`.
 
         Raises:
             TypeError: `caller` is not what a procedure was given, or `text` is no str.
@@ -370,7 +444,7 @@ class Server:
         if not isinstance(text, str):
             raise TypeError(f"error text is {text!r}, must be a str")
         if type(caller) is not Caller or caller.answered:
-            _refuse(caller)
+            return is_late(caller)
         peer = caller._peer
         try:
             packet = b"" if peer.gone else peer.protocol.failure(caller.id, text)
@@ -378,6 +452,31 @@ class Server:
             self._peers.kill(peer, OUT_OF_MEMORY)
             packet = b""
         return self._peers.answer(caller, packet)
+
+    def retry(self, caller: Caller, seconds: float, function: Callable[[Caller], object]) -> Retry:
+        """Have a function called after some seconds, unless the call has been answered by then.
+
+            def rpc_fetch(caller, name):
+                if name in store:
+                    rpc.return_(caller, store[name])
+                else:
+                    rpc.retry(caller, 0.5, lambda caller: rpc_fetch(caller, name))
+
+        It is called with `caller` from `io()`, and treated as the procedure itself: what it
+        raises, how long it blocks the loop. It may answer, or ask for another retry. It is
+        forgotten when the call is answered, when its time is over, and when its client has gone;
+        until then `caller` is kept.
+
+        Returns:
+            What can be cancelled, with `cancel()`.
+
+        Raises:
+            TypeError: `caller` is not what a procedure was given, `seconds` is no number,
+                `function` cannot be called, or the mux has no `timer`.
+            ValueError: `seconds` is negative or infinite, or the program has answered the call.
+        """
+        check_function(caller, function)
+        return self._retries.add(caller, seconds, function)
 
     def _methods(self, caller: Caller, defs: int | bool = 0) -> None:
         """Answer the built-in procedure `methods`."""
@@ -470,6 +569,7 @@ class Server:
             elif not self._other_event(fh, event):
                 return event
             if not notes.can_wake:
+                notes.do()
                 self._dispatcher.go_on()
             return None
         except MemoryError as error:
@@ -485,6 +585,7 @@ class Server:
             self._notes.io(event)
             or self._muting.io(event)
             or self._peers.patience.io(event)
+            or self._alarms.io(event)
             or self._reminder.io(event)
         )
 
@@ -510,6 +611,7 @@ class Server:
         """See that all goes on behind an interrupt: with this event, if it is not done with."""
         if event is not None and not self._is_fed(event):
             self._notes.actions.appendleft(partial(self._take_again, event, is_ours))
+        self._alarms.recover()
         self._dispatcher.recover()
 
     def _is_fed(self, event: Any) -> bool:
@@ -555,17 +657,3 @@ class Server:
             log.error("cannot accept: %s", event.error)
         elif event.type == "closed":
             self._listeners.discard(fh)
-
-
-def _check_seconds(name: str, limit: float | EllipsisType | None) -> None:
-    if limit is None or limit is ...:
-        return
-    if type(limit) not in (int, float) or not 0 < limit < float("inf"):
-        raise ValueError(f"{name} is {limit!r}, must be a number of seconds above 0, or None")
-
-
-def _refuse(caller: object) -> NoReturn:
-    """Say why a call cannot be answered."""
-    if isinstance(caller, Caller):
-        raise ValueError(f"{caller!r} is answered already: return_() and error() answer once")
-    raise TypeError(f"caller is {caller!r}, must be what the procedure was given")

@@ -100,9 +100,10 @@ INSIDE = {
         ["mends", "notes"],
         ["namespace"],
         ["peer", "reminder"],
-        ["budget", "callers", "muting", "patience", "turns"],
-        ["admission", "watching"],
+        ["alarms", "budget", "callers", "muting", "patience", "turns"],
+        ["admission", "closings", "retries", "watching"],
         ["peers"],
+        ["timeouts"],
         ["dispatch"],
     ],
 }

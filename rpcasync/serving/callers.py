@@ -7,12 +7,13 @@ the server, and does no more: a finalizer may run at any moment, in the middle o
 from __future__ import annotations
 
 import socket
+from typing import Any, Literal
 
 from rpcasync._log import shorten
 from rpcasync.serving.peer import Peer
 from rpcasync.wire.messages import Request
 
-__all__ = ["Caller", "Dropped"]
+__all__ = ["Caller", "Dropped", "check_function", "is_late"]
 
 
 class Caller(Request):
@@ -23,13 +24,14 @@ class Caller(Request):
     `args` are gone when the procedure runs.
     """
 
-    __slots__ = ("__weakref__", "_payload", "_peer", "answered")
+    __slots__ = ("__weakref__", "_payload", "_peer", "_timed_out", "answered")
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
     _peer: Peer
     _payload: bytes
     """The packet as it came; only where calls are passed on or watched, and until that is done."""
+    _timed_out: bool  # only there once it is True
     answered: bool | None
     """None until it is counted as running, which it is before a procedure sees it."""
 
@@ -46,6 +48,17 @@ class Caller(Request):
     def alive(self) -> bool:
         """True if the client is still there to be answered."""
         return not self._peer.gone
+
+    @property
+    def meta(self) -> dict[Any, Any]:
+        """What the program wants to know of the client: one dict for all calls of a connection.
+
+        Who it is that has logged in, say. It is forgotten with the client.
+        """
+        meta = self._peer.meta
+        if meta is None:  # most programs have nothing to note
+            meta = self._peer.meta = {}
+        return meta
 
     def __del__(self) -> None:
         """Leave a note for the server, which answers on its next turn."""
@@ -66,3 +79,32 @@ class Dropped:
         self.answered = caller.answered
         self.id = caller.id
         self.procedure = caller.procedure
+
+
+def is_late(caller: object) -> Literal[False]:
+    """Return False for a call whose time was over before it was answered.
+
+    Raises:
+        ValueError: it was answered by the program.
+        TypeError: it is no call.
+    """
+    _check(caller)
+    if getattr(caller, "_timed_out", False):
+        return False
+    raise ValueError(f"{caller!r} is answered already: return_() and error() answer once")
+
+
+def check_function(caller: object, function: object) -> None:
+    """See that something is a call, and that something can be called for it.
+
+    Raises:
+        TypeError: it is not, or cannot.
+    """
+    _check(caller)
+    if not callable(function):
+        raise TypeError(f"function is {function!r}, must be a function of the caller")
+
+
+def _check(caller: object) -> None:
+    if type(caller) is not Caller:
+        raise TypeError(f"caller is {caller!r}, must be what the procedure was given")

@@ -1,8 +1,9 @@
 """From the requests of a client to the program's procedures: when each one runs, and what becomes
 of it.
 
-The program's procedures are called from one line, in `_call()`. What goes wrong in one is its
-client's affair: nothing is raised, and no other request is lost.
+The program's procedures are called from one line, in `_call()`, and what they have given to
+`retry()` from another, in `call_again()`. What goes wrong in one is its client's affair: nothing is
+raised, and no other request is lost.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from rpcasync.serving.muting import Muting
 from rpcasync.serving.namespace import Namespace, Procedure
 from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import OUT_OF_MEMORY, Peers
+from rpcasync.serving.timeouts import Timeouts
 from rpcasync.serving.turns import MOST_CALLS, Turns
 from rpcasync.serving.watching import Relay
 from rpcasync.wire.leaves import memory_of
@@ -39,6 +41,7 @@ class Dispatcher:
         peers: where the answers go.
         admission: says which calls run.
         muting: stops reading from a client of which too many calls wait.
+        timeouts: ends calls that take too long.
         namespace: the program's procedures.
         built_in: those that every server has, unless the program has one of that name.
     """
@@ -48,6 +51,7 @@ class Dispatcher:
         peers: Peers,
         admission: Admission,
         muting: Muting,
+        timeouts: Timeouts,
         namespace: Namespace,
         built_in: dict[str, Procedure],
     ) -> None:
@@ -55,6 +59,7 @@ class Dispatcher:
         self._high_water = peers.high_water
         self._admission = admission
         self._muting = muting
+        self._timeouts = timeouts
         self._notes = peers.notes
         self._turns = Turns(peers.notes)
         self._namespace = namespace
@@ -276,6 +281,8 @@ class Dispatcher:
         try:
             if caller.has_callbacks:
                 values = self._take_callbacks(caller, values)
+            if self._timeouts.are_used:
+                self._timeouts.begin(caller)
             if self.relay is not None and self.relay.take(caller, values):
                 return
             procedure = self._namespace.find(caller.procedure) or self._own(caller.procedure)
@@ -293,6 +300,28 @@ class Dispatcher:
             return
         try:
             self._end_failed(peer, caller, failure)
+        finally:
+            del failure  # its traceback holds this frame
+
+    def call_again(self, caller: Caller, function: Callable[[Caller], object]) -> None:
+        """Go on with a call that was not answered yet, as its procedure has asked for."""
+        peer, serial, began = caller._peer, self._serial, self._turns.clock()
+        try:
+            # This is where the program's code is called.
+            value = function(caller)
+        except Exception as error:  # noqa: BLE001  # as with a procedure
+            failure: Exception | None = error
+        else:
+            failure = None
+            if isinstance(value, CoroutineType):
+                self._ignore(caller, value)
+        seconds = self._turns.clock() - began
+        if seconds > self.slow and serial == self._serial:
+            self._tell_slow(caller, seconds)
+        try:
+            if failure is not None:
+                self._end_failed(peer, caller, failure)
+                self._end_broken(peer)
         finally:
             del failure  # its traceback holds this frame
 

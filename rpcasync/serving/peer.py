@@ -44,6 +44,7 @@ class Peer:
         "_coderefs",
         "broken",
         "calls",
+        "closings",
         "ending",
         "failed",
         "fh",
@@ -52,6 +53,7 @@ class Peer:
         "held",
         "in_line",
         "is_inner",
+        "meta",
         "muted",
         "name",
         "on_gone",
@@ -59,6 +61,7 @@ class Peer:
         "paused",
         "protocol",
         "queued",
+        "retries",
         "running",
         "sender",
         "stalled",
@@ -90,6 +93,9 @@ class Peer:
         self.stalled = False  # their turn came while too much was queued
         self.is_inner = False  # it is of this program's own, and no client as others are
         self.on_gone: list[Callable[[], None]] | None = None  # called once it has gone
+        self.meta: dict[Any, Any] | None = None  # the program's, about this client; see `Caller`
+        self.retries: dict[Any, dict[Any, None]] | None = None  # by call: see `retries`
+        self.closings: dict[Any, None] | None = None  # when it has gone, in order: see `closings`
         self._coderefs: WeakValueDictionary[Id, Coderef] | None = None
 
         # Called with what is sent to a function of its: the id, and the values; None to release it.

@@ -14,11 +14,14 @@ from eventmux.sockets import has_gone
 from rpcasync._log import log, shorten
 from rpcasync.errors import Disconnected, EncodeError
 from rpcasync.serving.admission import Admission
+from rpcasync.serving.alarms import Alarms
 from rpcasync.serving.budget import LITTLE, Budget
 from rpcasync.serving.callers import Caller, Dropped
+from rpcasync.serving.closings import Closings
 from rpcasync.serving.notes import Notes
 from rpcasync.serving.patience import Patience
 from rpcasync.serving.peer import Peer
+from rpcasync.serving.retries import end_retries
 from rpcasync.serving.watching import Watchers
 from rpcasync.wire.protocol import ServerProtocol
 
@@ -37,7 +40,8 @@ class Mux(Protocol):
     run now, or were dropped by the program, wait for the next event, and all calls of a client
     run in one go; without `flush`, answers may leave some milliseconds later; without
     `want_read`, calls over the limit wait in memory; without `timer`, it
-    is not noticed that a client hangs up while it is not read from, and no packet is late.
+    is not noticed that a client hangs up while it is not read from, no packet is late, and what
+    needs a timer is refused.
     """
 
     def add(
@@ -67,12 +71,19 @@ class Peers:
         mux: what their sockets are watched by.
         admission: counts their calls.
         notes: has the rest done on the next turn.
+        alarms: those of their calls, which end with the last client.
         max_outbuffer: bytes that may be queued for a client that does not read.
         max_buffered: bytes that may be kept for all of them.
     """
 
     def __init__(
-        self, mux: Mux, admission: Admission, notes: Notes, max_outbuffer: int, max_buffered: int
+        self,
+        mux: Mux,
+        admission: Admission,
+        notes: Notes,
+        alarms: Alarms,
+        max_outbuffer: int,
+        max_buffered: int,
     ) -> None:
         self._mux = mux
         self._close = getattr(mux, "close", None)
@@ -81,6 +92,8 @@ class Peers:
         self._max_outbuffer = max_outbuffer
         self.high_water = min(HIGH_WATER, max_outbuffer)
         self.notes = notes
+        self._alarms = alarms
+        self.closings = Closings(notes)
         self.budget = Budget(max_buffered, self.update_queued, self.kill)
         self.patience = Patience(mux, self.kill)
         self.watchers: Watchers | None = None
@@ -104,6 +117,8 @@ class Peers:
             self.notes.wake()
         if self.watchers is not None:
             self.watchers.ended(caller, packet[4:])
+        if peer.retries:
+            end_retries(peer, caller)
         return is_sent
 
     def send(self, peer: Peer, packet: bytes) -> bool:
@@ -173,6 +188,8 @@ class Peers:
         """Note that a call is answered, or will be at once."""
         if self._admission.finish(caller):
             self.notes.wake()
+        if caller._peer.retries:
+            end_retries(caller._peer, caller)
 
     def note_dropped(self, dropped: Dropped) -> None:
         """Have a call answered whose `Caller` is gone."""
@@ -261,10 +278,14 @@ class Peers:
         self.patience.forget(peer)
         peer.framing.clear()
         self.inner.discard(peer.fh)
+        end_retries(peer)
+        self.closings.forget(peer)  # before it is out of the table, too
         self.by_fh.pop(peer.fh, None)
         ends, peer.on_gone = peer.on_gone, None
         for end in ends or ():
             self.notes.add(end)
+        if not self.by_fh:
+            self._alarms.clear()  # else the timer would keep a mux waiting that has nothing else
         self.wake_for_waiting()
 
 

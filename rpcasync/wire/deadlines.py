@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 
-__all__ = ["Deadlines", "check_seconds"]
+__all__ = ["Deadlines", "check_seconds", "check_time"]
 
 _FEW = 64  # entries that are not worth cleaning up
 
@@ -25,6 +25,20 @@ def check_seconds(name: str, seconds: float) -> float:
     if not 0 <= seconds < float("inf"):
         raise ValueError(f"{name} is {seconds!r}, must be 0 seconds or more")
     return seconds
+
+
+def check_time(name: str, seconds: object) -> None:
+    """See that a limit of time is above 0, or None for none.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if seconds is not None and (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, (int, float))
+        or not 0 < seconds < float("inf")
+    ):
+        raise ValueError(f"{name} is {seconds!r}, must be a number of seconds above 0, or None")
 
 
 class Deadlines:
