@@ -118,10 +118,14 @@ class Alarms:
 
     def _arm(self) -> None:
         """Have the timer run for the first entry, if it does not, or runs for a later one."""
-        if not self._heap or self._timer is None:
-            return
-        due = self._heap[0][0]
-        if self._rings_at is not None and self._rings_at <= due:
+        while self._heap:
+            due, _, alarm = self._heap[0]
+            if self._rings_at is not None and self._rings_at <= due:
+                return
+            if alarm.is_live():
+                break
+            heapq.heappop(self._heap)
+        else:
             return
         self._rings_at = None
         self._cancel_timer()

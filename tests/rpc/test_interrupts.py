@@ -3,44 +3,16 @@
 from __future__ import annotations
 
 import gc
-import inspect
-import linecache
 import logging
-from pathlib import Path
 
 import pytest
-from support import line_interrupts
 from support.peers import Bench
 from support.procedures import Procedures
+from support.server_interrupts import Interrupter, Places
 
-import rpcasync
 from eventmux import EventMux, Timeout
-from rpcasync import Server
 from rpcasync.serving import turns
 from rpcasync.wire.messages import CallbackRef
-
-PACKAGE = Path(rpcasync.__file__).parent
-# What decodes, encodes and binds changes nothing of the server's.
-LINES, BEGIN = inspect.getsourcelines(Server.io)
-BEGIN += [line.strip() for line in LINES].index("try:")
-PLACES = tuple(str(PACKAGE / each) for each in ("server.py", "serving", "wire", "coderefs.py"))
-
-
-class Interrupter(line_interrupts.Interrupter):
-    def __init__(self, at):
-        super().__init__(at, places=PLACES)
-
-    def counts(self, frame):
-        return super().counts(frame) and not is_before(frame)
-
-
-def is_before(frame):
-    """As long as `io()` has not begun to try, the event is the program's, which loses it.
-
-    What is raised in a line of `try:` itself, as no Ctrl-C is, may pass by all handlers.
-    """
-    line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
-    return line == "try:" or (frame.f_code is Server.io.__code__ and frame.f_lineno < BEGIN)
 
 
 class Scene:
@@ -144,22 +116,6 @@ def test_nothing_is_lost_without_an_interrupt():
 @pytest.mark.parametrize("at", [20, 333, 1000, 1777])
 def test_an_interrupt_costs_one_call_at_most(at):
     play(at)
-
-
-class Places(Interrupter):
-    """Raises nothing, and notes where each line is."""
-
-    def __init__(self):
-        super().__init__(10**9)
-        self.seen = {}
-
-    def _note(self, frame, event, argument):
-        before = self.lines
-        super()._note(frame, event, argument)
-        if self.lines > before:
-            place = frame.f_code, frame.f_lineno
-            self.seen.setdefault(place, []).append(self.lines)
-        return self._note
 
 
 @pytest.mark.slow
