@@ -215,7 +215,7 @@ def test_a_mux_that_cannot_be_woken(procedures):
         server.add_client(theirs)
         called = []
         procedures.rpc_watch = lambda caller: server.on_close(caller, called.append) and None
-        ours.sendall(b"\0\0\0\x10[0,\"watch\"]\n")
+        ours.sendall(b'\0\0\0\x10[0,"watch"]\n')
         ours.close()
         while server.has_clients():
             assert server.io(mux.mux()) is None
@@ -274,7 +274,7 @@ def test_meta_may_be_given_with_the_socket(bench, procedures):
     ours, theirs = socket.socketpair()
     known = {"uid": 7}
     bench.rpc.add_client(theirs, meta=known)
-    ours.sendall(b"\0\0\0\x0f[0,\"park\"]\n")
+    ours.sendall(b'\0\0\0\x0f[0,"park"]\n')
     bench.turn()
     assert procedures.parked[0].meta is known
     ours.close()

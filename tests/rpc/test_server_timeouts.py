@@ -11,7 +11,6 @@ import weakref
 import pytest
 from support.fakes import WouldWaitForEver
 from support.peers import Bench, Peer, turn
-from support.procedures import Procedures
 from support.records import warnings_of
 
 from eventmux import EventMux
