@@ -1,5 +1,5 @@
 #!/usr/bin/perl
-# A Perl client waits for somebody at a server, who comes, who does not, and who has gone: one line
+# A Perl client waits for somebody at a server, who comes, and for somebody who does not: one line
 # for each answer.
 # usage: meeting_client.pl URL
 use strict;
@@ -29,4 +29,3 @@ undef $bob;    # hangs up
 my @present;
 do { @present = $ann->ask('present') } while @present > 1;
 print "present: @present\n";
-show('wait_for bob', $ann->ask('wait_for', name => 'bob'));
