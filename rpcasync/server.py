@@ -327,10 +327,12 @@ class Server:
             meta: what its calls have as `caller.meta`.
 
         Raises:
-            TypeError: it is no stream socket.
+            TypeError: it is no stream socket, or `meta` is no dict.
             ValueError: the mux watches it already, or it is a listener.
         """
         check_stream(sock)
+        if not isinstance(meta, (dict, type(None))):
+            raise TypeError(f"meta is {meta!r}, must be a dict")
         self._add(sock, listen=False)
         self._add_peer(sock)
         self._peers.by_fh[sock].meta = meta

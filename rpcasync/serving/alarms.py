@@ -48,7 +48,7 @@ class Alarms:
     __slots__ = ("_clock", "_count", "_heap", "_look_at", "_post", "_rings_at", "_timer", "_watch")
 
     def __init__(self, mux: object) -> None:
-        self._timer = getattr(mux, "timer", None)
+        self._timer: Any = getattr(mux, "timer", None)
         self._post = getattr(mux, "post", None)
         self._clock = getattr(mux, "clock", time.monotonic)
         self._heap: list[tuple[float, int, Alarm]] = []

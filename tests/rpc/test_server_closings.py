@@ -278,6 +278,8 @@ def test_meta_may_be_given_with_the_socket(bench, procedures):
     bench.turn()
     assert procedures.parked[0].meta is known
     ours.close()
+    with pytest.raises(TypeError, match="meta is 7, must be a dict"):
+        bench.rpc.add_client(theirs, meta=7)
 
 
 def test_a_call_of_a_client_that_has_gone_still_has_it(bench, procedures):
