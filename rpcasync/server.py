@@ -288,7 +288,7 @@ class Server:
     def timeout(self, seconds: float | None) -> None:
         self._timeouts.set_default(seconds)
 
-    def set_options(self, procedure: str, *, timeout: float | None) -> None:
+    def set_options(self, procedure: str, /, *, timeout: float | None) -> None:
         """Say how one procedure is treated, for calls that begin from now on.
 
         Args:
