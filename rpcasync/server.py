@@ -7,8 +7,6 @@ bytes is the core's.
 
 from __future__ import annotations
 
-import errno
-import logging
 import socket
 import sys
 from collections.abc import Callable, Sequence
@@ -23,6 +21,7 @@ from rpcasync.client import Client
 from rpcasync.forwarding.forwarding import Forwarding
 from rpcasync.serving.admission import Admission
 from rpcasync.serving.alarms import Alarms
+from rpcasync.serving.arrivals import Arrivals
 from rpcasync.serving.callers import Caller, check_function, is_late
 from rpcasync.serving.closings import Closing
 from rpcasync.serving.dispatch import Dispatcher
@@ -152,6 +151,7 @@ class Server:
             *(self._peers, self._admission, self._muting, self._timeouts),
             *(self._namespace, self._built_in),
         )
+        self._arrivals = Arrivals(self._peers, self._muting, self._dispatcher, self._add_peer)
         self._retries = Retries(self._alarms, self._dispatcher.call_again)
         self._forwarding = Forwarding(self._peers, self._dispatcher, self._has_procedure)
         self.fallback = fallback
@@ -167,11 +167,12 @@ class Server:
         self._max_items = check_limit("max_items", max_items)
         self._codecs: tuple[Codec, ...] = ()
         self.set_codecs(*(("storable", "json") if codecs is None else codecs))
-        self._listeners: set[socket.socket] = set()
 
     def __repr__(self) -> str:
         """Show how many clients and listeners there are."""
-        return f"<Server {len(self._peers.by_fh)} clients, {len(self._listeners)} listeners>"
+        return (
+            f"<Server {len(self._peers.by_fh)} clients, {len(self._arrivals.listeners)} listeners>"
+        )
 
     # Limits
 
@@ -315,9 +316,9 @@ class Server:
         A client that was disconnected counts until what it is still to get has been sent, and any
         client until the functions of `on_close()` have been called.
         """
-        peers = self._peers
+        peers, listeners = self._peers, self._arrivals.listeners
         are_here = len(peers.by_fh) > len(peers.inner)
-        return bool(are_here or self._listeners or peers.leaving or peers.closings.due)
+        return bool(are_here or listeners or peers.leaving or peers.closings.due)
 
     def add_client(self, sock: socket.socket, *, meta: dict[Any, Any] | None = None) -> None:
         """Serve a connected socket.
@@ -373,7 +374,7 @@ class Server:
         """
         check_stream(sock)
         self._add(sock, listen=True)
-        self._listeners.add(sock)
+        self._arrivals.listeners.add(sock)
 
     def listen(self, url: str, *, mode: int | None = None) -> socket.socket:
         """Serve whoever connects to a `tcp://` or `unix://` URL; return the listening socket.
@@ -398,9 +399,7 @@ class Server:
 
     def close_listeners(self) -> None:
         """Accept nobody any more. The loop then ends with the last client."""
-        listeners, self._listeners = self._listeners, set()
-        for sock in listeners:
-            self._peers.kill_socket(sock)
+        self._arrivals.close_listeners()
 
     # Answers
 
@@ -563,12 +562,14 @@ class Server:
                     if not peer.in_line:
                         self._dispatcher.serve(peer)
                 else:
-                    self._peer_event(peer, event)
+                    self._arrivals.peer_event(peer, event)
             elif fh in peers.leaving:
                 is_ours = True
                 if event.type == "closed":
                     peers.closed(fh)
-            elif not self._other_event(fh, event):
+            elif not self._arrivals.io(fh, event) and (
+                fh not in self._forwarding.connections or not self._forwarding.io(event)
+            ):
                 return event
             if not notes.can_wake:
                 notes.do()
@@ -591,22 +592,13 @@ class Server:
             or self._reminder.io(event)
         )
 
-    def _other_event(self, fh: Any, event: Any) -> bool:
-        """Take an event of a listener, or of a connection that begins."""
-        if event.type == "connect" and self._is_own_listener(getattr(event, "parent_fh", None)):
-            self._add_peer(fh)
-        elif fh in self._listeners:
-            self._listener_event(fh, event)
-        else:
-            return fh in self._forwarding.connections and self._forwarding.io(event)
-        return True
-
     def _run_out_of_memory(self, peer: Peer | None, error: MemoryError) -> None:
         """End the connection that was served."""
         if peer is None:
             log.error("out of memory", exc_info=error)
         elif not peer.gone:
             self._peers.kill(peer, OUT_OF_MEMORY)
+        self._alarms.recover()
         self._dispatcher.recover()
 
     def _recover(self, event: Any, is_ours: bool) -> None:
@@ -625,37 +617,3 @@ class Server:
     def _take_again(self, event: Event, is_ours: bool) -> None:
         if self.io(event) is not None and not is_ours:
             self._notes.hand_back(event)
-
-    def _is_own_listener(self, listener: Any) -> bool:
-        """True for a listener of this server; one that was just closed may have accepted before."""
-        try:
-            return listener in self._listeners or listener in self._peers.leaving
-        except TypeError:  # an event of the program's own, whose parent_fh is no handle
-            return False
-
-    def _peer_event(self, peer: Peer, event: Any) -> None:
-        kind = event.type
-        if kind == "sent":
-            if peer.paused:
-                self._dispatcher.serve(peer)
-        elif kind == "closing":  # `Closed` comes next, unless there is something to be sent then
-            peer.ending = True
-            if (peer.paused or peer.in_line) and not self._peers.drop_if_gone(peer):
-                self._dispatcher.serve(peer)
-        elif kind == "closed":
-            log.debug("client %s closed: %s", peer.name, event.reason or "end of stream")
-            self._peers.forget(peer)
-            self._peers.closed(peer.fh)
-        elif kind == "error":
-            usual = event.errno in (errno.EPIPE, errno.ECONNRESET)  # it left before its answer
-            level = logging.INFO if usual else logging.WARNING
-            log.log(level, "client %s: %s", peer.name, event.error)
-            if not self._peers.drop_if_gone(peer):  # else it only does not read any more
-                peer.failed = True
-                self._muting.mute(peer, False)
-
-    def _listener_event(self, fh: socket.socket, event: Any) -> None:
-        if event.type == "error":
-            log.error("cannot accept: %s", event.error)
-        elif event.type == "closed":
-            self._listeners.discard(fh)

@@ -105,6 +105,7 @@ INSIDE = {
         ["peers"],
         ["timeouts"],
         ["dispatch"],
+        ["arrivals"],
     ],
 }
 # What rpcasync may use of the other package, by row. eventmux needs nothing of rpcasync.

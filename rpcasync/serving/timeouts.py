@@ -15,7 +15,7 @@ from weakref import ref
 from rpcasync._log import log, shorten
 from rpcasync.serving.alarms import Alarms
 from rpcasync.serving.callers import Caller
-from rpcasync.serving.peers import Peers
+from rpcasync.serving.peers import OUT_OF_MEMORY, Peers
 from rpcasync.wire.deadlines import check_time
 
 __all__ = ["TIMEOUT_TEXT", "Timeouts"]
@@ -107,4 +107,7 @@ class _Timeout:
             TIMEOUT_TEXT,
         )
         caller._timed_out = True
-        self._peers.fail(caller, TIMEOUT_TEXT)
+        try:
+            self._peers.fail(caller, TIMEOUT_TEXT)
+        except MemoryError:
+            self._peers.kill(caller._peer, OUT_OF_MEMORY)

@@ -14,7 +14,7 @@ from support.peers import Bench, Peer, turn
 from support.records import warnings_of
 
 from eventmux import EventMux
-from rpcasync import Client, Fault, RemoteError, Server
+from rpcasync import Client, Fault, JSONCodec, RemoteError, Server
 from rpcasync.serving.alarms import Alarms
 
 LATE = [0, "error", "timeout-server", "errors", ["timeout-server"]]
@@ -183,6 +183,30 @@ def test_an_error_that_does_not_fit_ends_the_connection(serve, timed, procedures
     bench.turn()
     assert (peer.read(), peer.ended, caller.alive) == ([], True, False)
     assert "an error cannot be sent to it" in warnings_of(caplog)[-1]
+
+
+class ShortOfMemory(JSONCodec):
+    """Has no memory for the first error of a call that takes too long."""
+
+    has_failed = False
+
+    def encode(self, value):
+        if not self.has_failed and "timeout-server" in value:
+            self.has_failed = True
+            raise MemoryError
+        return super().encode(value)
+
+
+def test_a_client_without_memory_for_its_error_is_disconnected(serve, timed, clock, caplog):
+    bench = serve(mux=timed, timeout=5, codecs=[ShortOfMemory()])
+    peer, other = bench.peer("json"), bench.peer("json")
+    for each in (peer, other):
+        bench.ask(each, 0, "park")
+    clock.advance(5)
+    bench.turn()
+    assert (peer.read(), peer.ended) == ([], True)
+    assert (other.read(), other.ended) == ([LATE], False)
+    assert "disconnected: out of memory" in warnings_of(caplog)[1]
 
 
 # Which time
@@ -404,3 +428,30 @@ def test_alarms_of_one_time_ring_in_order(timed, clock):
     assert rung == ["first", 1, 2, 3, 4, 0]
     assert clock.now == start + 9
     assert timed.mux() is None  # no timer is left
+
+
+# Calls that are passed on
+
+
+def test_a_fallback_that_hangs(bench, clock, caplog):
+    ours, theirs = socket.socketpair()
+    old = Peer(theirs)
+    bench.rpc.fallback = Client(bench.mux, ours)
+    bench.rpc.set_limits(outstanding=1)
+    peer = bench.peer()
+    peer.send_calls(("unported",), ("unported",))
+    bench.turn()
+    ((first, *_),) = old.read()
+    clock.advance(5)
+    bench.turn()
+    assert peer.read() == [LATE]
+    old.send(first, "late")
+    ((second, *_),) = old.read()
+    old.send(second, "in time")
+    bench.turn()
+    assert peer.read() == [[1, "in time"]]
+    assert warnings_of(caplog) == [
+        "procedure unported did not answer within 5 s: its client gets the error timeout-server"
+    ]
+    theirs.close()
+    bench.turn()
