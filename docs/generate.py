@@ -205,16 +205,16 @@ def _signature(function: Any, name: str) -> str:
     after = "" if inspect.isclass(function) or returned is signature.empty else f" -> {returned}"
     shown = []
     for before, each in zip([None, *parameters], parameters, strict=False):
-        if each.kind is each.KEYWORD_ONLY and (
-            before is None or before.kind not in (each.KEYWORD_ONLY, each.VAR_POSITIONAL)
-        ):
-            shown.append("*")
         if (
             before is not None
             and before.kind is each.POSITIONAL_ONLY
             and each.kind is not each.POSITIONAL_ONLY
         ):
             shown.append("/")
+        if each.kind is each.KEYWORD_ONLY and (
+            before is None or before.kind not in (each.KEYWORD_ONLY, each.VAR_POSITIONAL)
+        ):
+            shown.append("*")
         shown.append(_parameter(each))
     return _call(name, shown, after)
 
