@@ -5,8 +5,8 @@ ended, is not taken out: it stays until its turn comes, or until most of the hea
 So the end of a call costs nothing here. The heap is one of tuples, which C code alone compares:
 no Ctrl-C can come between.
 
-A turn is short, however much is due at once: what is left waits until the mux has looked at its
-handles.
+A turn is short, however much is due at once: what is left waits for a timer of 0 seconds, and
+other events come in between.
 
 This file calls no procedures, and knows no peers.
 """
@@ -16,8 +16,6 @@ from __future__ import annotations
 import heapq
 import time
 from typing import Any, Protocol
-
-from eventmux.events import Timer
 
 __all__ = ["Alarm", "Alarms"]
 
@@ -41,15 +39,13 @@ class Alarms:
     """The alarms of one server.
 
     Args:
-        mux: has the timer, and the clock that goes with it; and `post`, without which other events
-            may have to wait until all has been done that is due.
+        mux: has the timer, and the clock that goes with it.
     """
 
-    __slots__ = ("_clock", "_count", "_heap", "_look_at", "_post", "_rings_at", "_timer", "_watch")
+    __slots__ = ("_clock", "_count", "_heap", "_look_at", "_rings_at", "_timer", "_watch")
 
     def __init__(self, mux: object) -> None:
         self._timer: Any = getattr(mux, "timer", None)
-        self._post = getattr(mux, "post", None)
         self._clock = getattr(mux, "clock", time.monotonic)
         self._heap: list[tuple[float, int, Alarm]] = []
         self._count = 0  # of what is due at the same time, the first that was set comes first
@@ -129,11 +125,7 @@ class Alarms:
             return
         self._rings_at = None
         self._cancel_timer()
-        seconds = due - self._clock()
-        if seconds <= 0 and self._post is not None:
-            self._post(Timer(None, self))  # comes behind what others have sent; a timer, before
-        else:
-            self._watch = self._timer(max(0.0, seconds), self)
+        self._watch = self._timer(max(0.0, due - self._clock()), self)
         self._rings_at = due  # last: should it be interrupted before, another one runs as well
 
     def _cancel_timer(self) -> None:

@@ -9,7 +9,6 @@ import weakref
 import pytest
 from support.records import warnings_of
 
-from eventmux import EventMux
 from rpcasync import Server
 from rpcasync.wire.messages import CallbackRef
 
@@ -204,22 +203,34 @@ def test_one_may_turn_the_loop(bench, procedures):
     assert called == [[[0, 1]]]
 
 
-def test_a_mux_that_cannot_be_woken(procedures):
-    with EventMux() as mux:
+def test_others_are_not_called_twice_by_one_that_turns_the_loop(bench, procedures):
+    peer, caller = parked(bench, procedures)
+    peer.sock.close()
+    bench.turn()
+    called = []
+    bench.rpc.on_close(caller, lambda _: called.append(1) or bench.turn())
+    bench.rpc.on_close(caller, lambda _: called.append(2))
+    bench.turn()
+    assert called == [1, 2]
 
-        class Plain:
-            add, send, kill = mux.add, mux.send, mux.kill
 
-        server = Server(Plain(), procedures)
-        ours, theirs = socket.socketpair()
-        server.add_client(theirs)
-        called = []
-        procedures.rpc_watch = lambda caller: server.on_close(caller, called.append) and None
-        ours.sendall(b'\0\0\0\x10[0,"watch"]\n')
-        ours.close()
-        while server.has_clients():
-            assert server.io(mux.mux()) is None
-        assert [caller.procedure for caller in called] == ["watch"]
+def test_a_mux_that_cannot_be_woken(timed, procedures):
+    class Plain:
+        add, send, kill = timed.add, timed.send, timed.kill
+
+    server = Server(Plain(), procedures)
+    ours, theirs = socket.socketpair()
+    mine, others = socket.socketpair()
+    server.add_client(theirs)
+    timed.add(mine)  # so that the loop would wait
+    called = []
+    procedures.rpc_watch = lambda caller: server.on_close(caller, called.append) and None
+    ours.sendall(b'\0\0\0\x10[0,"watch"]\n')
+    ours.close()
+    while server.has_clients():
+        server.io(timed.mux())
+    assert [caller.procedure for caller in called] == ["watch"]
+    others.close()
 
 
 def test_wrong_calls(bench, procedures):

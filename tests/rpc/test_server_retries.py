@@ -307,6 +307,7 @@ def test_nothing_is_kept_behind_its_end(bench, procedures, clock, end):
             raise Fault("no")
 
     bench.rpc.set_options("park", timeout=500)
+    bench.peer()  # stays, and so does what is kept for all
     peer, caller = parked(bench, procedures)
     function = Function()
     retry = bench.rpc.retry(caller, 1000 if end != "error" else 1, function)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 
 import pytest
+from support import line_interrupts
 from support.fakes import ClockedSelector, FakeClock
 from support.peers import Bench
 from support.procedures import Procedures
 from support.server_interrupts import Interrupter, Places
 
 from eventmux import EventMux, Timeout
+from rpcasync.serving import alarms
 
 
 class Scene:
@@ -127,6 +130,34 @@ def test_nothing_is_lost_without_an_interrupt():
 @pytest.mark.parametrize("at", [150, 600, 1100, 1700])
 def test_an_interrupt_costs_one_call_at_most(at):
     play(at)
+
+
+def test_an_interrupt_where_the_timer_is_set_does_not_harm_others():
+    at, has_fired = 0, True
+    while has_fired:
+        at += 1
+        interrupter = line_interrupts.Interrupter(at, places=(alarms.__file__,))
+        clock = FakeClock()
+        with EventMux(selector=ClockedSelector(clock), clock=clock, spin=0) as mux:
+            procedures = Procedures()
+            bench = procedures.bench = Bench(mux, procedures, timeout=5)
+            first, second = bench.peer(), bench.peer()
+            bench.ask(first, 0, "park")
+            bench.rpc.timeout = 1  # the timer that runs is too late now
+            second.send(0, "park")
+            event = mux.mux()
+            with contextlib.suppress(KeyboardInterrupt), interrupter:
+                bench.rpc.io(event)
+            gc.collect()  # what the interrupt held
+            for _ in range(5):
+                bench.turn()
+                clock.advance(1)
+            bench.turn()
+            assert first.read()[0][2] == "timeout-server", interrupter.place
+            assert second.read() or has_fired
+            bench.close()
+        has_fired = interrupter.has_fired
+    assert at > 10
 
 
 @pytest.mark.slow
