@@ -7,6 +7,7 @@ import socket
 import weakref
 
 import pytest
+from support.peers import turn
 from support.records import warnings_of
 
 from rpcasync import Server
@@ -207,8 +208,14 @@ def test_others_are_not_called_twice_by_one_that_turns_the_loop(bench, procedure
     peer, caller = parked(bench, procedures)
     peer.sock.close()
     bench.turn()
-    called = []
-    bench.rpc.on_close(caller, lambda _: called.append(1) or bench.turn())
+    other, called = bench.peer(), []
+
+    def first(_):
+        called.append(1)
+        other.send(0, "note", 1)
+        bench.turn()
+
+    bench.rpc.on_close(caller, first)
     bench.rpc.on_close(caller, lambda _: called.append(2))
     bench.turn()
     assert called == [1, 2]
@@ -223,6 +230,7 @@ def test_a_mux_that_cannot_be_woken(timed, procedures):
     mine, others = socket.socketpair()
     server.add_client(theirs)
     timed.add(mine)  # so that the loop would wait
+    assert [event.type for event in turn(timed, server)] == ["ready"]
     called = []
     procedures.rpc_watch = lambda caller: server.on_close(caller, called.append) and None
     ours.sendall(b'\0\0\0\x10[0,"watch"]\n')
