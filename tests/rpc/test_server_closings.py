@@ -232,12 +232,17 @@ def test_a_mux_that_cannot_be_woken(timed, procedures):
     timed.add(mine)  # so that the loop would wait
     assert [event.type for event in turn(timed, server)] == ["ready"]
     called = []
-    procedures.rpc_watch = lambda caller: server.on_close(caller, called.append) and None
+
+    def rpc_watch(caller):
+        server.on_close(caller, called.append)
+        procedures.parked.append(caller)
+
+    procedures.rpc_watch = rpc_watch
     ours.sendall(b'\0\0\0\x10[0,"watch"]\n')
     ours.close()
     while server.has_clients():
         server.io(timed.mux())
-    assert [caller.procedure for caller in called] == ["watch"]
+    assert called == procedures.parked
     others.close()
 
 
