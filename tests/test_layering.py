@@ -81,6 +81,7 @@ INSIDE = {
     "rpcasync.wire": [
         ["counting", "deadlines", "leaves", "messages"],
         ["codecs", "framing", "splicing"],
+        ["dialect"],
         ["protocol"],
     ],
     "rpcasync.replaying": [["codecs", "tally"], ["connections"], ["replay"]],

@@ -25,6 +25,7 @@ from rpcasync.serving.peers import OUT_OF_MEMORY, Peers
 from rpcasync.serving.timeouts import Timeouts
 from rpcasync.serving.turns import MOST_CALLS, Turns
 from rpcasync.serving.watching import Relay
+from rpcasync.wire.dialect import OtherDialect
 from rpcasync.wire.leaves import memory_of
 from rpcasync.wire.messages import crash_text
 
@@ -101,6 +102,8 @@ class Dispatcher:
             try:
                 caller = next_message(Caller)
             except ProtocolError as error:
+                if isinstance(error, OtherDialect) and not peer.broken:
+                    self._peers.send(peer, error.answer)
                 peer.broken = peer.broken or str(error)
                 break
             if caller is None:

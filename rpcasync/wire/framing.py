@@ -53,6 +53,7 @@ class LengthPrefix:
     """
 
     __slots__ = (
+        "_impossible_length",
         "_joined",
         "_looked",
         "_need",
@@ -75,6 +76,7 @@ class LengthPrefix:
         self._looked = 0  # how many of them `cut()` has seen: `size` is theirs
         self._joined = 0  # how many of them are large enough
         self._need = 4  # nothing can be done with fewer bytes than this
+        self._impossible_length = b""  # as it came, if that is the `failure`
 
     def feed(self, data: bytes) -> None:
         """Store bytes of the stream; never raises. Behind a failure, nothing is believed."""
@@ -100,6 +102,12 @@ class LengthPrefix:
             else:
                 self._cut([], b"".join(pieces), 0)
         return self.frames
+
+    def behind(self) -> bytes:
+        """Return the four bytes behind the next frame, or as many as have come."""
+        if len(self.frames) > 1:
+            return _pack(len(self.frames[-2]) + 4)
+        return self._impossible_length or b"".join(self._pieces[:4])[:4]
 
     @property
     def held(self) -> int:
@@ -142,6 +150,7 @@ class LengthPrefix:
             size = _unpack(data, position)[0]
             if not _SMALLEST <= size <= largest:
                 failure = self._impossible(size)
+                self._impossible_length = data[position:start]
                 position = available  # nothing of it is kept
                 break
             end = position + size

@@ -20,6 +20,7 @@ from rpcasync.errors import EncodeError, ProtocolError
 from rpcasync.storable._places import located_in_list
 from rpcasync.wire.codecs import Codec, JSONCodec, StorableCodec
 from rpcasync.wire.deadlines import Deadlines
+from rpcasync.wire.dialect import by_client, by_server
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, LengthPrefix
 from rpcasync.wire.leaves import map_leaves
 from rpcasync.wire.messages import (
@@ -57,6 +58,7 @@ _LONGEST_TEXT = 4096  # characters of an error
 _MOST_ABANDONED = 65_536  # ids to remember: a server that never answers must not fill the memory
 _FEW_ORIGINS = 64  # of callbacks that are gone, and may still be noted
 _STORABLE = bytes([StorableCodec.first_byte])
+_NO_ID = -1  # nothing was looked at yet
 _ID_MASK = 0x7FFFFFFF  # ids stay within 31 bits, as a Perl client's do
 
 
@@ -111,14 +113,15 @@ class ServerProtocol(_Protocol):
         max_packet: bytes in one packet, both ways.
     """
 
-    __slots__ = ("_codec", "_codecs")
+    __slots__ = ("_codec", "_codecs", "_first_codec")
 
     def __init__(
         self, codecs: Sequence[Codec] | None = None, max_packet: int = DEFAULT_MAX_PACKET
     ) -> None:
         super().__init__(max_packet)
         self._codecs = (StorableCodec(typed=False), JSONCodec()) if codecs is None else codecs
-        self._codec: Codec | None = None
+        self._first_codec: Codec | None = None  # chosen by the first packet
+        self._codec: Codec | None = None  # the same, from the second one on
 
     def next_message(self, make: Callable[..., R] = Request) -> R | None:  # type: ignore[assignment]
         """Return the next request, None if there is none yet.
@@ -147,16 +150,23 @@ class ServerProtocol(_Protocol):
                     return request
             request = make(*check_request(value), len(frame), CALLBACK_MARK in frame)
         except Exception as error:  # noqa: BLE001  # it is raised as another
-            raise self._reject(error, codec) from None
+            other = None
+            if self._codec is None:
+                other = by_client(error, codec, frame, self.framing.behind())
+            raise self._reject(other or error, codec) from None
         del frames[-1]
         return request
 
     def _detect(self, frame: bytes) -> Codec:
+        """Choose the codec by the first packet, and have it for good by the second."""
+        if self._first_codec is not None:
+            self._codec = self._first_codec
+            return self._codec
         first = (codec for codec in self._codecs if frame[0] == codec.first_byte)
         codec = next(first, self._codecs[0])
         if isinstance(codec, StorableCodec):
             codec = codec.answering(frame)
-        self._codec = codec
+        self._first_codec = codec
         return codec
 
     def result(self, id: Id, values: Iterable[object]) -> bytes:  # noqa: A002
@@ -165,7 +175,7 @@ class ServerProtocol(_Protocol):
         Raises:
             EncodeError: a value cannot be sent, or the packet is over the limit.
         """
-        codec = self._codec or self._codecs[0]
+        codec = self._codec or self._first_codec or self._codecs[0]
         try:
             payload = codec.encode([id, *values])
         except EncodeError as error:
@@ -183,7 +193,7 @@ class ServerProtocol(_Protocol):
         Raises:
             EncodeError: a value cannot be sent, or the packet is over the limit.
         """
-        codec = self._codec or self._codecs[0]
+        codec = self._codec or self._first_codec or self._codecs[0]
         if isinstance(codec, StorableCodec) and payload[0] == codec.first_byte:
             with suppress(ValueError):  # not of the form that is known: as values it can be sent
                 return self._frame(with_id(payload, id))
@@ -207,7 +217,7 @@ class ServerProtocol(_Protocol):
         Raises:
             EncodeError: a value cannot be sent, or the packet is over the limit.
         """
-        codec = self._codec or self._codecs[0]
+        codec = self._codec or self._first_codec or self._codecs[0]
         try:
             payload = codec.encode([id, *invoke_values(args)])
         except EncodeError as error:
@@ -244,7 +254,7 @@ class ClientProtocol(_Protocol):
         self._abandoned: dict[Id, None] = {}  # calls that may still be answered, oldest first
         self._deadlines = Deadlines()
         self._next_id = 0
-        self._peeked_id: Id = 0  # what the message that was looked at takes with it
+        self._peeked_id: Id = _NO_ID  # what the message that was looked at takes with it
         self._peeked_in: dict[Id, object] | dict[Id, None] | None = None
 
     @property
@@ -433,7 +443,10 @@ class ClientProtocol(_Protocol):
         except Exception as error:
             if not isinstance(error, (ProtocolError, MemoryError)) and self._is_sound(frames[-1]):
                 raise  # the handler of a signal did, say: it is read again
-            raise self._reject(error, self._codec) from None
+            other = None
+            if self._peeked_id == _NO_ID:
+                other = by_server(error, self._codec, frames[-1], self.framing.behind())
+            raise self._reject(other or error, self._codec) from None
         self._peeked_id = id
         if id in pending:
             self._peeked_in = pending
