@@ -46,18 +46,21 @@ _Init = TypeVar("_Init", bound=Callable[..., None])
 
 
 def tells_options(init: _Init) -> _Init:
-    """Have the `__init__` of a class say so itself when it is given an option that it has not.
+    """Have the `__init__` of a class, or a method, say so when it is given an option it has not.
 
     Python's own message has no class that is derived, and names the nearest since 3.13 only.
     """
     code = init.__code__
-    known = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    first = max(1, code.co_posonlyargcount)
+    known = code.co_varnames[first : code.co_argcount + code.co_kwonlyargcount]
 
     @wraps(init)
     def checked(self: object, *args: object, **options: object) -> None:
         unknown = options.keys() - known
         if unknown:
-            raise TypeError(no_option(type(self).__name__, unknown, known))
+            name = init.__name__
+            called = type(self).__name__ if name == "__init__" else name
+            raise TypeError(no_option(called, unknown, known))
         init(self, *args, **options)
 
     return cast("_Init", checked)

@@ -16,7 +16,16 @@ from rpcasync.arguments.signatures import Signature
 from rpcasync.errors import ArgumentError, CallTimeout, Disconnected, RemoteError, RPCError
 from rpcasync.wire.messages import as_text
 
-__all__ = ["Call", "CallOwner", "Outcome", "Reply", "Telling", "raise_error", "remote_error"]
+__all__ = [
+    "Call",
+    "CallOwner",
+    "Outcome",
+    "Reply",
+    "Telling",
+    "check_procedure",
+    "raise_error",
+    "remote_error",
+]
 
 _LONGEST_TOLD = 300  # characters of an error that nobody has asked for
 _ENDS = {"close": "disconnect", "disconnect": "close"}  # as another client has it
@@ -255,6 +264,17 @@ def _telling(callback: Callable[..., object], signature: Signature, error: RPCEr
         return raise_error, (error,), {}
     args, named = signature.bind_error(error)
     return callback, args, named
+
+
+def check_procedure(procedure: object) -> str:
+    """Return the name of a procedure.
+
+    Raises:
+        TypeError: it is none.
+    """
+    if not isinstance(procedure, str):
+        raise TypeError(f"procedure is {procedure!r}, must be a str")
+    return procedure
 
 
 def raise_error(error: Exception) -> None:

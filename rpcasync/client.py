@@ -1,8 +1,8 @@
 """`Client`: the shell that joins a mux on one side and the core on the other.
 
-It makes calls, waits for them, and knows when their time is over. What leaves goes through
-`outbox.py`; what the server sends is handed over by `inbox.py`; and what comes of a connection that
-ends, `loss.py` says. Every decision about bytes is the core's.
+It makes calls, and waits for them. What leaves goes through `outbox.py`, or `limited.py`; what the
+server sends is handed over by `inbox.py`; how long a call may take, `times.py` says, and what comes
+of a connection that ends, `loss.py`. Every decision about bytes is the core's.
 
 Ctrl-C may come at any line. So a call is pending until its callback is called, and an event that
 was not seen to, to its end, comes again.
@@ -18,19 +18,22 @@ from collections.abc import Callable, Mapping
 from threading import get_ident
 from typing import IO, Any, TypeVar, cast
 
-from eventmux import EventMux, Watch
+from eventmux import EventMux
 from eventmux._nearest import tells_options
 from eventmux.events import Closed, Event, MaybeNone, SomeEvent
 from rpcasync._log import log
-from rpcasync.calls import Call, remote_error
-from rpcasync.errors import CallCancelled, CallTimeout, ProtocolError, RemoteError
+from rpcasync.calls import Call, check_procedure, remote_error
+from rpcasync.children.output import Output
+from rpcasync.errors import CallCancelled, ProtocolError, RemoteError
 from rpcasync.inbox import Inbox, first_of
+from rpcasync.limited import LimitedOutbox
 from rpcasync.loss import BY_SERVER, Loss
+from rpcasync.opening import checked_process, open_server
 from rpcasync.outbox import NOT_WATCHED, Outbox
+from rpcasync.times import Times
 from rpcasync.unsent import Unsent
-from rpcasync.urls import check_stream, connect_stream, is_stream_url, url_disconnect
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, check_limit, get_codec
-from rpcasync.wire.deadlines import check_seconds
+from rpcasync.wire.deadlines import check_seconds, check_timeout
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
 from rpcasync.wire.messages import Id
 from rpcasync.wire.protocol import ClientProtocol
@@ -80,14 +83,29 @@ class Client:
             is never. `Call.set_timeout()` is for a single one.
         max_items: values in one packet of the server: what stands in its lists and hashes. From a
             server that sends more the client disconnects. A codec of your own has its own limit.
-        max_outbuffer: bytes that may be queued for a server that does not read: beyond that, a
-            call raises `QueueFull`. Default is four times `max_packet`.
+        max_outbuffer: bytes that may be queued for a server that does not read, or wait because of
+            `limit`: beyond that, a call raises `QueueFull`. Default is four times `max_packet`.
+        limit: how many calls may be outstanding, that is, have been sent and not ended. Those
+            beyond wait here, and leave in order as others end. They are pending like others, but
+            `timeout` begins when they leave; one that ends before that is never sent. None is no
+            limit.
+        close_on_idle: disconnect when there have been calls, none is left, and the server can call
+            no function any more.
+        process: the server, if it is a child process that the program has started itself: a
+            `subprocess.Popen`, or the pid of one that was forked. `disconnect()` sees to its end,
+            as to that of a program in the URL.
+        output: called out of `io()` with "stdout" or "stderr", and with each line that the server
+            prints there: bytes, without the end of the line. Lines of over 65,536 bytes come in
+            pieces. It needs pipes: a URL with a `2`, as `python2://file.py`, or those of
+            `process`. They are read while `result()` waits, too.
 
     Raises:
         URLError: the URL is not understood.
-        OSError: the program cannot be started.
+        OSError: the program cannot be started; or `process` is no child of this process.
+        TypeError: `process` is neither, or the URL starts one itself; `output` cannot be called.
         ValueError: there is no such codec, `max_packet` is not between 7 and 2**32 - 1, `timeout`
-            is negative, infinite or NaN, or another limit is less than 1.
+            is negative, infinite or NaN, another limit is less than 1, or there is `output` and
+            no pipe.
     """
 
     @_mux_comes_first
@@ -102,25 +120,42 @@ class Client:
         timeout: float | None = None,
         max_items: int = DEFAULT_MAX_ITEMS,
         max_outbuffer: int | None = None,
+        limit: int | None = None,
+        close_on_idle: bool = False,
+        process: subprocess.Popen[Any] | int | None = None,
+        output: Callable[[str, bytes], object] | None = None,
     ) -> None:
         if max_outbuffer is None:
             max_outbuffer = 4 * check_max_packet(max_packet)
         check_limit("max_outbuffer", max_outbuffer)
+        if limit is not None:
+            check_limit("limit", limit)
+        child = checked_process(server, process, output)
         self._protocol = ClientProtocol(get_codec(codec, max_items), max_packet)
         self._mux = mux
-        self._timeout = None if timeout is None else check_seconds("timeout", timeout)
+        self._closes_on_idle = close_on_idle
         self._thread = get_ident()
-        self._alarm: Watch | None = None  # the mux's timer for the next call that fails by itself
-        self._alarm_due = 0.0
         self._name = server if isinstance(server, str) else repr(server)
         self._unseen: Event | None = None  # what `result()` has taken from the mux
         self._nested = 0  # how many wait, each in a callback of the one before
         self._gave_up = False  # what the server sent could not be understood
-        self.fh = _open(mux, server, args)
-        self._outbox = Outbox(mux, self.fh, self._protocol, max_outbuffer)
-        self._inbox = Inbox(mux, self.fh, self._protocol, self._name, self._give_up)
-        self._loss = Loss(mux, self.fh, self._protocol, self._inbox, self._name)
-        self._unsent = Unsent(mux, self.fh, self._protocol, self._loss, self._name)
+        check_timeout(timeout)
+        self.fh = open_server(mux, server, args)
+        place = mux, self.fh, self._protocol
+        self._inbox = Inbox(*place, self._name, self._give_up)
+        self._loss = Loss(*place, self._inbox, self._name, child)
+        self._times = Times(*place, self._inbox, self._loss, timeout)
+        self._give_time = None if timeout is None else self._times.give
+        self._unsent = Unsent(*place, self._loss, self._name)
+        self._limited: LimitedOutbox | None = None
+        if limit is not None:
+            self._limited = LimitedOutbox(*place, max_outbuffer, limit, self._times.begin)
+            self._times.outbox = self._limited
+            self._unsent.waiting = self._limited.waiting
+        self._outbox = self._limited or Outbox(*place, max_outbuffer)
+        self._output: Output | None = None
+        if output is not None:
+            self._output = self._read(output)
 
     def __getattr__(self, name: str) -> Callable[..., Call]:
         """Return what calls the procedure of that name."""
@@ -146,18 +181,27 @@ class Client:
 
     @property
     def process(self) -> subprocess.Popen[bytes] | MaybeNone:
-        """The process of a server that was started for this client, else None."""
+        """The process of a server that was started for this client, or given to it, else None."""
         return self._loss.process
 
     @property
     def stdout(self) -> IO[bytes] | MaybeNone:
         """Its stdout, where the URL asks for a pipe, else None; it can be added to the mux."""
-        return getattr(self.fh, "stdout", None)
+        return getattr(self._loss.process, "stdout", None)
 
     @property
     def stderr(self) -> IO[bytes] | MaybeNone:
         """Its stderr, where the URL asks for a pipe, else None."""
-        return getattr(self.fh, "stderr", None)
+        return getattr(self._loss.process, "stderr", None)
+
+    def _read(self, tell: Callable[[str, bytes], object]) -> Output:
+        """Have a function told what the process prints."""
+        pipes = {"stdout": self.stdout, "stderr": self.stderr}
+        try:
+            return Output(self._mux, {name: pipes[name] for name in pipes if pipes[name]}, tell)
+        except BaseException:
+            self.disconnect()
+            raise
 
     # Calls
 
@@ -187,7 +231,7 @@ class Client:
         if get_ident() != self._thread:
             self._check_thread()
         if not isinstance(procedure, str):
-            raise TypeError(f"procedure is {procedure!r}, must be a str")
+            check_procedure(procedure)
         values = [*args]
         callback: Any = values.pop() if values and callable(values[-1]) else None
         for pair in named.items():
@@ -195,12 +239,20 @@ class Client:
         call = Call(self, procedure, values, callback)
         try:
             self._outbox.put(call, values)
-            if self._timeout is not None:
-                self._set_timeout(call, self._timeout)
+            if self._give_time is not None:
+                self._give_time(call)
         except BaseException:  # Ctrl-C, say: nobody has the call
-            self._protocol.withdraw(call)
+            self._withdraw(call)
             raise
         return call
+
+    def _withdraw(self, call: Call) -> None:
+        """Wait no more for a call that could not be made after all."""
+        if self._limited is not None:
+            self._limited.disturb()
+        self._protocol.withdraw(call)
+        if self._limited is not None or self._closes_on_idle:
+            self._inbox.wake()  # others may leave now, or we
 
     def _relay(
         self, call: Call, values: list[object], payload: bytes, functions: Mapping[Id, object]
@@ -209,10 +261,10 @@ class Client:
         self._check_thread()
         try:
             self._outbox.relay(call, values, payload, functions)
-            if self._timeout is not None:
-                self._set_timeout(call, self._timeout)
+            if self._give_time is not None:
+                self._give_time(call)
         except BaseException:  # Ctrl-C, say: nobody has the call
-            self._protocol.withdraw(call)
+            self._withdraw(call)
             raise
 
     def has_requests(self) -> bool:
@@ -222,6 +274,20 @@ class Client:
     def has_coderefs(self) -> int:
         """Return how many functions the server may still call."""
         return len(self._protocol.callbacks)
+
+    def has_work(self) -> bool:
+        """True while there is something to turn the loop for.
+
+            while rpc.has_work():
+                rpc.io(mux.mux())
+
+        That is a call that is not answered, or a function that the server may still call; and
+        after `disconnect()`, or once the server has gone, what is still to be sent, and a child
+        process that has not ended. With `close_on_idle` the loop ends when all that is done.
+        """
+        if self._protocol.pending or self._protocol.callbacks or self._loss.is_ending:
+            return True
+        return self._closes_on_idle and self._inbox.is_woken
 
     def dump_requests(self) -> Mapping[Id, Call]:
         """Return the calls that are not answered, by id, oldest first. It is live."""
@@ -271,6 +337,8 @@ class Client:
                     return is_over()
         finally:
             self._nested -= 1
+            if self._closes_on_idle:
+                self._see_idle()
         return True
 
     def _is_time_over(self, deadline: float | None) -> bool:
@@ -278,7 +346,10 @@ class Client:
         now = self._mux.clock
         left = None if deadline is None else max(0.0, deadline - now())
         try:
-            self._unseen = event = self._mux.mux(left, only=self.fh)
+            if self._output is None:
+                self._unseen = event = self._mux.mux(left, only=self.fh)
+            else:
+                event = self._next_with_output(self._output, deadline)
             if event is not None:
                 self.io(event)
         except BaseException:  # Ctrl-C, say: what is left to do is done on the next turn
@@ -294,6 +365,17 @@ class Client:
         # The server may send without end. What tells only of the connection is no look at it.
         return event.type not in _OF_CONNECTION and deadline is not None and now() >= deadline
 
+    def _next_with_output(self, output: Output, deadline: float | None) -> Event | None:
+        """Return the next event of this client alone; what its process prints is read meanwhile."""
+        now = self._mux.clock
+        while True:
+            output.read()
+            left = None if deadline is None else max(0.0, deadline - now())
+            is_last = not output.is_open or (left is not None and left <= _NAP)
+            self._unseen = event = self._mux.mux(left if is_last else _NAP, only=self.fh)
+            if is_last or event is None or event.type != "timeout":
+                return event
+
     def _check_thread(self) -> None:
         """Raise RuntimeError in another thread: neither the client nor its mux could stand it."""
         if get_ident() != self._thread:
@@ -304,44 +386,28 @@ class Client:
 
     # Calls that take too long, or are not wanted any more
 
+    @tells_options
+    def set_options(self, procedure: str, /, *, timeout: float | None) -> None:
+        """Say how calls of one procedure are made from now on.
+
+        Args:
+            procedure: its name; there need not be one.
+            timeout: seconds after which a call of it that is not answered fails with
+                `CallTimeout`, whatever the `timeout` of the client is; None is never. What
+                `Call.set_timeout()` says goes before it.
+
+        Raises:
+            ValueError: `timeout` is negative, infinite or NaN.
+            TypeError: it is no number, or the name of the procedure no str.
+            RuntimeError: this is another thread than that which made the client.
+        """
+        self._check_thread()
+        self._times.set_own(check_procedure(procedure), timeout)
+        self._give_time = self._times.give
+
     def _set_timeout(self, call: Call, seconds: float | None) -> None:
         self._check_thread()
-        call.timeout = None if seconds is None else check_seconds("timeout", seconds)
-        if not call.done:
-            due = None if seconds is None else self._mux.clock() + seconds
-            self._protocol.set_deadline(call.id, due)
-            self._set_alarm()
-
-    def _next_due(self) -> float | None:
-        """Return when the next call fails by itself; None if none does."""
-        dues = self._protocol.next_deadline(), self._loss.due
-        return min((due for due in dues if due is not None), default=None)
-
-    def _set_alarm(self) -> None:
-        """Have the mux wake us for the next call that fails by itself, and for nothing else."""
-        due = self._next_due()
-        if self._alarm is not None and (due is None or due < self._alarm_due):
-            self._alarm.cancel()
-            self._alarm = None
-        if self._alarm is None and due is not None:
-            self._alarm_due = due
-            seconds = max(0.0, due - self._mux.clock())
-            self._alarm = self._mux.timer(seconds, self, fh=self.fh)
-
-    def _expire(self) -> Exception | None:
-        """Fail the calls whose time is over; not those that their callbacks make."""
-        now = self._mux.clock()
-        first: Exception | None = None
-        for _ in range(len(self._protocol.pending)):
-            call = cast("Call | None", self._protocol.next_expired(now))
-            if call is None:
-                break
-            error = CallTimeout(f"{call.procedure}: no answer within {call.timeout} seconds")
-            first = self._inbox.fail(call, error, first)
-        due = self._loss.due
-        if due is not None and now >= due:
-            return first_of(first, self._loss.fail())
-        return first
+        self._times.set(call, seconds)
 
     def _remote_error(self, procedure: str, text: str) -> RemoteError:
         """Return the error that a server has answered with."""
@@ -354,8 +420,14 @@ class Client:
         if call.done:
             return False
         call._drop(CallCancelled(f"{call.procedure}: cancelled"))
-        self._protocol.abandon(call.id)
-        self._set_alarm()
+        if self._limited is None:
+            self._protocol.abandon(call.id)
+        else:
+            self._inbox.wake()  # another may leave now
+            self._limited.abandon(call.id)
+        if self._closes_on_idle:
+            self._inbox.wake()
+        self._times.set_alarm()
         return True
 
     # Events
@@ -375,7 +447,12 @@ class Client:
             if get_ident() != self._thread:
                 self._check_thread()
             if event is None or event.fh is not self.fh:
-                return event
+                output = self._output
+                if output is None or event is None or not output.has(event):
+                    return event
+                unseen, self._unseen, output.todo = None, None, [*output.todo, event]  # one line
+                output.take()
+                return None
             if event.type == "read":
                 inbox = self._inbox
                 data = inbox.unfed + event.data  # type: ignore[attr-defined]
@@ -389,17 +466,41 @@ class Client:
             self._again(unseen)
             raise
         self._unseen = None
+        if self._closes_on_idle:
+            self._see_idle()
         if failure is not None:
             raise failure
         return rest
 
+    def _see_idle(self) -> None:
+        """Disconnect if there is nothing to wait for; in the next turn if somebody waits here."""
+        protocol = self._protocol
+        if protocol.pending or protocol.callbacks or not protocol.next_id or self._loss.is_leaving:
+            return
+        if self._nested:
+            self._inbox.wake()
+        else:
+            self.disconnect()
+
     def _take(self) -> Exception | None:
         """Hand over what the server has sent; return what a callback has raised."""
         try:
-            return self._inbox.take()
+            failure = self._inbox.take()
         finally:
-            if self._alarm is not None:
-                self._set_alarm()
+            if self._times.alarm is not None:
+                self._times.set_alarm()
+        return failure if self._limited is None else self._go_on(self._limited, failure)
+
+    def _go_on(self, limited: LimitedOutbox, first: Exception | None) -> Exception | None:
+        """Have calls leave that waited, and fail those that Ctrl-C came upon on their way."""
+        limited.go_on()
+        while limited.doubtful:
+            call = limited.doubtful[0]
+            if self._protocol.pending.get(call.id) is call:
+                text = f"{call.procedure}: Ctrl-C came while it was being sent; it may have run"
+                first = self._inbox.fail(call, CallCancelled(text), first)
+            del limited.doubtful[0]
+        return first
 
     def _other_event(self, event: Event) -> tuple[bool, Exception | None]:
         """Take an event that brings no bytes.
@@ -414,13 +515,11 @@ class Client:
         if event is self._inbox.wake_event:
             self._inbox.is_woken = False
             failure = self._take()
-        elif kind == "timer" and details.data is self:
-            self._alarm = None
-            failure = self._expire()
-            self._set_alarm()
+        elif kind == "timer" and details.data is self._times:
+            failure = self._times.expire()
         elif kind == "timer" or kind == "child":
             is_own, failure = loss.io(event)
-            self._set_alarm()
+            self._times.set_alarm()
         elif kind == "ready":
             loss.was_up = True
         elif kind == "error":
@@ -431,7 +530,12 @@ class Client:
             failure = self._inbox.take(is_last=True)
             loss.reason = loss.reason or details.reason or "the socket was closed"
             failure = first_of(failure, loss.lose())
-            self._set_alarm()
+            self._times.set_alarm()
+        if kind == "child" and is_own and self._output is not None:
+            self._output.read()  # its last words
+        if self._limited is not None:
+            self._limited.disturb()  # some that waited may have ended
+            failure = self._go_on(self._limited, failure)
         return is_own, failure
 
     def _again(self, event: Event | None) -> None:
@@ -447,10 +551,14 @@ class Client:
             return
         if event is not None and event.fh is self.fh and event.type == "read":
             self._inbox.unfed += event.data  # type: ignore[attr-defined]
+        elif event is not None and self._output is not None and self._output.has(event):
+            self._output.todo = [*self._output.todo, event]
         elif event is not None and event.type != "timeout":
             self._mux.push_event(event)
         self._unseen = None
         self._inbox.wake()
+        if self._output is not None:
+            self._output.wake()
 
     # The end
 
@@ -488,6 +596,7 @@ class Client:
             log.error("%s: %s", self._name, error)
 
 
+_NAP = 0.1  # seconds between two looks at what a process prints
 _MOST_NESTED = 32  # of callbacks that wait; Python's own limit would come down on anything
 _OF_CONNECTION = {"ready", "sent", "error", "closing", "closed"}
 
@@ -495,27 +604,3 @@ _OF_CONNECTION = {"ready", "sent", "error", "closing", "closed"}
 def _raise_if_any(failure: Exception | None) -> None:
     if failure is not None:
         raise failure
-
-
-def _open(
-    mux: EventMux[Event], server: str | socket.socket, args: tuple[str, ...]
-) -> socket.socket:
-    """Return the socket, watched by the mux; how much may be queued for it, the outbox says."""
-    if isinstance(server, str):
-        if is_stream_url(server) and not args:
-            return mux.connect(server, max_outbuffer=None)
-        sock = connect_stream(server, *args)
-    elif isinstance(server, socket.socket):
-        sock = server
-        check_stream(sock)
-    else:
-        raise TypeError(
-            f"server is {server!r}, must be a URL such as 'tcp://host:port', or a connected socket"
-        )
-    try:
-        mux.add(sock, max_outbuffer=None)
-    except BaseException:
-        if isinstance(server, str):
-            url_disconnect(sock)
-        raise
-    return sock

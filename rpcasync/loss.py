@@ -37,20 +37,29 @@ class Loss:
 
     Args:
         mux: what the socket is watched by.
-        fh: the socket; it has the `process` of a server that was started for it.
+        fh: the socket.
         protocol: the core.
         inbox: tells the callbacks.
         name: the server, for messages.
+        process: the server, if it is a child process; default is what was started for the socket.
     """
 
     __slots__ = (
         *("_crashed", "_ending", "_fh", "_inbox", "_mux", "_name", "_protocol", "_status_due"),
-        *("is_awaited", "is_leaving", "reason", "was_up"),
+        *("is_awaited", "is_leaving", "process", "reason", "was_up"),
     )
 
     def __init__(
-        self, mux: EventMux[Event], fh: Handle, protocol: ClientProtocol, inbox: Inbox, name: str
+        self,
+        mux: EventMux[Event],
+        fh: Handle,
+        protocol: ClientProtocol,
+        inbox: Inbox,
+        name: str,
+        process: subprocess.Popen[bytes] | None = None,
     ) -> None:
+        self.process: subprocess.Popen[bytes] | None = process or getattr(fh, "process", None)
+        """The process of the server, if it is a child of this one."""
         self._mux = mux
         self._fh = fh
         self._protocol = protocol
@@ -69,14 +78,19 @@ class Loss:
         """Calls wait for the status of the process."""
 
     @property
-    def process(self) -> subprocess.Popen[bytes] | None:
-        """The process of a server that was started for this client."""
-        return getattr(self._fh, "process", None)
-
-    @property
     def due(self) -> float | None:
         """When calls that wait for the status fail without it; None if none does."""
         return self._status_due if self.is_awaited and self._protocol.pending else None
+
+    @property
+    def is_ending(self) -> bool:
+        """True while the loop has something to do for the end: output, or a process."""
+        if self._ending is not None and self._ending.is_running:
+            return True
+        try:
+            return self.is_leaving and self._mux.buflen(self._fh) >= 0
+        except (KeyError, RuntimeError):  # it is not watched any more
+            return False
 
     def io(self, event: Event) -> tuple[bool, Exception | None]:
         """Take an event; return whether it was of the process, or the timer of its grace.
@@ -129,7 +143,7 @@ class Loss:
         if not self.was_up:
             reason = nobody_there(reason)
         if calls and self.process is not None and not self.is_leaving:  # it ended by itself
-            status = self.process.poll()
+            status = _status_of(self.process)
         error = f"{self._name}: {why_lost(reason, self._crashed, status)}"
         first: Exception | None = None
         for call in calls:
@@ -154,6 +168,12 @@ class Loss:
             self._ending = Ending(self._mux, process, self._name, grace, self._fh)
         except (OSError, RuntimeError, ValueError) as error:
             log.warning("%s: process %d is not waited for: %s", self._name, process.pid, error)
+
+
+def _status_of(process: subprocess.Popen[bytes]) -> int | None:
+    """Return how a process has ended; None if it has not, or somebody else has asked before."""
+    status = process.poll()
+    return None if getattr(process, "is_lost", False) else status
 
 
 def crashed_procedure(crash: tuple[str, int], reason: str, protocol: ClientProtocol) -> str:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import os
 import sys
+from collections.abc import Sized
 from typing import Protocol, cast
 from weakref import WeakSet
 
@@ -45,7 +46,7 @@ class Unsent:
 
     __slots__ = (
         *("__weakref__", "_fh", "_is_told", "_loss", "_mux", "_name", "_pid", "_protocol"),
-        *("has_turned", "is_left_behind"),
+        *("has_turned", "is_left_behind", "waiting"),
     )
 
     def __init__(
@@ -62,6 +63,8 @@ class Unsent:
         """The client was given an event of its own."""
         self.is_left_behind = False
         """`disconnect()` has left calls to the loop, and that has not turned since."""
+        self.waiting: Sized = ()
+        """Calls that wait for others to end."""
         _alive.add(self)
 
     def __del__(self) -> None:
@@ -103,6 +106,8 @@ class Unsent:
             )
 
     def _has_output(self) -> bool:
+        if self.waiting:
+            return True
         try:
             return self._mux.buflen(self._fh) > 0
         except (KeyError, RuntimeError):  # it is not watched any more

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 
-__all__ = ["Deadlines", "check_seconds", "check_time"]
+__all__ = ["Deadlines", "check_seconds", "check_time", "check_timeout"]
 
 _FEW = 64  # entries that are not worth cleaning up
 
@@ -39,6 +39,16 @@ def check_time(name: str, seconds: object) -> None:
         or not 0 < seconds < float("inf")
     ):
         raise ValueError(f"{name} is {seconds!r}, must be a number of seconds above 0, or None")
+
+
+def check_timeout(seconds: float | None) -> float | None:
+    """Return the time that a call has; None is for ever.
+
+    Raises:
+        ValueError: it is negative, infinite or NaN.
+        TypeError: it is no number.
+    """
+    return None if seconds is None else check_seconds("timeout", seconds)
 
 
 class Deadlines:

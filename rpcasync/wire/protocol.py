@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import islice
 from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
@@ -529,14 +530,31 @@ class ClientProtocol(_Protocol):
         Its id stays in use, since the answer may still come; of more than 65,536 such ids, the
         oldest is free again. The last line does it, and whatever came before can be done again.
         """
-        self._abandoned[id] = None
-        if len(self._abandoned) > _MOST_ABANDONED:
-            del self._abandoned[next(iter(self._abandoned))]
+        self._put_by(id)
         due: dict[Any, float] = self._deadlines.due
         if id in due:
             del due[id], self._pending[id]
         else:
             del self._pending[id]
+
+    def newest_callbacks(self, count: int) -> list[Id]:
+        """Return the ids of the functions that were passed last, so many of them."""
+        return list(islice(reversed(self._callbacks), count))
+
+    def retract(self, id: Id) -> None:  # noqa: A002
+        """Forget a function that was passed with a call which was never sent: its id stays in use.
+
+        The last line does it, and whatever came before can be done again.
+        """
+        if id in self._callbacks:
+            self._put_by(id)
+            del self._callbacks[id]
+
+    def _put_by(self, id: Id) -> None:  # noqa: A002
+        """Keep an id in use."""
+        self._abandoned[id] = None
+        if len(self._abandoned) > _MOST_ABANDONED:
+            del self._abandoned[next(iter(self._abandoned))]
 
     def withdraw(self, token: object) -> None:
         """Abandon a call that could not be made after all, whatever has become of it so far."""

@@ -163,7 +163,9 @@ def test_a_server_of_2_0(connect, mux, caplog):
     assert [record.getMessage().partition(": ")[2] for record in caplog.records] == [NAMED]
 
 
-@pytest.mark.parametrize("values", [("result", [1]), ("die", ["no"]), ("call", [1]), ("destroy", [])])
+@pytest.mark.parametrize(
+    "values", [("result", [1]), ("die", ["no"]), ("call", [1]), ("destroy", [])]
+)
 def test_whatever_it_sends_first(values):
     assert isinstance(refusal(called(), packet(1, *values)), OtherDialect)
 
