@@ -19,7 +19,7 @@ from support.pump import PATIENCE
 
 import rpcasync
 from eventmux import EventMux
-from rpcasync import CallTimeout, Client, Disconnected, RemoteError
+from rpcasync import CallCancelled, CallTimeout, Client, Disconnected, RemoteError
 
 # Where the program's functions are called.
 AT_THE_CALL = ("take", "fail", "raise_error")
@@ -32,10 +32,10 @@ class Alarm(Exception):
 class Scene:
     """A client, its server's end of the socket in our hands, and what the callbacks were given."""
 
-    def __init__(self, codec="json"):
+    def __init__(self, codec="json", **options):
         self.mux = EventMux()
         ours, theirs = socket.socketpair()
-        self.client = Client(self.mux, ours, codec=codec)
+        self.client = Client(self.mux, ours, codec=codec, **options)
         self.peer = Peer(theirs, codec)
         self.got = []
         self.calls = []
@@ -58,12 +58,12 @@ class Scene:
             self.client.io(event)
 
 
-def each_place(act, check, sample, kind=KeyboardInterrupt):
+def each_place(act, check, sample, kind=KeyboardInterrupt, make=Scene):
     """Interrupt `act` at each line, or at each so many, and `check` what is left of the scene."""
     at = 0
     while True:
         at += sample
-        scene = Scene()
+        scene = make()
         interrupter = Interrupter(at, kind)
         try:
             forgetting(act, scene, interrupter)
@@ -205,7 +205,8 @@ def test_calls_that_time_out(sample):
 def test_making_and_cancelling_calls(sample):
     def act(scene, interrupter):
         client = scene.client
-        client._timeout = 60
+        client.set_options("a", timeout=60)
+        client.set_options("b", timeout=60)
         with contextlib.suppress(KeyboardInterrupt), interrupter:
             scene.calls.append(client.call("a", scene.taker("a"), [print]))
             scene.calls.append(client.call("b", scene.taker("b")))
@@ -303,3 +304,127 @@ def test_a_signal_while_result_waits(mux, connect, got):
     assert call.result(PATIENCE) == (1,)
     assert got == [("x", (1,))]
     assert sys.gettrace() is None
+
+
+# With a limit: a call that Ctrl-C came upon as it was sent may have left or not
+
+
+class LimitedScene(Scene):
+    """A client whose server is given two calls at a time, and what came of six."""
+
+    def __init__(self):
+        super().__init__("json", limit=2)
+        self.served = []
+
+    def serve(self):
+        """Answer what has come."""
+        for id, name, *_ in self.peer.read():
+            self.served.append(name)
+            self.peer.send(id, name)
+
+    def finish(self):
+        """Go on as a program does that caught Ctrl-C, with a server that answers."""
+        while self.client.has_requests():
+            turn(self.mux, self.client)
+            assert self.is_within_the_limit()
+            before = len(self.served)
+            self.serve()
+            turn(self.mux, self.client)
+            assert len(self.served) > before or not self.client.has_requests()
+
+    def is_within_the_limit(self):
+        return len(self.client.dump_requests()) - len(self.client._limited.waiting) <= 2
+
+
+def check_limited(scene, interrupter, made):
+    scene.finish()
+    assert len(scene.served) == len(set(scene.served))
+    assert scene.served == sorted(scene.served)
+    outcomes = dict(scene.got)
+    assert len(outcomes) == len(scene.got)
+    lost = [name for name in made if outcomes.get(name) != (name,)]
+    if lost:  # Ctrl-C at its callback, or as it was sent: never both, and never another
+        assert len(lost) == 1
+        at_the_call = interrupter.place.endswith(AT_THE_CALL)
+        assert at_the_call or outcomes[lost[0]] is CallCancelled
+        assert at_the_call or interrupter.place.endswith((" go_on", " _put"))
+    assert not scene.client._limited.waiting
+    later = scene.client.later(scene.taker("later"))
+    scene.finish()
+    assert later.done
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_answers_with_a_limit(sample):
+    names = "abcdef"
+
+    def act(scene, interrupter):
+        scene.calls = [scene.client.call(name, scene.taker(name)) for name in names]
+        turn(scene.mux, scene.client)
+        scene.serve()
+        with contextlib.suppress(KeyboardInterrupt):
+            with interrupter:
+                scene.client.wait(PATIENCE, *scene.calls[:2])
+            scene.mux.flush()
+            scene.serve()
+            with interrupter:
+                scene.client.wait(PATIENCE, *scene.calls[:4])
+
+    def check(scene, interrupter):
+        check_limited(scene, interrupter, names)
+
+    each_place(act, check, sample, make=LimitedScene)
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_making_and_cancelling_calls_with_a_limit(sample):
+    def act(scene, interrupter):
+        client = scene.client
+        scene.calls = [client.call(name, scene.taker(name)) for name in "abc"]
+        with contextlib.suppress(KeyboardInterrupt), interrupter:
+            scene.calls.append(client.call("d", [print], scene.taker("d")))
+            scene.calls.append(client.call("e", scene.taker("e")))
+            scene.calls[0].cancel()
+            scene.calls[2].cancel()
+            client.wait(0)
+
+    def check(scene, interrupter):
+        made = [call.procedure for call in scene.calls if not is_cancelled(call)]
+        check_limited(scene, interrupter, made)
+        assert all(call.done for call in scene.calls)
+        size = scene.client._limited._size
+        assert size == 0
+
+    each_place(act, check, sample, make=LimitedScene)
+
+
+def is_cancelled(call):
+    with contextlib.suppress(CallCancelled):
+        return call.done and call.result() is None
+    return True
+
+
+@pytest.mark.parametrize("sample", SAMPLES)
+def test_calls_that_time_out_with_a_limit(sample):
+    names = "abcdef"
+
+    def act(scene, interrupter):
+        client = scene.client
+        scene.calls = [client.call(name, scene.taker(name)) for name in names]
+        for call in scene.calls[1:4]:
+            call.set_timeout(0)
+        with contextlib.suppress(KeyboardInterrupt), interrupter:
+            client.wait(PATIENCE, *scene.calls[1:4])
+
+    def check(scene, interrupter):
+        scene.finish()
+        outcomes = dict(scene.got)
+        assert len(outcomes) == len(scene.got)
+        assert len(scene.served) == len(set(scene.served))
+        expected = {name: (name,) for name in "aef"} | dict.fromkeys("bcd", CallTimeout)
+        wrong = [name for name in names if outcomes.get(name) != expected[name]]
+        assert len(wrong) <= 1
+        if wrong and not interrupter.place.endswith(AT_THE_CALL):
+            assert outcomes[wrong[0]] is CallCancelled
+
+    each_place(act, check, sample, make=LimitedScene)
