@@ -15,13 +15,14 @@ import warnings
 from collections.abc import Callable, Coroutine, Generator
 from typing import IO, Any
 
+from eventmux._nearest import tells_options
 from eventmux.events import MaybeNone
 from rpcasync.awaiting.connection import Connection, Pending
 from rpcasync.awaiting.opening import open_connection
-from rpcasync.calls import Reply
+from rpcasync.calls import Reply, check_procedure
 from rpcasync.errors import CallTimeout, RemoteError
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, get_codec
-from rpcasync.wire.deadlines import check_seconds
+from rpcasync.wire.deadlines import check_seconds, check_timeout
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
 from rpcasync.wire.protocol import ClientProtocol
 
@@ -59,8 +60,7 @@ def connect(
             `timeout` is negative, infinite or NaN.
     """
     check_max_packet(max_packet)
-    if timeout is not None:
-        check_seconds("timeout", timeout)
+    check_timeout(timeout)
     known = get_codec(codec, max_items)
     return Connecting(url, args, lambda: ClientProtocol(known, max_packet), timeout)
 
@@ -204,7 +204,7 @@ class AsyncClient:
         Raises:
             RemoteError: the server answered with an error.
             Disconnected: the connection ended before the answer came.
-            CallTimeout: the `timeout` of the client is over.
+            CallTimeout: the `timeout` of the client, or of the procedure, is over.
             EncodeError: an argument cannot be sent.
             ArgumentError: a function can take no values at all.
             TypeError: the name of the procedure is no str.
@@ -215,7 +215,7 @@ class AsyncClient:
         if asyncio.get_running_loop() is not connection.loop:
             self._refuse_loop()
         if not isinstance(procedure, str):
-            raise TypeError(f"procedure is {procedure!r}, must be a str")
+            check_procedure(procedure)
         if connection.is_full or connection.crowd:
             await self._wait_for_room(procedure)
         values = [*args]
@@ -242,8 +242,23 @@ class AsyncClient:
             del call  # which has what is raised, whose traceback has this frame
         return reply
 
+    @tells_options
+    def set_options(self, procedure: str, /, *, timeout: float | None) -> None:
+        """Say how calls of one procedure are made from now on.
+
+        Args:
+            procedure: its name; there need not be one.
+            timeout: seconds after which a call of it that is not answered fails with
+                `CallTimeout`, in the place of those of the client; None is never.
+
+        Raises:
+            ValueError: `timeout` is negative, infinite or NaN.
+            TypeError: it is no number, or the name of the procedure no str.
+        """
+        self._connection.timeouts[check_procedure(procedure)] = check_timeout(timeout)
+
     async def _wait_for_room(self, procedure: str) -> None:
-        seconds = self._connection.timeout
+        seconds = self._connection.timeout_of(procedure)
         try:
             await asyncio.wait_for(self._connection.room(), seconds)
         except asyncio.TimeoutError:

@@ -22,15 +22,16 @@ from typing import NoReturn
 
 from eventmux import EventMux
 from eventmux._forking import tell_of_forks
+from eventmux._nearest import tells_options
 from eventmux.events import Event
-from rpcasync.calls import Reply
+from rpcasync.calls import Reply, check_procedure
 from rpcasync.errors import Disconnected
 from rpcasync.leading.connection import Connection
 from rpcasync.leading.lead import Lead
 from rpcasync.leading.requests import Request
 from rpcasync.urls import is_stream_url
 from rpcasync.wire.codecs import Codec
-from rpcasync.wire.deadlines import check_seconds
+from rpcasync.wire.deadlines import check_timeout
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET
 
 __all__ = ["BlockingClient", "connect"]
@@ -103,7 +104,8 @@ class BlockingClient:
         codec: str | Codec = "storable",
         max_packet: int = DEFAULT_MAX_PACKET,
     ) -> None:
-        self._timeout = None if timeout is None else check_seconds("timeout", timeout)
+        self._timeout = check_timeout(timeout)
+        self._timeouts: dict[str, float | None] = {}  # of single procedures
         self._why_not = ""  # there are no more calls; under the mutex of the lead
         self._is_inherited = False  # by a forked child
         self._mux = EventMux()
@@ -175,16 +177,34 @@ class BlockingClient:
             Exception: what a callback raised that was passed with this call.
         """
         if not isinstance(procedure, str):
-            raise TypeError(f"procedure is {procedure!r}, must be a str")
+            check_procedure(procedure)
         values = [*args]
         for pair in named.items():
             values += pair
         request = Request(self._connection, procedure, values)
+        request.timeout = self._timeout
+        if self._timeouts:
+            request.timeout = self._timeouts.get(procedure, self._timeout)
         try:
             self._take_part(request, self._ask)
-            return request.reply(self._timeout)
+            return request.reply(request.timeout)
         finally:
             del request, values  # as in reply()
+
+    @tells_options
+    def set_options(self, procedure: str, /, *, timeout: float | None) -> None:
+        """Say how calls of one procedure are made from now on, in whatever thread.
+
+        Args:
+            procedure: its name; there need not be one.
+            timeout: seconds to wait for an answer, in the place of those of the client; None is
+                for ever.
+
+        Raises:
+            ValueError: `timeout` is negative, infinite or NaN.
+            TypeError: it is no number, or the name of the procedure no str.
+        """
+        self._timeouts[check_procedure(procedure)] = check_timeout(timeout)
 
     @property
     def closed(self) -> bool:
@@ -219,7 +239,7 @@ class BlockingClient:
 
     def _ask(self, request: Request) -> None:
         """Have a call sent, and wait until it has ended or its time is over."""
-        lead, connection, timeout = self._lead, self._connection, self._timeout
+        lead, connection, timeout = self._lead, self._connection, request.timeout
         with lead.mutex:
             if self._why_not:
                 self._refuse(request.procedure)

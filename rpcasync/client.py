@@ -337,8 +337,6 @@ class Client:
                     return is_over()
         finally:
             self._nested -= 1
-            if self._closes_on_idle:
-                self._see_idle()
         return True
 
     def _is_time_over(self, deadline: float | None) -> bool:

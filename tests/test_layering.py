@@ -115,11 +115,11 @@ INSIDE = {
 }
 # What rpcasync may use of the other package, by row. eventmux needs nothing of rpcasync.
 ACROSS = {
-    "aio": {"eventmux.events"},
+    "aio": {"eventmux._nearest", "eventmux.events"},
     "awaiting": {
         *("eventmux", "eventmux.aio", "eventmux.events", "eventmux.sockets", "eventmux.urls"),
     },
-    "blocking": {"eventmux", "eventmux._forking", "eventmux.events"},
+    "blocking": {"eventmux", "eventmux._forking", "eventmux._nearest", "eventmux.events"},
     "calls": {"eventmux._nearest"},
     "forwarding": {"eventmux", "eventmux.events"},
     "leading": {"eventmux.events"},

@@ -45,13 +45,14 @@ _OVERHEAD = 1000  # of each call that waits
 class Pending:
     """A call: its answer, the name of the procedure, and the functions passed with it."""
 
-    __slots__ = ("answer", "callbacks", "id", "procedure")
+    __slots__ = ("answer", "callbacks", "id", "procedure", "timeout")
 
     def __init__(self, answer: asyncio.Future[Reply], procedure: str) -> None:
         self.answer = answer
         self.procedure = procedure
         self.callbacks: list[Callback] | tuple[()] = ()
         self.id = -1
+        self.timeout: float | None = None
 
     def stop(self) -> None:
         """Run its functions no more."""
@@ -84,6 +85,8 @@ class Connection(asyncio.BufferedProtocol):
         self.loop = loop
         self.name = name
         self.timeout = timeout
+        self.timeouts: dict[str, float | None] = {}
+        """Those of single procedures."""
         self.sock = sock
         self.pending = protocol.pending
         self.workers: dict[asyncio.Task[None], Callback] = {}
@@ -200,11 +203,24 @@ class Connection(asyncio.BufferedProtocol):
             self._size = len(packet)
             self._is_batching = True
             self.loop.call_soon(self._end_batch)
-        if self.timeout is not None:
-            due = self.loop.time() + self.timeout
-            self._protocol.set_deadline(call.id, due)
-            if self._alarm is None:
-                self._alarm = self.loop.call_at(due, self._expire)
+        if self.timeout is not None or self.timeouts:
+            self._give_time(call)
+
+    def timeout_of(self, procedure: str) -> float | None:
+        """Return the seconds that calls of a procedure have; None is for ever."""
+        return self.timeouts.get(procedure, self.timeout)
+
+    def _give_time(self, call: Pending) -> None:
+        call.timeout = self.timeout_of(call.procedure)
+        if call.timeout is None:
+            return
+        due = self.loop.time() + call.timeout
+        self._protocol.set_deadline(call.id, due)
+        if self._alarm is not None and due < self._alarm.when():
+            self._alarm.cancel()
+            self._alarm = None
+        if self._alarm is None:
+            self._alarm = self.loop.call_at(due, self._expire)
 
     def _keep(self, function: Callable[..., object]) -> Callback:
         """Return what stands for a function among the arguments."""
@@ -258,7 +274,7 @@ class Connection(asyncio.BufferedProtocol):
         """Fail the calls whose time is over."""
         protocol, now = self._protocol, self.loop.time()
         while (call := cast("Pending | None", protocol.next_expired(now))) is not None:
-            text = f"{call.procedure}: no answer within {self.timeout} seconds"
+            text = f"{call.procedure}: no answer within {call.timeout} seconds"
             self._fail(call, CallTimeout(text))
         due = protocol.next_deadline()
         self._alarm = None if due is None else self.loop.call_at(due, self._expire)
