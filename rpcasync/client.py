@@ -32,6 +32,7 @@ from rpcasync.opening import checked_process, open_server
 from rpcasync.outbox import NOT_WATCHED, Outbox
 from rpcasync.times import Times
 from rpcasync.unsent import Unsent
+from rpcasync.urls import url_disconnect
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, check_limit, get_codec
 from rpcasync.wire.deadlines import check_seconds, check_timeout
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
@@ -155,7 +156,7 @@ class Client:
         self._outbox = self._limited or Outbox(*place, max_outbuffer)
         self._output: Output | None = None
         if output is not None:
-            self._output = self._read(output)
+            self._output = self._read(output, isinstance(server, str))
 
     def __getattr__(self, name: str) -> Callable[..., Call]:
         """Return what calls the procedure of that name."""
@@ -194,13 +195,15 @@ class Client:
         """Its stderr, where the URL asks for a pipe, else None."""
         return getattr(self._loss.process, "stderr", None)
 
-    def _read(self, tell: Callable[[str, bytes], object]) -> Output:
-        """Have a function told what the process prints."""
+    def _read(self, tell: Callable[[str, bytes], object], is_ours: bool) -> Output:
+        """Have a function told what the process prints; it ends with us if that cannot be."""
         pipes = {"stdout": self.stdout, "stderr": self.stderr}
         try:
             return Output(self._mux, {name: pipes[name] for name in pipes if pipes[name]}, tell)
         except BaseException:
-            self.disconnect()
+            self._mux.remove(self.fh)
+            if is_ours:
+                url_disconnect(self.fh)
             raise
 
     # Calls

@@ -85,7 +85,7 @@ class Loss:
     @property
     def is_ending(self) -> bool:
         """True while the loop has something to do for the end: output, or a process."""
-        if self._ending is not None and self._ending.is_running:
+        if self._ending is not None and self._ending.is_awaited:
             return True
         try:
             return self.is_leaving and self._mux.buflen(self._fh) >= 0

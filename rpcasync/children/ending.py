@@ -60,6 +60,11 @@ class Ending:
         """False once the process has ended, as far as is known without looking."""
         return not self._is_done and self._process.returncode is None
 
+    @property
+    def is_awaited(self) -> bool:
+        """True until the loop has brought its end."""
+        return self.is_running or (not self._is_done and bool(self._mux.has_events()))
+
     def io(self, event: Event) -> bool:
         """Take an event; return whether it was of this process, or the timer of its grace."""
         details: Any = event

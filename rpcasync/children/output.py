@@ -35,18 +35,17 @@ class _Stream:
         """What was read, and where in it the next line begins: one thing, so it stays in step."""
         self.has_ended = False
 
-    def next_line(self) -> bytes | None:
-        """Take a line, without its end; None if none is complete."""
+    def next_line(self) -> tuple[bytes, tuple[bytes, int]] | None:
+        """Return a line, without its end, and the `rest` behind it; None if none is complete."""
         data, at = self.rest
         end = data.find(b"\n", at, at + LONGEST_LINE + 1)
-        behind = end + 1
-        if end < 0:
-            left = len(data) - at
-            if not left or (left <= LONGEST_LINE and not self.has_ended):
-                return None
-            end = behind = min(at + LONGEST_LINE, len(data))
-        self.rest = data, behind
-        return data[at:end]
+        if end >= 0:
+            return data[at:end], (data, end + 1)
+        left = len(data) - at
+        if not left or (left <= LONGEST_LINE and not self.has_ended):
+            return None
+        end = min(at + LONGEST_LINE, len(data))
+        return data[at:end], (data, end)
 
 
 class Output:
@@ -89,7 +88,8 @@ class Output:
         while self.todo:
             self._see_to(self.todo[0], self.todo[1:])
         for stream in self._streams.values():
-            while (line := stream.next_line()) is not None:
+            while (found := stream.next_line()) is not None:
+                line, stream.rest = found
                 # This is where the program's code is called.
                 self._tell(stream.name, line)
 
