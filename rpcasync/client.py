@@ -451,6 +451,7 @@ class Client:
                 output = self._output
                 if output is None or event is None or not output.has(event):
                     return event
+                output.keep()
                 unseen, self._unseen, output.todo = None, None, [*output.todo, event]  # one line
                 output.take()
                 return None
@@ -553,6 +554,7 @@ class Client:
         if event is not None and event.fh is self.fh and event.type == "read":
             self._inbox.unfed += event.data  # type: ignore[attr-defined]
         elif event is not None and self._output is not None and self._output.has(event):
+            self._output.keep()
             self._output.todo = [*self._output.todo, event]
         elif event is not None and event.type != "timeout":
             self._mux.push_event(event)

@@ -57,12 +57,13 @@ class Output:
         tell: called with that name and a line.
     """
 
-    __slots__ = ("_mux", "_streams", "_tell", "todo")
+    __slots__ = ("_fresh", "_mux", "_streams", "_tell", "todo")
 
     def __init__(self, mux: EventMux[Event], pipes: Mapping[str, IO[bytes]], tell: Tell) -> None:
         self._mux = mux
         self._tell = tell
         self._streams: dict[Handle | None, _Stream] = {}
+        self._fresh: Event | None = None  # what the mux has returned here
         self.todo: list[Event] = []
         """Events that were handed out and not seen to: who adds one makes another list of it."""
         try:
@@ -85,6 +86,7 @@ class Output:
 
     def take(self) -> None:
         """See to the events, and hand over the lines that are complete."""
+        self.keep()
         while self.todo:
             self._see_to(self.todo[0], self.todo[1:])
         for stream in self._streams.values():
@@ -113,10 +115,17 @@ class Output:
         self.take()
 
     def _has_read(self, pipe: Handle) -> bool:
-        event = self._mux.mux(0, only=pipe)
+        self.keep()
+        self._fresh = self._mux.mux(0, only=pipe)
+        return self.keep()
+
+    def keep(self) -> bool:
+        """Note what the mux has returned to us, if it is an event of a pipe; then others follow."""
+        event = self._fresh
         if event is None or event.type == "timeout":
+            self._fresh = None
             return False
-        self.todo = [*self.todo, event]
+        self.todo, self._fresh = [*self.todo, event], None  # one line: all of it, or none
         return True
 
     def wake(self) -> None:
