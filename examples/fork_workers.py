@@ -14,7 +14,7 @@ import sys
 import time
 from functools import partial
 
-from eventmux import Child, EventMux
+from eventmux import EventMux
 from rpcasync import Client, Server
 
 PATIENCE = 10.0  # seconds for an answer
@@ -43,7 +43,7 @@ class Device:
 
 
 def start(name):
-    """Start the process of a device, and return the client that calls it and its number."""
+    """Start the process of a device and return the client that calls it."""
     ours, theirs = socket.socketpair()
     pid = os.fork()
     if pid == 0:
@@ -52,39 +52,35 @@ def start(name):
         Device(name, theirs).serve()
         os._exit(0)  # what the parent has begun is not for us to end
     theirs.close()  # or we would never be told that the process has ended
-    mux.child(pid)
-    return Client(mux, ours, timeout=PATIENCE), pid
+    return Client(mux, ours, timeout=PATIENCE, process=pid)
 
 
-def show(device, process, pid=None, total=None, error=None, **_):
+def show(device, pid=None, total=None, error=None, **_):
     if error is None:
         print(f"{device}: {total}, says process {pid}", flush=True)
     else:
         print(f"{device}: {error}", flush=True)
-        if process in running:
-            os.kill(process, signal.SIGKILL)
+        workers[device].process.kill()
 
 
 def turn():
-    """Hand the next event to the clients; what none takes is the end of a process."""
+    """Hand the next event to the clients."""
     event = mux.mux()
     for client in workers.values():
         event = client.io(event)
-    if isinstance(event, Child):
-        running.remove(event.pid)
-        print("a process ended:", event.returncode, flush=True)
 
 
 mux = EventMux()
-workers, running = {}, set()
+workers = {}
 for name in sys.argv[1:] or ["alpha", "beta", "gamma"]:
-    workers[name], pid = start(name)
-    running.add(pid)
-    workers[name].measure(partial(show, name, pid), times=100_000)
+    workers[name] = start(name)
+    workers[name].measure(partial(show, name), times=100_000)
 
 while any(client.has_requests() for client in workers.values()):
     turn()
 for client in workers.values():
     client.disconnect()  # the end for its process, whichever it is
-while running:
+while any(client.has_work() for client in workers.values()):
     turn()
+for client in workers.values():
+    print("a process ended:", client.process.returncode)

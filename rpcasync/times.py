@@ -15,7 +15,6 @@ from eventmux.events import Event, Handle
 from rpcasync.calls import Call
 from rpcasync.errors import CallTimeout
 from rpcasync.inbox import Inbox, first_of
-from rpcasync.loss import Loss
 from rpcasync.wire.deadlines import check_timeout
 from rpcasync.wire.protocol import ClientProtocol
 
@@ -28,6 +27,15 @@ class _PutsOff(Protocol):
     def has_put_off(self, call: Call, seconds: float | None) -> bool: ...
 
 
+class _FailsLater(Protocol):
+    """Has calls that wait for something else than an answer."""
+
+    @property
+    def due(self) -> float | None: ...
+
+    def fail(self) -> Exception | None: ...
+
+
 class Times:
     """The times of the calls of one client.
 
@@ -36,7 +44,7 @@ class Times:
         fh: whose the timer is.
         protocol: the core.
         inbox: tells the callbacks.
-        loss: calls that wait for the status of a process fail in a while, too.
+        loss: a `Loss`: calls that wait for the status of a process fail in a while, too.
         default: seconds that a call has; None is for ever.
     """
 
@@ -51,7 +59,7 @@ class Times:
         fh: Handle,
         protocol: ClientProtocol,
         inbox: Inbox,
-        loss: Loss,
+        loss: _FailsLater,
         default: float | None,
     ) -> None:
         self._mux = mux
