@@ -569,14 +569,14 @@ class Client:
         """End the connection; calls that have been made leave first.
 
         It does not wait. What the kernel does not take at once leaves as the loop turns, and
-        calls that are pending fail with `Disconnected` then. A server that was started for this
-        client is made to end as the loop turns, too: until then the mux has something to wait
-        for.
+        calls that are pending fail with `Disconnected` then; those that wait because of `limit`
+        are not sent. A server that was started for this client, or its `process`, is made to end
+        as the loop turns, too: until then the mux has something to wait for.
 
         Args:
             grace: seconds that a server has to read what is queued for it: what it has not read
-                then is dropped. A program that was started for this client has as long to end
-                by itself before it gets SIGTERM, and then again before it gets SIGKILL. A second
+                then is dropped. A program that is the client's process has as long to end by itself
+                before it gets SIGTERM, and then again before it gets SIGKILL. A second
                 `disconnect()` can only shorten it.
 
         Raises:

@@ -323,6 +323,21 @@ def test_a_limit_that_is_none(mux, limit):
         Client(mux, ours, limit=limit)
 
 
+def test_calls_that_are_passed_on(mux, connect, serve):
+    """A server has the client for its fallback: what waits is the packet that came."""
+    client, behind = connect(limit=1)
+    bench = serve({}, mux=mux, fallback=client)
+    peer = bench.peer()
+    peer.send_calls(("a",), ("b", "text", 2.5), ("c",))
+    bench.turn()
+    for name in "abc":
+        ((id, *call),) = behind.read()
+        assert call == {"a": ["a"], "b": ["b", "text", 2.5], "c": ["c"]}[name]
+        behind.send(id, name)
+        bench.turn()
+    assert peer.read() == [[0, "a"], [1, "b"], [2, "c"]]
+
+
 # Whatever happens
 
 
@@ -344,6 +359,8 @@ class Limited(RuleBasedStateMachine):
         self.dropped = set()
 
     def teardown(self):
+        for call in self.calls.values():
+            call.cancel()
         self.peer.sock.close()
         self.mux.__exit__()
 
