@@ -86,7 +86,6 @@ class Output:
 
     def take(self) -> None:
         """See to the events, and hand over the lines that are complete."""
-        self.keep()
         while self.todo:
             self._see_to(self.todo[0], self.todo[1:])
         for stream in self._streams.values():

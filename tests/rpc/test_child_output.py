@@ -158,6 +158,24 @@ def test_the_last_words(mux, start):
     assert lines == [("stdout", b"hello"), ("stdout", b"bye")]
 
 
+def test_last_words_that_are_many():
+    """Its end is known before all that it has printed was read."""
+    lines = []
+    with EventMux(read_size=1000, reads_per_turn=1) as mux:
+        ours, theirs = socket.socketpair()
+        program = "for n in range(3000): print(n)"
+        process = subprocess.Popen(
+            [sys.executable, "-S", "-E", "-c", program], stdout=subprocess.PIPE
+        )
+        theirs.close()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        client = Client(mux, ours, process=process, output=lambda _, line: lines.append(line))
+        run(mux, client)
+        client.disconnect()
+        run(mux, client)
+    assert lines == [b"%d" % number for number in range(3000)]
+
+
 def test_a_child_that_dies(mux, start):
     lines = []
     client = start("s.recv(1); 1 / 0", lambda *line: lines.append(line))
