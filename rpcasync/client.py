@@ -281,10 +281,8 @@ class Client:
     def has_work(self) -> bool:
         """True while there is something to turn the loop for.
 
-            while rpc.has_work():
-                rpc.io(mux.mux())
-
-        That is a call that is not answered, or a function that the server may still call; and
+        `while rpc.has_work(): rpc.io(mux.mux())` is a whole program's loop. There is something for
+        a call that is not answered, or a function that the server may still call; and
         after `disconnect()`, or once the server has gone, what is still to be sent, and a child
         process that has not ended. With `close_on_idle` the loop ends when all that is done.
         """

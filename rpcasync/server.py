@@ -457,14 +457,8 @@ class Server:
     def retry(self, caller: Caller, seconds: float, function: Callable[[Caller], object]) -> Retry:
         """Have a function called after some seconds, unless the call has been answered by then.
 
-            def rpc_fetch(caller, name):
-                if name in store:
-                    rpc.return_(caller, store[name])
-                else:
-                    rpc.retry(caller, 0.5, lambda caller: rpc_fetch(caller, name))
-
-        It is called with `caller` from `io()`, and treated as the procedure itself: what it
-        raises, how long it blocks the loop. It may answer, or ask for another retry. It is
+        It is called as `function(caller)` from `io()`, and treated as the procedure itself: what
+        it raises, how long it blocks the loop. It may answer, or ask for another retry. It is
         forgotten when the call is answered, when its time is over, and when its client has gone;
         until then `caller` is kept.
 

@@ -100,8 +100,8 @@ class Pairs:
         if self._book.sample < 1 and self._draw() >= self._book.sample:
             return
         now = self._clock()
-        codec = caller._peer.protocol._codec
-        if self._pending >= self._max_pending or now < self._due or codec is None:
+        codec = caller._peer.protocol.codec
+        if self._pending >= self._max_pending or now < self._due:
             tally.skipped += 1
             return
         pair = _Pair(name, tally, codec, now)

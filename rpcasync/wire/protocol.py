@@ -158,6 +158,11 @@ class ServerProtocol(_Protocol):
         del frames[-1]
         return request
 
+    @property
+    def codec(self) -> Codec:
+        """What the client speaks, as far as is known."""
+        return self._codec or self._first_codec or self._codecs[0]
+
     def _detect(self, frame: bytes) -> Codec:
         """Choose the codec by the first packet, and have it for good by the second."""
         if self._first_codec is not None:

@@ -92,7 +92,7 @@ def serving(path):
     try:
         yield procedures
     finally:
-        if rpc._listeners:
+        if rpc._arrivals.listeners:
             with EventMux() as other:
                 client = Client(other, procedures.url)
                 client.stop(lambda error=None: None)
