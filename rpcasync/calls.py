@@ -6,10 +6,11 @@ This file turns no loop: it asks the client to.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, TypeVar, cast
 
 from eventmux._nearest import nearest
 from rpcasync._log import log, shorten
+from rpcasync.arguments.answers import answer_as
 from rpcasync.arguments.known import signature_of
 from rpcasync.arguments.misfits import misfit
 from rpcasync.arguments.signatures import Signature
@@ -32,6 +33,7 @@ _ENDS = {"close": "disconnect", "disconnect": "close"}  # as another client has 
 _LIKE_ENOUGH = 0.75  # of a method's name; `calculate` does not mean `call`
 _NAMES = slice(None, None, 2)
 _VALUES = slice(1, None, 2)
+_Kind = TypeVar("_Kind")
 
 
 class Reply(tuple[Any, ...]):
@@ -63,6 +65,26 @@ class Reply(tuple[Any, ...]):
                 names = _as_names(names)
                 break
         return dict(zip(names, tuple.__getitem__(self, _VALUES), strict=True))
+
+    def to(self, kind: type[_Kind]) -> _Kind:
+        """Return the values as what a type says, converted as for an annotated parameter.
+
+            class Sum(TypedDict):
+                sum: int
+
+            rpc.add_numbers(n1=2, n2=3).to(Sum)["sum"] + 1
+
+        So a number that Perl has sent as text becomes one.
+
+        Args:
+            kind: a TypedDict, or `dict[str, X]`, for names and values; `list[X]` for all values;
+                any other type is that of the one value that there is.
+
+        Raises:
+            ArgumentError: the values are something else.
+            TypeError: nothing is converted to that type.
+        """
+        return cast("_Kind", answer_as(kind, self, self.pairs))
 
 
 def _as_names(values: Sequence[object]) -> list[str]:

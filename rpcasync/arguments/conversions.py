@@ -9,6 +9,7 @@ An annotation that is not listed below (Any, a class of the program's, ...) conv
 
     int  float  bool  str  bytes  None  X | Y  Optional[X]
     list  list[X]  dict  dict[str, X]
+    TypedDict                              a dict with its names, and maybe others
     Coderef  Callable  Callable[[X], Y]    a callback that can be called; nothing becomes one
 """
 
@@ -47,6 +48,8 @@ def conversion(annotation: object) -> Conversion | None:
         return _union(args)
     if origin is Callable or annotation is typing.Callable:
         return _to_callback
+    if typing.is_typeddict(annotation):
+        return _typed_dict(annotation)
     if origin is list:
         return _list_of(conversion(args[0]) if args else None)
     if origin is dict:
@@ -192,6 +195,35 @@ def _dict_of(key: Conversion | None, item: Conversion | None) -> Conversion:
         }
 
     return convert
+
+
+def _typed_dict(kind: typing.Any) -> Conversion | None:
+    """Return what converts a dict to a TypedDict, None if its annotations cannot be read."""
+    try:
+        hints = typing.get_type_hints(kind)
+    except Exception:  # noqa: BLE001  # an annotation may be any expression
+        return None
+    required: frozenset[str] = kind.__required_keys__
+    conversions: dict[str, Conversion | None] = {}
+
+    def convert(value: object) -> object:
+        if not isinstance(value, dict):
+            raise _refusal(value, "dict")
+        missing = min(required - value.keys(), default=None)
+        if missing is not None:
+            raise ValueError(f"{missing} is missing")
+        if not conversions:  # only now: one may hold itself
+            conversions.update({name: conversion(hint) for name, hint in hints.items()})
+        return {name: _item(conversions.get(name), name, part) for name, part in value.items()}
+
+    return convert
+
+
+def _item(convert: Conversion | None, name: object, value: object) -> object:
+    try:
+        return value if convert is None else convert(value)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 def _as_key(name: object) -> object:
