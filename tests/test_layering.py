@@ -31,7 +31,7 @@ FLOORS = {
         ["wire"],
         ["coderefs"],
         ["arguments", "comparing", "recording"],
-        ["calls", "children"],
+        ["calls", "children", "describing"],
         ["inbox", "outbox", "urls"],
         ["limited", "loss", "opening", "serving", "times", "unsent"],
         ["awaiting", "client"],
@@ -75,7 +75,7 @@ INSIDE = {
         ["definitions", "holders", "rendering", "tab", "usage"],
         ["commands", "progress"],
         ["session", "terminal"],
-        ["call", "completion", "listen", "methods", "shadow_report", "shell"],
+        ["call", "completion", "listen", "making", "methods", "shadow_report", "shell"],
         ["record", "replay"],
     ],
     "rpcasync.wire": [
@@ -88,11 +88,18 @@ INSIDE = {
     "rpcasync.recording": [["tagged"], ["lines", "redaction"], ["writer"], ["reader"]],
     "rpcasync.arguments": [
         ["conversions"],
-        ["shortcuts"],
+        ["answers", "shortcuts"],
         ["signatures"],
         ["known", "misfits", "reflection", "wanted"],
     ],
     "rpcasync.comparing": [["differences", "scalars"], ["answers"]],
+    "rpcasync.describing": [
+        ["kinds", "names", "source"],
+        ["hints", "procedures"],
+        ["schema", "skeleton", "tables"],
+        ["methods"],
+        ["stub"],
+    ],
     "rpcasync.leading": [["requests"], ["connection", "lead"]],
     "rpcasync.awaiting": [["callbacks", "processes"], ["connection"], ["opening"]],
     "rpcasync.forwarding": [["fallback", "relayed"], ["forwarding"]],
@@ -145,7 +152,10 @@ ACROSS = {
 # These deal in bytes and decisions: no socket, clock, process or file may be near.
 PURE = {
     "eventmux": {"errors", "events", "buffers", "urls", "_queue"},
-    "rpcasync": {"errors", "_log", "storable", "wire", "coderefs", "arguments", "comparing"},
+    "rpcasync": {
+        *("errors", "_log", "storable", "wire", "coderefs"),
+        *("arguments", "comparing", "describing"),
+    },
 }
 IMPURE = {"socket", "select", "selectors", "time", "threading", "subprocess", "os", "io", "signal"}
 

@@ -1,0 +1,1 @@
+"""What servers tell of their procedures, and the programs and documents that are made of it."""
