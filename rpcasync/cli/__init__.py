@@ -35,6 +35,17 @@ def _replay(options: argparse.Namespace) -> int:
     return replay(options)
 
 
+def _made(options: argparse.Namespace) -> int:
+    """Run one of the commands that make something: others have no use for what it takes."""
+    from rpcasync.cli import making
+
+    return {
+        "skeleton": making.print_skeleton,
+        "stub": making.print_stub,
+        "describe": making.print_description,
+    }[options.command](options)
+
+
 _ASK = "_complete"  # a command that only the scripts for TAB know
 _COMMANDS = {
     "listen": listen,
@@ -44,6 +55,9 @@ _COMMANDS = {
     "replay": _replay,
     "shadow-report": shadow_report,
     "shell": shell,
+    "skeleton": _made,
+    "stub": _made,
+    "describe": _made,
     "completion": print_script,
 }
 

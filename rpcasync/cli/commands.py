@@ -36,6 +36,9 @@ _REQUIRED = {
     "replay": {"file": "a file", "url": "a URL"},
     "shadow-report": {"file": "a file"},
     "shell": {"url": "a URL"},
+    "skeleton": {"url": "a URL"},
+    "stub": {"url": "a URL"},
+    "describe": {"url": "a URL"},
     "completion": {"shell": "the name of a shell"},
 }
 
@@ -57,7 +60,7 @@ def options_in(words: list[str]) -> argparse.Namespace:
     if options.command == "call":
         check_order(command, options.url, [options.procedure, *options.words, *rest])
         options.words = _values(command, [*options.words, *rest])
-    elif options.command == "methods":
+    elif hasattr(options, "wanted"):
         options.wanted += rest
     elif options.command == "shell":
         options.arguments += rest
@@ -149,6 +152,8 @@ def overview() -> Overview:
     report.add_argument("--json", action="store_true", help="print it as a line of JSON")
     _add_log_level(report)
 
+    _add_makers(commands)
+
     script = _command(
         commands,
         "completion",
@@ -159,6 +164,41 @@ def overview() -> Overview:
     script.add_argument("shell", nargs="?", choices=tuple(SCRIPTS), help="for which shell")
     parser.commands = dict(commands.choices)
     return parser
+
+
+def _add_makers(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add what makes something of the procedures of a server."""
+    usage = "[OPTION ...] URL [PROCEDURE ...]"
+    about = "print a server program with the procedures of a server, to be ported"
+    skeleton = _command(commands, "skeleton", about, usage, "perl://./old.pl > server.py")
+    _add_server(skeleton)
+    _add_wanted(skeleton)
+
+    about = "print typed clients for a server: a method for each procedure"
+    stub = _command(commands, "stub", about, usage, f"{EXAMPLE_URL} > client.py")
+    _add_server(stub)
+    _add_wanted(stub)
+    only = stub.add_mutually_exclusive_group()
+    only.add_argument(
+        "--sync", dest="only_sync", action="store_true", help="only the class that waits"
+    )
+    only.add_argument(
+        "--async", dest="only_async", action="store_true", help="only the class for asyncio"
+    )
+
+    stub.add_argument(
+        "--undef", action="store_true", help="what is in an answer may be undef, which is None"
+    )
+
+    about = "print what the procedures of a server take and answer, in JSON Schema"
+    describe = _command(commands, "describe", about, usage, EXAMPLE_URL)
+    _add_server(describe)
+    _add_wanted(describe)
+    describe.add_argument("--json", action="store_true", help="print it as a line of JSON")
+
+
+def _add_wanted(parser: Parser) -> None:
+    parser.add_argument("wanted", nargs="*", metavar="PROCEDURE", help="of these alone")
 
 
 def _command(

@@ -167,9 +167,9 @@ class _Place:
     def _others(self, text: str) -> Iterable[Candidate]:
         number = len(self._words)
         match self._command, number:
-            case "call" | "methods" | "shell", 0:
+            case (("call" | "methods" | "shell" | "skeleton" | "stub" | "describe"), 0):
                 return _urls(text, ("tcp", "unix", "python", "perl"))
-            case ("call", 1) | ("methods", _):
+            case ("call", 1) | (("methods" | "skeleton" | "stub" | "describe"), _):
                 return self._procedures()
             case "call", _:
                 return self._names()

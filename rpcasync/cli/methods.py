@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from rpcasync.cli.definitions import (
     Definition,
@@ -15,7 +15,7 @@ from rpcasync.cli.definitions import (
 )
 from rpcasync.cli.output import CommandFailed, on_one_line, print_lines, to_json
 from rpcasync.cli.screen import colours_of
-from rpcasync.cli.session import Session, connected, suggestion
+from rpcasync.cli.session import Session, chosen, connected
 from rpcasync.errors import RemoteError
 
 __all__ = ["methods"]
@@ -28,7 +28,7 @@ def methods(options: argparse.Namespace) -> int:
         CommandFailed: the server does not tell, or has no procedure that was asked for.
     """
     with connected(options.url, codec=options.codec, timeout=options.timeout) as session:
-        found = _wanted(_found_methods(session, options), options.wanted)
+        found = chosen(_found_methods(session, options), options.wanted)
         print_lines(_method_lines(found, options))
     return 0
 
@@ -42,19 +42,6 @@ def _found_methods(session: Session, options: argparse.Namespace) -> dict[str, D
         return procedures(session.ask("methods", ("defs", 1)))
     except RemoteError as error:
         raise CommandFailed(f"the server has no definitions: {error}") from None
-
-
-def _wanted(found: dict[str, Definition], names: Sequence[str]) -> dict[str, Definition]:
-    """Return the procedures of some names; all if there are none.
-
-    Raises:
-        CommandFailed: the server has no procedure of a name.
-    """
-    for name in names:
-        if name not in found:
-            meant = suggestion(name, found)
-            raise CommandFailed(f"the server has no procedure {name!r}{meant}")
-    return {name: found[name] for name in names} if names else found
 
 
 def _method_lines(found: dict[str, Definition], options: argparse.Namespace) -> Iterator[str]:

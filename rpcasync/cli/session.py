@@ -27,7 +27,7 @@ from rpcasync.cli.progress import Callbacks, waiting
 from rpcasync.client import Client
 from rpcasync.errors import CallCancelled, CallTimeout, Disconnected, RemoteError, RPCError
 
-__all__ = ["LOOKING", "Session", "connected", "is_unknown", "suggestion"]
+__all__ = ["LOOKING", "Session", "chosen", "connected", "is_unknown", "suggestion"]
 
 _FEW, _SHORT = 5, 40  # names that are all told, and their characters
 LOOKING = 2.0  # seconds to look for the name that was meant
@@ -108,6 +108,19 @@ def suggestion(procedure: str, names: Collection[str], others: Iterable[str] = (
         return meant
     few = len(names) <= _FEW and all(len(name) <= _SHORT for name in names)
     return f"; it has {', '.join(sorted(names))}" if few else "; `methods` lists what it has"
+
+
+def chosen(found: dict[str, Definition], names: Sequence[str]) -> dict[str, Definition]:
+    """Return the procedures of some names; all if there are none.
+
+    Raises:
+        CommandFailed: the server has no procedure of a name.
+    """
+    for name in names:
+        if name not in found:
+            meant = suggestion(name, found)
+            raise CommandFailed(f"the server has no procedure {name!r}{meant}")
+    return {name: found[name] for name in names} if names else found
 
 
 class Session:

@@ -65,6 +65,22 @@ def said(capfd, *words):
             ],
         ),
         (
+            ["skeleton"],
+            [
+                "rpcasync skeleton: a URL is required, for example:",
+                "  rpcasync skeleton perl://./old.pl > server.py",
+                "for more: rpcasync skeleton --help",
+            ],
+        ),
+        (
+            ["describe", "--json"],
+            [
+                "rpcasync describe: a URL is required, for example:",
+                f"  rpcasync describe {URL}",
+                "for more: rpcasync describe --help",
+            ],
+        ),
+        (
             ["shell", "--timeout", "1"],
             [
                 "rpcasync shell: a URL is required, for example:",

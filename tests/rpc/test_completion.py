@@ -29,7 +29,10 @@ def offered(capfd):
     return offered
 
 
-COMMANDS = ["call", "completion", "listen", "methods", "record", "replay", "shadow-report", "shell"]
+COMMANDS = [
+    *("call", "completion", "describe", "listen", "methods", "record", "replay", "shadow-report"),
+    *("shell", "skeleton", "stub"),
+]
 
 
 @pytest.fixture
@@ -46,6 +49,10 @@ def in_bash(capfd):
     ("words", "expected"),
     [
         ([""], [*COMMANDS]),
+        (["sk"], ["skeleton"]),
+        (["stub", "--s"], ["--sync"]),
+        (["describe", "--j"], ["--json"]),
+        (["skeleton", "tcp://l"], ["tcp://localhost:"]),
         (["c"], ["call", "completion"]),
         (["--v"], ["--version"]),
         (["cal", ""], []),
