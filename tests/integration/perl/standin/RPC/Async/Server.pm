@@ -2,6 +2,7 @@ package RPC::Async::Server;
 # Stands for the module of CPAN where it is not installed: what a small server needs of it.
 use strict;
 use warnings;
+use RPC::Async::Util qw(methods_of);
 use Storable qw(nfreeze thaw);
 
 sub new {
@@ -44,8 +45,11 @@ sub _feed {
         my ($id, $name, @args) = @{ thaw(substr $packet, 4) };
         my $caller    = [$fh, $id, $name];
         my $procedure = main->can("rpc_$name");
-        if   ($procedure) { $procedure->($caller, @args) }
-        else              { $self->return($caller, error => "No sub '$name' in package 'main'") }
+        if ($procedure) { $procedure->($caller, @args) }
+        elsif ($name eq 'methods') {
+            $self->return($caller, methods => methods_of('main', $caller, @args));
+        }
+        else { $self->return($caller, error => "No sub '$name' in package 'main'") }
     }
     return;
 }
