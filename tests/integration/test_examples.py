@@ -62,7 +62,7 @@ def test_doctests(path):
 def test_commands_print_what_is_shown(path, monkeypatch, tmp_path):
     if path.name == "asyncio.md":
         pytest.importorskip("aiohttp")
-    if path.name in ("asyncio.md", "record-and-replay.md"):
+    if path.name in ("asyncio.md", "record-and-replay.md", "skeletons-and-stubs.md"):
         monkeypatch.setenv("PERL5OPT", " ".join([*PERL_PATHS, "-MFuller"]))
     port = free_port()
     with ExitStack() as stack:
@@ -559,6 +559,13 @@ def test_the_server_that_was_carried_over_does_what_it_did(monkeypatch):
     assert in_perl == use_the_notes("python://examples/notes_server.py")
     assert ("told", "Ann", "buy milk") in in_perl
     assert ("count", 3) in in_perl
+
+
+@needs_perl
+def test_the_typed_client_is_what_is_made_of_its_server(monkeypatch):
+    monkeypatch.setenv("PERL5OPT", " ".join([*PERL_PATHS, "-MFuller"]))
+    made = output("rpcasync stub --sync perl://examples/notes_server.pl")
+    assert made + "\n" == (ROOT / "examples" / "notes_client.py").read_text()
 
 
 def use_the_notes(url):
