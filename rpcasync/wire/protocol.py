@@ -114,15 +114,15 @@ class ServerProtocol(_Protocol):
         max_packet: bytes in one packet, both ways.
     """
 
-    __slots__ = ("_codec", "_codecs", "_first_codec")
+    __slots__ = ("_codec", "_codecs", "_settled")
 
     def __init__(
         self, codecs: Sequence[Codec] | None = None, max_packet: int = DEFAULT_MAX_PACKET
     ) -> None:
         super().__init__(max_packet)
         self._codecs = (StorableCodec(typed=False), JSONCodec()) if codecs is None else codecs
-        self._first_codec: Codec | None = None  # chosen by the first packet
-        self._codec: Codec | None = None  # the same, from the second one on
+        self._codec: Codec | None = None  # chosen by the first packet
+        self._settled: Codec | None = None  # the same, from the second one on
 
     def next_message(self, make: Callable[..., R] = Request) -> R | None:  # type: ignore[assignment]
         """Return the next request, None if there is none yet.
@@ -137,7 +137,7 @@ class ServerProtocol(_Protocol):
         if not frames:
             return None
         frame = frames[-1]
-        codec = self._codec or self._detect(frame)
+        codec = self._settled or self._detect(frame)
         try:
             value: Any = codec.decode(frame)
             if type(value) is list and len(value) > 1 and type(value[1]) is str:
@@ -152,7 +152,7 @@ class ServerProtocol(_Protocol):
             request = make(*check_request(value), len(frame), CALLBACK_MARK in frame)
         except Exception as error:  # noqa: BLE001  # it is raised as another
             other = None
-            if self._codec is None:
+            if self._settled is None:
                 other = by_client(error, codec, frame, self.framing.behind())
             raise self._reject(other or error, codec) from None
         del frames[-1]
@@ -165,14 +165,14 @@ class ServerProtocol(_Protocol):
 
     def _detect(self, frame: bytes) -> Codec:
         """Choose the codec by the first packet, and have it for good by the second."""
-        if self._first_codec is not None:
-            self._codec = self._first_codec
-            return self._codec
+        if self._codec is not None:
+            self._settled = self._codec
+            return self._settled
         first = (codec for codec in self._codecs if frame[0] == codec.first_byte)
         codec = next(first, self._codecs[0])
         if isinstance(codec, StorableCodec):
             codec = codec.answering(frame)
-        self._first_codec = codec
+        self._codec = codec
         return codec
 
     def result(self, id: Id, values: Iterable[object]) -> bytes:  # noqa: A002
@@ -181,7 +181,7 @@ class ServerProtocol(_Protocol):
         Raises:
             EncodeError: a value cannot be sent, or the packet is over the limit.
         """
-        codec = self._codec or self._first_codec or self._codecs[0]
+        codec = self._codec or self._codecs[0]
         try:
             payload = codec.encode([id, *values])
         except EncodeError as error:
@@ -199,7 +199,7 @@ class ServerProtocol(_Protocol):
         Raises:
             EncodeError: a value cannot be sent, or the packet is over the limit.
         """
-        codec = self._codec or self._first_codec or self._codecs[0]
+        codec = self._codec or self._codecs[0]
         if isinstance(codec, StorableCodec) and payload[0] == codec.first_byte:
             with suppress(ValueError):  # not of the form that is known: as values it can be sent
                 return self._frame(with_id(payload, id))
@@ -223,7 +223,7 @@ class ServerProtocol(_Protocol):
         Raises:
             EncodeError: a value cannot be sent, or the packet is over the limit.
         """
-        codec = self._codec or self._first_codec or self._codecs[0]
+        codec = self._codec or self._codecs[0]
         try:
             payload = codec.encode([id, *invoke_values(args)])
         except EncodeError as error:
