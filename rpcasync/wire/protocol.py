@@ -161,7 +161,7 @@ class ServerProtocol(_Protocol):
     @property
     def codec(self) -> Codec:
         """What the client speaks, as far as is known."""
-        return self._codec or self._first_codec or self._codecs[0]
+        return self._codec or self._codecs[0]
 
     def _detect(self, frame: bytes) -> Codec:
         """Choose the codec by the first packet, and have it for good by the second."""
