@@ -4,7 +4,8 @@ In README.md and its neighbours, and below docs/: a block of Python is an exampl
 word, or a doctest. A block of Perl is an example file or a fragment, and compiles. A block of
 console is run command by command, and what it prints is compared, where "..." stands for anything.
 A command with " &" behind it runs beside the others; it prints one line when it is ready. Ports are
-replaced by one that is free. The line that sets up and tests is left to .ci/run, which runs it.
+replaced by one that is free. The line that sets up and tests is left to .ci/run, which runs it; and
+what is typed in docs/migrating.md, in a folder of its own, to test_migration.py.
 Every link leads somewhere.
 """
 
@@ -23,6 +24,7 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from support.documents import agree, blocks, commands, free_port
 from support.programs import LIMIT, PERL, ROOT, Program, listening, run
 from support.pump import PATIENCE
 from support.quick import quick_first
@@ -35,12 +37,9 @@ EXAMPLES = {
     path.relative_to(ROOT): path.read_text() for path in (ROOT / "examples").rglob("*.p[yl]")
 }
 README = ROOT / "README.md"
+MIGRATING = ROOT / "docs" / "migrating.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
-
-
-def blocks(path, language):
-    return re.findall(rf"^```{language}\n(.*?)^```$", path.read_text(), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
@@ -58,7 +57,10 @@ def test_doctests(path):
 
 
 # Each of these starts several programs: the README's are the ones that users meet first.
-@pytest.mark.parametrize("path", quick_first(sorted(DOCUMENTS, key=README.__ne__)), ids=str)
+TYPED_HERE = sorted((path for path in DOCUMENTS if path != MIGRATING), key=README.__ne__)
+
+
+@pytest.mark.parametrize("path", quick_first(TYPED_HERE), ids=str)
 def test_commands_print_what_is_shown(path, monkeypatch, tmp_path):
     if path.name == "asyncio.md":
         pytest.importorskip("aiohttp")
@@ -98,18 +100,6 @@ def headings(page):
     return [re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in found]
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        return str(sock.getsockname()[1])
-
-
-def commands(block):
-    """Give each command of a console block with the output shown below it."""
-    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
-        command, _, shown = part.partition("\n")
-        yield command, shown.strip("\n")
-
-
 def argv(command):
     words = shlex.split(command)
     if words[0] == "rpcasync":
@@ -120,10 +110,6 @@ def argv(command):
 def output(command):
     result = run(*argv(command))
     return (result.stdout + result.stderr).strip("\n")
-
-
-def agree(printed, shown):
-    return doctest.OutputChecker().check_output(shown, printed, doctest.ELLIPSIS)
 
 
 @contextmanager

@@ -56,6 +56,13 @@ class Program:
             assert line, f"no {part!r} in {self.log}"
             return line
 
+    def wait_for_lines(self, count: int) -> list[str]:
+        """Return the first lines of stderr; wait until there are so many."""
+        with self._changed:
+            found = self._changed.wait_for(lambda: len(self.log) >= count, LIMIT)
+            assert found, f"not {count} lines: {self.log}"
+            return self.log[:count]
+
     def stop(self) -> None:
         self.process.kill()
         self.process.wait()
