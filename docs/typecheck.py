@@ -213,6 +213,7 @@ def main(arguments: list[str]) -> int:
     """Check what is named, or everything; return the exit status."""
     paths = [Path(argument).resolve() for argument in arguments] or [
         *sorted((ROOT / "examples").glob("*.py")),
+        *sorted((ROOT / "examples" / "migration").glob("*.py")),
         *sorted(ROOT.glob("*.md")),
         *sorted((ROOT / "docs").rglob("*.md")),
     ]
