@@ -69,12 +69,8 @@ class Reply(tuple[Any, ...]):
     def to(self, kind: type[_Kind]) -> _Kind:
         """Return the values as what a type says, converted as for an annotated parameter.
 
-            class Sum(TypedDict):
-                sum: int
-
-            rpc.add_numbers(n1=2, n2=3).to(Sum)["sum"] + 1
-
-        So a number that Perl has sent as text becomes one.
+        With `Sum = TypedDict("Sum", {"sum": int})`, `reply.to(Sum)["sum"]` is an int, also where
+        Perl has sent it as text.
 
         Args:
             kind: a TypedDict, or `dict[str, X]`, for names and values; `list[X]` for all values;
