@@ -176,6 +176,7 @@ class Server:
 
     # Limits
 
+    @tells_options
     def set_limits(
         self,
         *,
@@ -289,6 +290,7 @@ class Server:
     def timeout(self, seconds: float | None) -> None:
         self._timeouts.set_default(seconds)
 
+    @tells_options
     def set_options(self, procedure: str, /, *, timeout: float | None) -> None:
         """Say how one procedure is treated, for calls that begin from now on.
 

@@ -202,6 +202,19 @@ def test_an_option_that_there_is_not(mux):
         Server(mux, {}, on_exceptin="answer")
 
 
+@pytest.mark.parametrize(
+    ("method", "arguments", "option", "nearest"),
+    [
+        ("set_limits", (), "outstandin", "outstanding"),
+        ("set_options", ("add",), "timout", "timeout"),
+    ],
+)
+def test_a_wrong_option_of_a_method_is_named(mux, method, arguments, option, nearest):
+    match = rf"^{method}\(\) has no option '{option}'; did you mean '{nearest}'\?$"
+    with pytest.raises(TypeError, match=match):
+        getattr(Server(mux, {}), method)(*arguments, **{option: 1})
+
+
 def test_the_default_namespace_is_the_module_of_the_caller(mux):
     module = types.ModuleType("program")
     code = "def make(Server, mux): return Server(mux)\ndef rpc_mine(caller): pass"
