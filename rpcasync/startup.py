@@ -147,8 +147,10 @@ def _begin_shadow(rpc: Server, options: dict[str, Any]) -> None:
         Shadow(rpc._mux, rpc, **options)  # type: ignore[arg-type]  # it looks itself
     except (URLError, OSError) as error:
         program, why = os.path.basename(sys.argv[0]), getattr(error, "strerror", None) or error
-        name = getattr(error, "filename", None) or options.get("old")
-        sys.exit(f"{program}: cannot shadow {name}: {why}")
+        name, report = getattr(error, "filename", None), options.get("report")
+        if name is not None and name == report:
+            sys.exit(f"{program}: cannot keep the report of the shadow: {name}: {why}")
+        sys.exit(f"{program}: cannot shadow {options.get('old')}: {why}")
 
 
 def _parse_options(text: str) -> dict[str, Any]:

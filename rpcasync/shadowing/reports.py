@@ -9,6 +9,7 @@ This file does not know what a report says.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import time
@@ -36,14 +37,21 @@ class ReportFile:
         self._since = _now()
 
     def begin(self, report: dict[str, object]) -> None:
-        """Write the first version; the file of the program before this one becomes `FILE.1`.
+        """Write the first version; the report of the program before this one becomes `FILE.1`.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: it cannot be written, or is something else, which is left alone.
         """
-        with contextlib.suppress(FileNotFoundError):
+        if os.path.lexists(self.path):
+            if not _is_report(self.path):
+                problem = "is no shadow report, and left alone: choose another file"
+                raise FileExistsError(errno.EEXIST, problem, self.path)
             os.replace(self.path, f"{self.path}.1")
-        self.write(report)
+        try:
+            self.write(report)
+        except OSError as error:
+            error.filename = self.path  # not the one beside it
+            raise
 
     def write(self, report: dict[str, object]) -> None:
         """Write another version; a forked child has no business with it.
@@ -85,6 +93,16 @@ def read_report(path: str) -> dict[str, object]:
     if not isinstance(report, dict) or report.get("form") != _FORM:
         raise ValueError(f"not a shadow report: it does not say {_FORM!r}")
     return cast("dict[str, object]", report)
+
+
+def _is_report(path: str) -> bool:
+    """Return True if a file may be put aside: it is a report, or empty."""
+    if not os.path.isfile(path):  # a folder, say, or /dev/null
+        return False
+    try:
+        return os.path.getsize(path) == 0 or bool(read_report(path))
+    except ValueError:
+        return False
 
 
 def _now() -> str:

@@ -61,15 +61,16 @@ class Shadow:
         leave_out: procedures of which no copy is made, by name or pattern: one server answers.
         timeout: seconds for the answer to a copy.
         max_pending: calls at a time that are compared; others are skipped meanwhile.
-        report: a file in which `report()` is kept, as JSON, at most five seconds old. One that is
-            there already becomes `FILE.1`.
+        report: a file in which `report()` is kept, as JSON, at most five seconds old. A report that
+            is there already becomes `FILE.1`; what is no report is left alone.
         random: returns a number from 0 to 1, for `sample`. Default is that of Python.
 
     Raises:
         TypeError: `old` is neither a URL nor a `Client`, or names are a single text.
         ValueError: `mux` is not that of the server, or a number or word is none of those above.
         URLError: the URL is not understood.
-        OSError: the old server's program cannot be started, or the file cannot be written.
+        OSError: the old server's program cannot be started, or the file cannot be written
+            or is something else.
     """
 
     @tells_options

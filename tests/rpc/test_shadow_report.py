@@ -16,7 +16,7 @@ from support.programs import ROOT
 from support.records import warnings_of
 
 from eventmux import EventMux
-from rpcasync import Shadow
+from rpcasync import Server, Shadow
 from rpcasync.cli import main
 from rpcasync.shadowing.reports import ReportFile, read_report
 
@@ -110,10 +110,35 @@ def test_all_is_there_at_the_end(path):
 
 
 def test_the_one_of_the_program_before_is_kept(mux, path):
-    path.write_text("before")
+    Reporting(mux, path).close()
+    gc.collect()  # what is left of it writes once more
+    before = path.read_text()
+    path.with_name("shadow.json.1").write_text("of the one before that")
     Reporting(mux, path).close()
     assert read_report(path)["procedures"] == {}
-    assert path.with_name("shadow.json.1").read_text() == "before"
+    assert path.with_name("shadow.json.1").read_text() == before
+
+
+def test_an_empty_file_is_taken(mux, path):
+    path.touch()
+    Reporting(mux, path).close()
+    assert read_report(path)["procedures"] == {}
+
+
+@pytest.mark.parametrize("text", ["import rpcasync\n", '{"form": "x"}', "[1]", "\xff"])
+def test_what_is_no_report_is_left_alone(mux, path, text):
+    path.write_text(text, "latin-1")
+    with pytest.raises(FileExistsError, match="is no shadow report, and left alone"):
+        Reporting(mux, path)
+    assert path.read_text("latin-1") == text
+    assert not path.with_name("shadow.json.1").exists()
+
+
+def test_a_folder_is_left_alone(mux, path):
+    path.mkdir()
+    with pytest.raises(FileExistsError, match="is no shadow report, and left alone"):
+        Reporting(mux, path)
+    assert path.is_dir()
 
 
 def test_a_forked_child_leaves_it_alone(reporting, path):
@@ -124,8 +149,10 @@ def test_a_forked_child_leaves_it_alone(reporting, path):
 
 
 def test_a_file_that_cannot_be_written(mux, tmp_path):
-    with pytest.raises(FileNotFoundError):
-        Reporting(mux, tmp_path / "no" / "such")
+    path = tmp_path / "no" / "such"
+    with pytest.raises(FileNotFoundError) as caught:
+        Shadow(mux, Server(mux, {}), "tcp://127.0.0.1:1", report=path)
+    assert caught.value.filename == str(path)
 
 
 def test_one_that_cannot_be_written_any_more(reporting, path, caplog):

@@ -212,14 +212,21 @@ def test_a_fallback_that_cannot_be(monkeypatch, url, problem):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
-        ({"old": "tcp://nowhere"}, "tcp://nowhere: cannot parse .*"),
-        ({"old": "perl:///missing.pl"}, ".*missing.pl: No such file or directory"),
-        ({"old": "tcp://127.0.0.1:1", "report": "/no/such/x"}, "/no/such/x.*: No such file .*"),
+        ({"old": "tcp://nowhere"}, "shadow tcp://nowhere: cannot parse .*"),
+        ({"old": "perl:///missing.pl"}, "shadow perl:///missing.pl: No such file or directory"),
+        (
+            {"old": "tcp://127.0.0.1:1", "report": "/no/such/x"},
+            "keep the report of the shadow: /no/such/x: No such file or directory",
+        ),
+        (
+            {"old": "tcp://127.0.0.1:1", "report": "/"},
+            "keep the report of the shadow: /: is no shadow report, and left alone: .*",
+        ),
     ],
 )
 def test_a_shadow_that_cannot_be(monkeypatch, options, problem):
     monkeypatch.setenv("RPCASYNC_OPTIONS", json.dumps({"shadow": options}))
-    with EventMux() as mux, pytest.raises(SystemExit, match=f"^program: cannot shadow {problem}$"):
+    with EventMux() as mux, pytest.raises(SystemExit, match=f"^program: cannot {problem}$"):
         init_clients(Server(mux, {}), ["-u", "tcp://127.0.0.1:0"])
 
 
