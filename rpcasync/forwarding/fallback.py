@@ -149,11 +149,17 @@ class Fallback:
         return rest
 
     def close(self) -> None:
-        """End the connections that were opened here as the loop turns; let go of the others."""
+        """End the connections that were opened here as the loop turns; let go of the others.
+
+        A shadow may share it, and passes calls on all the same: these open others.
+        """
+        if self._url:
+            self._of_peer.clear()
+            self._shared = None
         for fh, client in self._clients.items():
             if self._url:
                 client.disconnect()
-            else:
+            elif self._connections.get(fh) is self:  # a shadow may have it, too
                 del self._connections[fh]
 
     def _ended(self, client: Client, is_closed: bool) -> None:

@@ -57,7 +57,8 @@ class Shadow:
             or one, as in names of files. None is all that it has. Others are answered by it alone.
         sample: which part of their calls is asked of both, 0 to 1.
         answer: whose answer the caller gets, "new" or "old". If it is "old", calls are passed on to
-            the old server as by `Server(fallback=)`, and ours gets the copies.
+            the old server as by `Server(fallback=)`, and ours gets the copies. Where that has the
+            same server, it is one, with the same connections.
         leave_out: procedures of which no copy is made, by name or pattern: one server answers.
         timeout: seconds for the answer to a copy.
         max_pending: calls at a time that are compared; others are skipped meanwhile.
@@ -134,7 +135,10 @@ class Shadow:
         forwarding = server._forwarding
         if self._book.answer == "new":
             return Copies(mux, old, forwarding.connections, timeout)
-        passing = Fallback(mux, old, forwarding.connections)
+        is_same = isinstance(old, str) and old == server.fallback
+        passing = forwarding.fallback if is_same else None  # what it keeps is then in one place
+        if passing is None:
+            passing = Fallback(mux, old, forwarding.connections)
         forwarding.instead = lambda name: passing if self._is_chosen(name) else None
         return InnerCopies(mux, server._connect_inside, forwarding.connections, timeout)
 

@@ -330,6 +330,32 @@ def test_other_calls_go_to_a_fallback(both):
     assert both.ask(peer, 0, "other") == [[0, "other"]]
     assert both.ask(peer, 1, "add", "n1", 1, "n2", 2) == [[1, "sum", 3]]
     assert list(both.shadow.report()["procedures"]) == ["add"]
+    assert len(both.old_rpc.clients) == 1  # what it keeps for a client is the same for both
+
+
+def test_a_fallback_that_is_taken_away_leaves_the_shadow(both):
+    both.rpc.fallback = both.url
+    peer = both.begin(answer="old")
+    assert both.ask(peer, 0, "list", 1) == [[0, 1]]
+    both.rpc.fallback = None
+    assert both.ask(peer, 1, "list", 2) == [[1, 2]]
+    both.turn()
+    assert both.ask(peer, 2, "list", 3) == [[2, 3]]
+    assert len(both.old_rpc.clients) == 1
+    assert both.counts("list") == (3, 0, 0, 0)
+
+
+def test_a_client_of_the_programs_is_one_for_both(both):
+    client = Client(both.mux, both.url)
+    both.rpc.fallback = client
+    peer = both.begin(old=client, answer="old")
+    both.old.rpc_other = answering(both.old_rpc, "other")
+    assert both.ask(peer, 0, "other") == [[0, "other"]]
+    assert both.ask(peer, 1, "list", 1) == [[1, 1]]
+    assert len(both.old_rpc.clients) == 1
+    both.rpc.fallback = None
+    assert both.ask(peer, 2, "list", 2) == [[2, 2]]
+    client.disconnect()
 
 
 # Bounds
