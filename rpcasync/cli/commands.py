@@ -21,6 +21,7 @@ from rpcasync.cli.usage import (
     Overview,
     Parser,
     check_command,
+    check_file,
     check_order,
     place,
     sort_out,
@@ -57,6 +58,8 @@ def options_in(words: list[str]) -> argparse.Namespace:
     place(options, required, rest)  # behind an option, argparse does not look for them
     if missing := [required[name] for name in required if getattr(options, name) is None]:
         command.lacks(*missing, hint=_lists(options.url) if options.command == "call" else "")
+    if options.command == "replay":
+        check_file(command, options.file, options.url)
     if options.command == "call":
         check_order(command, options.url, [options.procedure, *options.words, *rest])
         options.words = _values(command, [*options.words, *rest])

@@ -35,8 +35,7 @@ def listen(options: argparse.Namespace) -> int:
     """
     _check_required(options)
     _check_shadow(options)
-    if not os.path.isfile(options.program):
-        raise CommandFailed(f"no such file: {options.program}", 2)
+    _check_program(options)
     are_files = [has_file(url) for url in options.urls]
     if options.mode is not None and not any(are_files):
         options.parser.error("--mode is for unix://path, and there is none")
@@ -79,6 +78,33 @@ def _check_required(options: argparse.Namespace) -> None:
     mend = [*words[at:end], program, *words[:at], *words[end:]]
     message = "options go in front of the program, what stands behind it is the program's own:"
     parser.error(message, f"{parser.prog} {shlex.join(mend)}")
+
+
+def _check_program(options: argparse.Namespace) -> None:
+    """End if it is no program in Python; tell of options that are the program's now."""
+    parser: Parser = options.parser
+    program: str = options.program
+    if "://" in program:
+        problem = f"{program!r} stands where the program is expected, for example:"
+        parser.error(problem, f"{parser.prog} {parser.example}")
+    if not os.path.isfile(program):
+        raise CommandFailed(f"no such file: {program}", 2)
+    if program.endswith(".pl"):
+        url = program if os.path.isabs(program) else f"./{os.path.normpath(program)}"
+        mend = ["-u", options.urls[0], "--fallback", f"perl://{url}", "NEW.py"]
+        problem = f"{program} is in Perl; a program in Python passes calls on to it:"
+        parser.error(problem, f"{parser.prog} {shlex.join(mend)}")
+    for word in options.arguments:
+        flag = word.partition("=")[0]
+        if flag in _OF_THE_OLD_SERVER:
+            say(f"{flag} stands behind {program}, and is its own: options go in front of it")
+
+
+# Without them calls are answered by somebody else, and nothing else shows that they are missed.
+_OF_THE_OLD_SERVER = {
+    *("--fallback", "--shadow", "--answer"),
+    *("--shadow-sample", "--shadow-except", "--shadow-report"),
+}
 
 
 def _tell(error: Exception, program: str) -> None:

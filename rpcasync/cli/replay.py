@@ -32,11 +32,12 @@ def replay(options: argparse.Namespace) -> int:
         _tell_problems(recording)
         tally = Tally(compares=options.compare)
         is_whole = _play(options, recording, tally)
-        _check_names(options, tally, is_whole)
+        _tell_names(options, tally, is_whole)
         broken = sum(not problem.is_cut for problem in recording.problems)
         show = _json_lines if options.json else _lines
         print_lines(show(tally, len(recording), broken))
-    return 0 if tally.is_good and is_whole and not broken else 1
+    is_asked = not options.only or any(name in tally.names for name in options.only)
+    return 0 if tally.is_good and is_whole and is_asked and not broken else 1
 
 
 def _tell_problems(recording: Recording) -> None:
@@ -79,7 +80,7 @@ def _wanted(options: argparse.Namespace) -> Callable[[str], bool]:
     return lambda name: name not in but and (not only or name in only)
 
 
-def _check_names(options: argparse.Namespace, tally: Tally, is_whole: bool) -> None:
+def _tell_names(options: argparse.Namespace, tally: Tally, is_whole: bool) -> None:
     """Say which names were given that are nowhere in the recording."""
     if is_whole and tally.gone is None:
         for name in dict.fromkeys([*options.only, *options.but]):

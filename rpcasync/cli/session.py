@@ -72,8 +72,11 @@ def _failures(url: str) -> Iterator[None]:
     except URLError as error:
         hint = "" if "; did you mean " in str(error) else _hint(url)
         raise CommandFailed(f"{error}{hint}", 2) from None
-    except (RPCError, OSError) as error:
+    except RPCError as error:
         raise CommandFailed(error) from None
+    except OSError as error:
+        named = error.filename is not None
+        raise CommandFailed(f"{error.filename}: {error.strerror}" if named else error) from None
 
 
 def _hint(url: str) -> str:

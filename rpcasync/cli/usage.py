@@ -21,6 +21,7 @@ __all__ = [
     "Overview",
     "Parser",
     "check_command",
+    "check_file",
     "check_order",
     "options_of",
     "place",
@@ -179,6 +180,14 @@ def place(options: argparse.Namespace, names: Iterable[str], rest: list[str]) ->
     for name in names:
         if getattr(options, name) is None and rest:
             setattr(options, name, rest.pop(0))
+
+
+def check_file(parser: Parser, file: str, url: str) -> None:
+    """End if a URL stands in the place of the file."""
+    if _URL.match(file):
+        words = [url, file] if not _URL.match(url) else ["FILE", url]
+        problem = f"{file!r} stands where the file is expected, write:"
+        parser.error(problem, f"{parser.prog} {shlex.join(words)}")
 
 
 def check_order(parser: Parser, url: str, words: Sequence[str]) -> None:

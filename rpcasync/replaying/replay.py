@@ -231,7 +231,8 @@ class Replay:
         except QueueFull:
             return False
         except OSError as error:
-            self._tally.gone = f"{error}"
+            named = error.filename is not None  # a program that is not there
+            self._tally.gone = f"{error.filename}: {error.strerror}" if named else f"{error}"
             return False
         self._tally.played += 1
         self._under_way[played] = None

@@ -527,7 +527,18 @@ def test_names_that_are_not_in_it_are_told(tmp_path):
     file = write_recording(tmp_path / "calls", *sums(1))
     status, _, said = replay(file, CALC, "--procedure", "add_number")
     assert f"no call of 'add_number' in {file}; did you mean 'add_numbers'?" in said
+    assert status == 1  # nothing was asked
+    status, shown, said = replay(file, CALC, "--procedure", "add_numbers", "--procedure", "sub")
+    assert f"no call of 'sub' in {file}" in said
+    assert "1 answered" in shown
     assert status == 0
+
+
+def test_a_program_that_is_not_there_is_told(tmp_path):
+    file = write_recording(tmp_path / "calls", *sums(1))
+    status, _, said = replay(file, "python://none.py")
+    assert said == "rpcasync: the server has gone: none.py: No such file or directory\n"
+    assert status == 1
 
 
 def test_a_server_that_is_gone_is_told(tmp_path):

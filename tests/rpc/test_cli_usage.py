@@ -1,6 +1,7 @@
 """Commands that are none: what is said about them, word by word. No server is asked."""
 
 import re
+import sys
 
 import pytest
 from hypothesis import given
@@ -319,6 +320,68 @@ def test_where_nobody_can_listen(capfd, url, line):
 def test_a_program_that_is_missing(capfd):
     line = "rpcasync: no such file: no_such.py"
     assert said(capfd, "listen", "-u", URL, "no_such.py") == (2, [line])
+
+
+def test_a_url_in_the_place_of_the_program(capfd):
+    assert said(capfd, "listen", "-u", "server.py", URL) == (
+        2,
+        [
+            f"rpcasync listen: {URL!r} stands where the program is expected, for example:",
+            f"  rpcasync listen -u {URL} server.py",
+            "for more: rpcasync listen --help",
+        ],
+    )
+
+
+def test_a_program_in_perl(capfd, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "old.pl").touch()
+    assert said(capfd, "listen", "-u", URL, "old.pl") == (
+        2,
+        [
+            "rpcasync listen: old.pl is in Perl; a program in Python passes calls on to it:",
+            f"  rpcasync listen -u {URL} --fallback perl://./old.pl NEW.py",
+            "for more: rpcasync listen --help",
+        ],
+    )
+
+
+@pytest.mark.parametrize("flag", ["--fallback", "--shadow", "--answer=old", "--shadow-report=x"])
+def test_options_that_are_the_programs_now(capfd, tmp_path, monkeypatch, flag):
+    """It may have such an option itself: it is told, and the program runs."""
+    monkeypatch.setattr("sys.argv", ["rpcasync"])
+    monkeypatch.setattr("sys.path", ["", *sys.path])
+    for name in ("RPCASYNC_FDS", "RPCASYNC_OPTIONS"):
+        monkeypatch.setenv(name, "")
+    program = tmp_path / "server.py"
+    program.touch()
+    _, (first, *_) = said(capfd, "listen", "-u", "tcp://127.0.0.1:0", str(program), flag, "--mode")
+    name = flag.partition("=")[0]
+    text = f"{name} stands behind {program}, and is its own: options go in front of it"
+    assert first == f"rpcasync: {text}"
+
+
+@pytest.mark.parametrize(
+    ("words", "mend"),
+    [
+        (["perl://./new.pl", "calls.jsonl"], "calls.jsonl perl://./new.pl"),
+        ([URL, URL], f"FILE {URL}"),
+    ],
+)
+def test_a_url_in_the_place_of_the_recording(capfd, words, mend):
+    assert said(capfd, "replay", "--compare", *words) == (
+        2,
+        [
+            f"rpcasync replay: {words[0]!r} stands where the file is expected, write:",
+            f"  rpcasync replay {mend}",
+            "for more: rpcasync replay --help",
+        ],
+    )
+
+
+def test_a_server_program_that_is_missing(capfd):
+    line = "rpcasync: no_such.pl: No such file or directory"
+    assert said(capfd, "describe", "perl://no_such.pl") == (1, [line])
 
 
 def test_nothing_at_all(capfd):
