@@ -73,7 +73,9 @@ sub _serve {    # false when the client has gone
     return 1;
 }
 
-sub _methods {    # the names of all procedures, with their definitions if the client wants them
+# The names of all procedures, with their definitions if the client wants them. As they are, so they
+# have whole names of types in them: RPC::Async makes integer32 of int, and so on.
+sub _methods {
     my ($self, $caller, %args) = @_;
     my %methods = map { $_ => {} } grep { main->can("rpc_$_") } map { /^rpc_(.+)/ } keys %main::;
     for my $name ($args{defs} ? keys %methods : ()) {

@@ -123,6 +123,9 @@ def _serve(mux: EventMux[Event], server: Server, recorder: Recorder) -> None:
                 break
             due = mux.clock() + _ENDING
             server.close_listeners()
+            if recorder.under_way:
+                calls = _counted(recorder.under_way, "call")
+                say(f"waits {_ENDING:g} seconds for {calls}; a second Ctrl-C ends it at once")
     recorder.close()
     watch.cancel()
     _leave(mux, server)

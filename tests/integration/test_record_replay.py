@@ -261,8 +261,7 @@ def test_a_second_signal_ends_it_at_once(tmp_path, old):
         held = client.hold()
         client.sum(1).result()
         recorder.program.process.send_signal(signal.SIGTERM)
-        while not _is_refused(f"{tmp_path}/front"):
-            pass
+        recorder.program.wait_for_log("waits 5 seconds for 1 call; a second Ctrl-C ends it at once")
         said = recorder.end()
         with pytest.raises(Disconnected):
             held.result()
