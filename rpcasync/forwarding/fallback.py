@@ -58,6 +58,7 @@ class Fallback:
         self._calls: dict[Peer, dict[Caller, Call]] = {}  # under way, on what all share
         self._closed: set[Client] = set()  # those whose process has not ended yet
         self._shared: Client | None = None
+        self._lost: Client | None = None  # the last one that had not to end
         self._due = 0.0  # when the program may be started again
         if isinstance(server, Client):
             self._shared = self._clients[server.fh] = server
@@ -167,8 +168,14 @@ class Fallback:
         if is_closed:
             self._closed.add(client)
             if client is self._shared:
-                self._shared = None
+                self._shared, self._lost = None, client
         process = client.process
         if client in self._closed and (process is None or process.returncode is not None):
             self._closed.discard(client)
             del self._clients[client.fh], self._connections[client.fh]
+            if process is not None and client is self._lost:  # nobody's call may tell
+                log.warning(
+                    "%s has ended with status %s: it is started again for the next call",
+                    self.name,
+                    process.returncode,
+                )

@@ -11,6 +11,7 @@ import socket
 import pytest
 from support.peers import Bench, turn
 from support.procedures import Procedures
+from support.records import warnings_of
 
 from eventmux import URLError
 from rpcasync import Client, RPCError, Server, StorableCodec
@@ -322,6 +323,24 @@ def test_a_program_that_has_ended_is_started_again(pass_on, mux, tmp_path):
     passing.rpc.fallback = None
     while passing.rpc._forwarding.connections:
         passing.rpc.io(mux.mux(0.01))
+
+
+def test_a_program_that_ends_while_nobody_calls_is_told(pass_on, mux, tmp_path, caplog):
+    (tmp_path / "empty.py").write_text("raise SystemExit(7)")
+    passing = pass_on(f"python://{tmp_path}/empty.py")
+    while passing.rpc._forwarding.connections:
+        passing.rpc.io(mux.mux(0.01))
+    text = f"python://{tmp_path}/empty.py has ended with status 7: it is started again for the next"
+    assert warnings_of(caplog)[-1].startswith(text)
+
+
+def test_one_that_is_to_end_is_not(pass_on, mux, tmp_path, caplog):
+    (tmp_path / "mortal.py").write_text(MORTAL)
+    passing = pass_on(f"python://{tmp_path}/mortal.py")
+    passing.rpc.fallback = None
+    while passing.rpc._forwarding.connections:
+        passing.rpc.io(mux.mux(0.01))
+    assert "has ended with status" not in caplog.text
 
 
 def test_a_program_that_cannot_be_started_again(pass_on, mux, tmp_path, caplog):
