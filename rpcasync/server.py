@@ -102,6 +102,7 @@ class Server:
     Raises:
         TypeError: `fallback` is something else; or there is a `timeout`, and the mux has no
             `timer`.
+        ValueError: `fallback` is a client on another mux.
         URLError: it is a URL that is not understood.
         OSError: the program for it cannot be started.
         ValueError: `max_packet` is not between 7 and 2**32 - 1, `codecs` is empty,

@@ -37,6 +37,7 @@ class Fallback:
 
     Raises:
         TypeError: `server` is neither, or `mux` is no `EventMux`.
+        ValueError: the client is on another mux.
         URLError: the URL is not understood.
         OSError: the program cannot be started.
     """
@@ -46,6 +47,8 @@ class Fallback:
             raise TypeError(f"fallback is {server!r}, must be a Client or a URL")
         if not isinstance(mux, EventMux):
             raise TypeError(f"mux is {mux!r}, must be an EventMux to have a fallback")
+        if isinstance(server, Client) and server._mux is not mux:
+            raise ValueError(f"{server!r} is on another mux: nobody would take its answers")
         self._mux: EventMux[Event] = mux
         self.name = server if isinstance(server, str) else server._name
         self._url = server if isinstance(server, str) else ""

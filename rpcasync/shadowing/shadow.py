@@ -67,11 +67,13 @@ class Shadow:
         random: returns a number from 0 to 1, for `sample`. Default is that of Python.
 
     Raises:
-        TypeError: `old` is neither a URL nor a `Client`, or names are a single text.
-        ValueError: `mux` is not that of the server, or a number or word is none of those above.
+        TypeError: `server` is no `Server`, `old` is neither a URL nor a `Client`, or names are a
+            single text.
+        ValueError: `mux` is not that of the server, or of the client `old`; or a number or word is
+            none of those above.
         URLError: the URL is not understood.
-        OSError: the old server's program cannot be started, or the file cannot be written
-            or is something else.
+        OSError: the old server's program cannot be started, or the file cannot be written,
+            or is no report.
     """
 
     @tells_options
@@ -90,6 +92,8 @@ class Shadow:
         report: str | os.PathLike[str] | None = None,
         random: Callable[[], float] | None = None,
     ) -> None:
+        if not isinstance(server, Server):
+            raise TypeError(f"server is {server!r}, must be a Server")
         if mux is not server._mux:
             raise ValueError(f"mux is {mux!r}, must be that of the server")
         if type(sample) not in (int, float) or not 0 <= sample <= 1:

@@ -13,7 +13,7 @@ from support.peers import Bench, turn
 from support.procedures import Procedures
 from support.records import warnings_of
 
-from eventmux import URLError
+from eventmux import EventMux, URLError
 from rpcasync import Client, RPCError, Server, StorableCodec
 from rpcasync.wire.messages import CallbackRef
 
@@ -249,6 +249,12 @@ def test_calls_that_are_passed_on_count_as_outstanding(passing):
 def test_what_is_no_server_is_refused(mux, fallback):
     with pytest.raises(TypeError, match="must be a Client or a URL"):
         Server(mux, {}, fallback=fallback)
+
+
+def test_a_client_on_another_mux_is_refused(mux):
+    rpc = Server(mux, {})
+    with EventMux() as other, pytest.raises(ValueError, match="is on another mux"):
+        rpc.fallback = Client(other, "tcp://127.0.0.1:1")
 
 
 def test_a_url_that_is_none_is_refused(mux):

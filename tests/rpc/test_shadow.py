@@ -694,6 +694,16 @@ def test_another_mux(both):
         Shadow(other, both.rpc, both.url)
 
 
+def test_a_client_on_another_mux(both, answer):
+    with EventMux() as other, pytest.raises(ValueError, match="is on another mux"):
+        both.begin(old=Client(other, both.url), answer=answer)
+
+
+def test_the_server_in_the_place_of_the_mux(both):
+    with pytest.raises(TypeError, match="server is <.*EventMux.*, must be a Server"):
+        Shadow(both.rpc, both.mux, both.url)
+
+
 def test_it_needs_a_whole_mux():
     class Part:
         clock = None
