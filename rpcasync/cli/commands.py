@@ -284,6 +284,7 @@ def _add_shadow(parser: Parser) -> None:
     )
     parser.add_argument(
         "--shadow-except",
+        type=_name,
         action="append",
         metavar="NAME",
         help="with --shadow: a procedure that is not asked of both, as it changes something; a *"
@@ -342,6 +343,7 @@ def _add_record(parser: Parser) -> None:
     )
     parser.add_argument(
         "--redact",
+        type=_whole_name,
         action="append",
         default=[],
         metavar="NAME",
@@ -350,6 +352,7 @@ def _add_record(parser: Parser) -> None:
     parser.add_argument(
         "--redact-procedure",
         dest="redact_procedures",
+        type=_whole_name,
         action="append",
         default=[],
         metavar="NAME",
@@ -393,6 +396,7 @@ def _add_replay(parser: Parser) -> None:
     parser.add_argument(
         "--procedure",
         dest="only",
+        type=_whole_name,
         action="append",
         default=[],
         metavar="NAME",
@@ -401,6 +405,7 @@ def _add_replay(parser: Parser) -> None:
     parser.add_argument(
         "--except",
         dest="but",
+        type=_whole_name,
         action="append",
         default=[],
         metavar="NAME",
@@ -483,6 +488,19 @@ def _mode(text: str) -> int:
     if not re.fullmatch("0?[0-7]{3}", text):
         raise argparse.ArgumentTypeError(f"{text!r} is no mode: three octal digits, as in 660")
     return int(text, 8)
+
+
+def _name(text: str) -> str:
+    """Return a name; several in one would be none, and something is done that should not be."""
+    if "," in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name: repeat the option for each")
+    return text
+
+
+def _whole_name(text: str) -> str:
+    if "*" in text or "?" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is a pattern: names stand here as they are")
+    return _name(text)
 
 
 def _number(what: str, least: int, most: int | None = None) -> Callable[[str], int]:

@@ -379,6 +379,37 @@ def test_a_url_in_the_place_of_the_recording(capfd, words, mend):
     )
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["listen", "-u", URL, "--shadow", URL, "--shadow-except", "set_a,set_b", "server.py"],
+        ["record", "-u", URL, "--to", URL, "--redact", "set_a,set_b", "calls.jsonl"],
+        ["record", "-u", URL, "--to", URL, "--redact-procedure", "set_a,set_b", "calls.jsonl"],
+        ["replay", "calls.jsonl", URL, "--procedure", "set_a,set_b"],
+        ["replay", "calls.jsonl", URL, "--except", "set_a,set_b"],
+    ],
+)
+def test_names_in_one_word(capfd, words):
+    status, (line, _) = said(capfd, *words)
+    assert status == 2
+    assert line.endswith(": 'set_a,set_b' is no name: repeat the option for each")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["record", "-u", URL, "--to", URL, "--redact-procedure", "log*", "calls.jsonl"],
+        ["record", "-u", URL, "--to", URL, "--redact", "pass*", "calls.jsonl"],
+        ["replay", "calls.jsonl", URL, "--procedure", "log?n"],
+        ["replay", "calls.jsonl", URL, "--except", "*"],
+    ],
+)
+def test_patterns_where_names_are_taken(capfd, words):
+    status, (line, _) = said(capfd, *words)
+    assert status == 2
+    assert line.endswith("is a pattern: names stand here as they are")
+
+
 def test_a_server_program_that_is_missing(capfd):
     line = "rpcasync: no_such.pl: No such file or directory"
     assert said(capfd, "describe", "perl://no_such.pl") == (1, [line])
