@@ -19,7 +19,6 @@ from eventmux.events import Event, SomeEvent
 from rpcasync._log import log
 from rpcasync.client import Client
 from rpcasync.forwarding.forwarding import Forwarding
-from rpcasync.serving.admission import Admission
 from rpcasync.serving.alarms import Alarms
 from rpcasync.serving.arrivals import Arrivals
 from rpcasync.serving.callers import Caller, check_function, is_late
@@ -136,20 +135,17 @@ class Server:
         if namespace is None:
             namespace = sys._getframe(2).f_globals  # the nearest frame is of `tells_options`
         self._namespace = Namespace(namespace)
-        self._admission = Admission()
         self._notes = Notes(mux)
         self._muting = Muting(mux)
         self._reminder = Reminder(mux, self._notes)
         self._alarms = Alarms(mux)
         check_limit("max_outbuffer", max_outbuffer)
         check_limit("max_buffered", max_buffered)
-        self._peers = Peers(
-            mux, self._admission, self._notes, self._alarms, max_outbuffer, max_buffered
-        )
+        self._peers = Peers(mux, self._notes, self._alarms, max_outbuffer, max_buffered)
         self._timeouts = Timeouts(self._alarms, self._peers)
         self._built_in = {"methods": Procedure("methods", self._methods)}
         self._dispatcher = Dispatcher(
-            *(self._peers, self._admission, self._muting, self._timeouts),
+            *(self._peers, self._muting, self._timeouts),
             *(self._namespace, self._built_in),
         )
         self._arrivals = Arrivals(self._peers, self._muting, self._dispatcher, self._add_peer)
@@ -228,13 +224,14 @@ class Server:
         if packet_timeout is not ...:
             self._peers.patience.set_limit(packet_timeout)
         if outstanding is not ...:
-            self._admission.outstanding = outstanding
+            for admission in self._peers.admissions:
+                admission.outstanding = outstanding
             self._peers.wake_for_waiting()
         self._dispatcher.resume_all()
 
     def has_queued(self) -> int:
         """Return how many calls wait until others have been answered."""
-        return len(self._admission)
+        return len(self._peers.admissions[0])
 
     def set_codecs(self, *codecs: str | Codec) -> None:
         """Say what clients may speak that connect from now on, by names or codecs.
@@ -339,7 +336,8 @@ class Server:
             raise TypeError(f"meta is {meta!r}, must be a dict")
         self._add(sock, listen=False)
         self._add_peer(sock)
-        self._peers.by_fh[sock].meta = meta
+        if meta is not None:
+            self._peers.by_fh[sock].meta = meta
 
     def on_close(self, caller: Caller, function: Callable[[Caller], object]) -> Closing:
         """Have a function called once when the client of a call has gone, whatever the reason.
@@ -516,10 +514,10 @@ class Server:
         self._peers.watchers.all.append(watcher)
         self._see_to_relay()
 
-    def _connect_inside(self) -> socket.socket:
-        """Return a client's end of a new connection, which does not count as a client."""
+    def _connect_inside(self, peer: Peer) -> socket.socket:
+        """Return an end of a new connection, for copies of what a client calls."""
         ours, theirs = socket.socketpair()
-        self.add_client(ours)
+        self.add_client(ours, meta=peer.meta)
         self._peers.by_fh[ours].is_inner = True
         self._peers.inner.add(ours)
         return theirs

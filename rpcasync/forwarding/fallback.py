@@ -83,7 +83,7 @@ class Fallback:
                     raise Disconnected(f"{self.name} is this server itself")
                 if client is None:
                     peer.call_when_gone(lambda: self._leave(peer))
-                client = self._of_peer[peer] = self._open()
+                client = self._of_peer[peer] = self._open(peer)
             return client
         if self._shared is None:
             if self._mux.clock() < self._due:
@@ -123,14 +123,16 @@ class Fallback:
         for call in self._calls.pop(peer).values():
             call.cancel()
 
-    def _open(self) -> Client:
+    def _open(self, peer: Peer | None = None) -> Client:
         self._due = self._mux.clock() + _PATIENCE
-        client = self._connect()
+        client = self._connect(peer)
         self._clients[client.fh] = client
         self._connections[client.fh] = self
         return client
 
-    def _connect(self) -> Client:
+    def _connect(self, peer: Peer | None) -> Client:
+        """Return a connection: for one of our clients, or for all."""
+        del peer  # it is the same for each
         return Client(self._mux, self._url)
 
     def _leave(self, peer: Peer) -> None:

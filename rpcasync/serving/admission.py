@@ -21,7 +21,7 @@ __all__ = ["Admission"]
 
 
 class Admission:
-    """The calls of all peers of a server.
+    """The calls of peers of a server; each peer is of one admission.
 
     `outstanding` is how many may run at a time, None is any number.
     """

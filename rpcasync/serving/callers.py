@@ -13,7 +13,7 @@ from rpcasync._log import shorten
 from rpcasync.serving.peer import Peer
 from rpcasync.wire.messages import Request
 
-__all__ = ["Caller", "Dropped", "check_function", "is_late"]
+__all__ = ["Caller", "Dropped", "check_function", "has_timed_out", "is_late"]
 
 
 class Caller(Request):
@@ -31,7 +31,7 @@ class Caller(Request):
     _peer: Peer
     _payload: bytes
     """The packet as it came; only where calls are passed on or watched, and until that is done."""
-    _timed_out: bool  # only there once it is True
+    _timed_out: bool  # only there once it is True; see `has_timed_out()`
     answered: bool | None
     """None until it is counted as running, which it is before a procedure sees it."""
 
@@ -55,10 +55,7 @@ class Caller(Request):
 
         Who it is that has logged in, say. It is forgotten with the client.
         """
-        meta = self._peer.meta
-        if meta is None:  # most programs have nothing to note
-            meta = self._peer.meta = {}
-        return meta
+        return self._peer.meta
 
     def __del__(self) -> None:
         """Leave a note for the server, which answers on its next turn."""
@@ -89,9 +86,14 @@ def is_late(caller: object) -> Literal[False]:
         TypeError: it is no call.
     """
     _check(caller)
-    if getattr(caller, "_timed_out", False):
+    if has_timed_out(caller):
         return False
     raise ValueError(f"{caller!r} is answered already: return_() and error() answer once")
+
+
+def has_timed_out(caller: object) -> bool:
+    """True for a call that was answered because its time was over."""
+    return getattr(caller, "_timed_out", False)
 
 
 def check_function(caller: object, function: object) -> None:

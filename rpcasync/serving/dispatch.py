@@ -16,7 +16,6 @@ from types import CoroutineType
 
 from rpcasync._log import log, shorten
 from rpcasync.errors import ArgumentError, Disconnected, EncodeError, Fault, ProtocolError
-from rpcasync.serving.admission import Admission
 from rpcasync.serving.callers import Caller
 from rpcasync.serving.muting import Muting
 from rpcasync.serving.namespace import Namespace, Procedure
@@ -40,7 +39,6 @@ class Dispatcher:
 
     Args:
         peers: where the answers go.
-        admission: says which calls run.
         muting: stops reading from a client of which too many calls wait.
         timeouts: ends calls that take too long.
         namespace: the program's procedures.
@@ -50,7 +48,6 @@ class Dispatcher:
     def __init__(
         self,
         peers: Peers,
-        admission: Admission,
         muting: Muting,
         timeouts: Timeouts,
         namespace: Namespace,
@@ -58,7 +55,6 @@ class Dispatcher:
     ) -> None:
         self._peers = peers
         self._high_water = peers.high_water
-        self._admission = admission
         self._muting = muting
         self._timeouts = timeouts
         self._notes = peers.notes
@@ -81,7 +77,8 @@ class Dispatcher:
         It is over sooner when too much is queued for it or waits of it, and not at all for one
         whose connection is about to be closed.
         """
-        admission, noted, framing = self._admission, self._notes.actions, peer.framing
+        admission = self._peers.admissions[peer.is_inner]
+        noted, framing = self._notes.actions, peer.framing
         next_message: Callable[[type[Caller]], Caller | None] = peer.protocol.next_message
         clock, left = self._turns.clock, MOST_CALLS
         if self.relay is not None:
@@ -155,7 +152,7 @@ class Dispatcher:
         """Have a call wait, which counts as what it takes in memory: often ten times its packet."""
         if caller.size > _LITTLE:
             caller.size = max(caller.size, memory_of(caller.args))
-        self._admission.put(peer, caller)
+        self._peers.admissions[peer.is_inner].put(peer, caller)
 
     def _ends_turn(self, peer: Peer) -> bool:
         """Put a client in line whose time is over; False if it has to be served to the end."""
@@ -196,7 +193,7 @@ class Dispatcher:
                 self._serve_safely(peer)
             if self._turns.clock() >= end:
                 break
-        if self._turns or (not self._is_running_waiting and self._admission.has_next()):
+        if self._turns or (not self._is_running_waiting and self._peers.has_next()):
             self._notes.wake_later()
 
     def _serve_safely(self, peer: Peer) -> None:
@@ -207,9 +204,9 @@ class Dispatcher:
             self._peers.kill(peer, OUT_OF_MEMORY)
 
     def _run_waiting(self, end: float) -> None:
-        admission = self._admission
         seen: set[Peer] = set()
-        while (peer := admission.next_peer()) is not None:
+        while (peer := self._peers.next_peer()) is not None:
+            admission = self._peers.admissions[peer.is_inner]
             if peer.muted and peer not in seen:  # its end would not be noticed
                 seen.add(peer)
                 if self._peers.drop_if_gone(peer):
@@ -250,7 +247,10 @@ class Dispatcher:
         for peer in peers:
             if peer.gone:
                 self._peers.forget(peer)
-        self._admission.recount(peer for peer in peers if not peer.gone)
+        for is_inner, admission in enumerate(self._peers.admissions):
+            admission.recount(
+                peer for peer in peers if not peer.gone and peer.is_inner == bool(is_inner)
+            )
         for peer in peers:
             if not peer.gone:
                 self._muting.recover(peer)

@@ -42,6 +42,7 @@ class Peer:
 
     __slots__ = (
         "_coderefs",
+        "_meta",
         "broken",
         "calls",
         "closings",
@@ -53,7 +54,6 @@ class Peer:
         "held",
         "in_line",
         "is_inner",
-        "meta",
         "muted",
         "name",
         "on_gone",
@@ -93,7 +93,7 @@ class Peer:
         self.stalled = False  # their turn came while too much was queued
         self.is_inner = False  # it is of this program's own, and no client as others are
         self.on_gone: list[Callable[[], None]] | None = None  # called once it has gone
-        self.meta: dict[Any, Any] | None = None  # the program's, about this client; see `Caller`
+        self._meta: dict[Any, Any] | None = None
         self.retries: dict[Any, dict[Any, None]] | None = None  # by call: see `retries`
         self.closings: dict[Any, None] | None = None  # when it has gone, in order: see `closings`
         self._coderefs: WeakValueDictionary[Id, Coderef] | None = None
@@ -106,6 +106,17 @@ class Peer:
         if self.on_gone is None:
             self.on_gone = []
         self.on_gone.append(function)
+
+    @property
+    def meta(self) -> dict[Any, Any]:
+        """What the program notes of this client; see `Caller`. Most programs have nothing to."""
+        if self._meta is None:
+            self._meta = {}
+        return self._meta
+
+    @meta.setter
+    def meta(self, meta: dict[Any, Any]) -> None:
+        self._meta = meta
 
     # Its functions, for `Coderef`
 

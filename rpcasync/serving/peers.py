@@ -69,7 +69,6 @@ class Peers:
 
     Args:
         mux: what their sockets are watched by.
-        admission: counts their calls.
         notes: has the rest done on the next turn.
         alarms: those of their calls, which end with the last client.
         max_outbuffer: bytes that may be queued for a client that does not read.
@@ -79,7 +78,6 @@ class Peers:
     def __init__(
         self,
         mux: Mux,
-        admission: Admission,
         notes: Notes,
         alarms: Alarms,
         max_outbuffer: int,
@@ -88,7 +86,8 @@ class Peers:
         self._mux = mux
         self._close = getattr(mux, "close", None)
         self._flush = getattr(mux, "flush", None)
-        self._admission = admission
+        self.admissions = Admission(), Admission()
+        """Those of clients, and of inner peers: no client waits for a copy of a call."""
         self._max_outbuffer = max_outbuffer
         self.high_water = min(HIGH_WATER, max_outbuffer)
         self.notes = notes
@@ -113,7 +112,7 @@ class Peers:
         peer = caller._peer
         is_sent = not peer.gone and self.send(peer, packet)
         # Only now: if it is interrupted before, the client is told at least that.
-        if self._admission.finish(caller):
+        if self.admissions[peer.is_inner].finish(caller):
             self.notes.wake()
         if self.watchers is not None:
             self.watchers.ended(caller, packet[4:])
@@ -186,10 +185,11 @@ class Peers:
 
     def finish(self, caller: Caller | Dropped) -> None:
         """Note that a call is answered, or will be at once."""
-        if self._admission.finish(caller):
+        peer = caller._peer
+        if self.admissions[peer.is_inner].finish(caller):
             self.notes.wake()
-        if caller._peer.retries:
-            end_retries(caller._peer, caller)
+        if peer.retries:
+            end_retries(peer, caller)
 
     def note_dropped(self, dropped: Dropped) -> None:
         """Have a call answered whose `Caller` is gone."""
@@ -211,8 +211,17 @@ class Peers:
 
     def wake_for_waiting(self) -> None:
         """Have an event come if a call that waits may run now."""
-        if self._admission.has_next():
+        if self.has_next():
             self.notes.wake()
+
+    def has_next(self) -> bool:
+        """True if a call that waits may run."""
+        return any(admission.has_next() for admission in self.admissions)
+
+    def next_peer(self) -> Peer | None:
+        """Return whose call may run next; None if none waits, or none may run."""
+        clients, inner = self.admissions
+        return clients.next_peer() or inner.next_peer()
 
     # The end of a connection
 
@@ -273,7 +282,8 @@ class Peers:
 
     def forget(self, peer: Peer) -> None:
         """Note that a client has gone: its calls need no answers, its callbacks are dead."""
-        self._admission.forget(peer)  # first: until it is out of the table, this can be repeated
+        # First: until it is out of the table, this can be repeated.
+        self.admissions[peer.is_inner].forget(peer)
         self.budget.forget(peer)
         self.patience.forget(peer)
         peer.framing.clear()

@@ -136,7 +136,8 @@ class Copies(Fallback):
             self._end_if_idle(client)
         done(answer)
 
-    def _connect(self) -> Client:
+    def _connect(self, peer: Peer | None) -> Client:
+        del peer  # it is the same for each
         return Client(self._mux, self._url, max_outbuffer=_MOST_BYTES)
 
     def _leave(self, peer: Peer) -> None:
@@ -156,7 +157,7 @@ class InnerCopies(Copies):
 
     Args:
         mux: what all sockets are watched by.
-        connect: returns the client's end of another one.
+        connect: returns the end of another one, for a client's copies.
         connections: as for `Copies`.
         timeout: as for `Copies`.
     """
@@ -164,12 +165,13 @@ class InnerCopies(Copies):
     def __init__(
         self,
         mux: Mux,
-        connect: Callable[[], socket.socket],
+        connect: Callable[[Peer], socket.socket],
         connections: dict[object, Fallback],
         timeout: float,
     ) -> None:
         super().__init__(mux, "unix://this server", connections, timeout)  # never connected to
         self._inside = connect
 
-    def _connect(self) -> Client:
-        return Client(self._mux, self._inside(), max_outbuffer=_MOST_BYTES)
+    def _connect(self, peer: Peer | None) -> Client:
+        assert peer is not None  # noqa: S101  # this is no program that serves all
+        return Client(self._mux, self._inside(peer), max_outbuffer=_MOST_BYTES)

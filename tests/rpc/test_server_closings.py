@@ -316,7 +316,7 @@ def test_a_call_of_a_client_that_has_gone_still_has_it(bench, procedures):
 
 def test_a_client_without_any_has_no_dict(bench, procedures):
     _peer, caller = parked(bench, procedures)
-    assert caller._peer.meta is None
+    assert caller._peer._meta is None
     assert (caller._peer.retries, caller._peer.closings) == (None, None)
 
 

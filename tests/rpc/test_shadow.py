@@ -243,6 +243,20 @@ def test_calls_that_waited(both, answer):
     assert both.counts("list") == (5, 0, 0, 0)
 
 
+def test_clients_do_not_wait_for_copies(both):
+    peer = both.begin(answer="old")
+    both.rpc.set_limits(outstanding=1)
+    both.new.rpc_list = both.new.rpc_park
+    for number in range(3):
+        assert both.ask(peer, number, "list", number) == [[number, number]]
+    assert len(both.new.parked) == 1  # those of its own kind wait
+    assert both.rpc.has_queued() == 0
+    while both.new.parked:
+        both.rpc.return_(both.new.parked.pop(), 0)
+        both.turn()
+    assert both.counts("list") == (1, 2, 0, 0)
+
+
 # Callbacks
 
 
@@ -596,6 +610,25 @@ def test_each_client_has_one(both):
     assert seen[0] is seen[2]
     assert seen[0] is not seen[1]
     assert both.counts("who") == (3, 0, 0, 0)
+
+
+def test_copies_have_what_the_program_knows_of_the_client(both):
+    seen = []
+
+    def whoami(caller):
+        seen.append(caller.meta)
+        both.rpc.return_(caller, caller.meta.get("user"))
+
+    both.new.rpc_whoami = whoami
+    both.old.rpc_whoami = answering(both.old_rpc, "bob")
+    both.new.rpc_login = lambda caller: caller.meta.update(user="bob") or both.rpc.return_(caller)
+    peer = both.begin(answer="old", procedures=["whoami"])
+    both.ask(peer, 0, "login")
+    assert both.ask(peer, 1, "whoami") == [[1, "bob"]]
+    assert both.counts("whoami") == (1, 0, 0, 0)
+    other = both.front.peer()
+    both.ask(other, 0, "whoami")
+    assert seen == [{"user": "bob"}, {}]
 
 
 # Any order of all that can happen
