@@ -46,8 +46,7 @@ def record(options: argparse.Namespace) -> int:
         server = Server(mux, {}, fallback=options.to)
         writer = _writer(options)
         redaction = Redaction(options.redact, options.redact_procedures)
-        passing_on = server._forwarding
-        recorder = Recorder(writer, redaction, is_lost=lambda caller: caller is passing_on.failing)
+        recorder = Recorder(writer, redaction, is_lost=server._forwarding.has_failed)
         server._built_in.clear()  # `methods` goes through like all else
         server._watch_calls(recorder)
         try:

@@ -7,7 +7,8 @@ disconnected.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 
 from eventmux.events import Event
@@ -16,7 +17,7 @@ from rpcasync.client import Client
 from rpcasync.errors import CallTimeout, Disconnected, EncodeError, RPCError
 from rpcasync.forwarding.fallback import Fallback
 from rpcasync.forwarding.relayed import Answer, Relayed
-from rpcasync.serving.callers import Caller
+from rpcasync.serving.callers import Caller, has_timed_out
 from rpcasync.serving.dispatch import Dispatcher
 from rpcasync.serving.peers import Mux, Peers
 
@@ -45,7 +46,7 @@ class Forwarding:
         """Those that have one to another server, by handle; they note that themselves."""
         self._fallback: Fallback | None = None
         self.instead: Callable[[str], Fallback | None] = _nobody
-        self.failing: Caller | None = None  # whose answer is an error of ours, while it leaves
+        self._failing: Caller | None = None  # whose answer is an error of ours, while it leaves
 
     @property
     def fallback(self) -> Fallback | None:
@@ -104,6 +105,10 @@ class Forwarding:
 
     # What comes back
 
+    def has_failed(self, caller: object) -> bool:
+        """Return True if a call that was passed on is being answered, with an error of ours."""
+        return caller is self._failing or has_timed_out(caller)
+
     def _done(self, caller: Caller, target: Fallback, answer: Answer | RPCError) -> None:
         target.drop_call(caller)
         if caller.answered:  # it took too long, say
@@ -117,7 +122,8 @@ class Forwarding:
         except EncodeError as error:
             name = shorten(caller.procedure)
             log.error("procedure %s has a value that cannot be sent: %s", name, error)
-            self._peers.fail(caller, f"{name}: a value cannot be sent")
+            with self._failure_of(caller):
+                self._peers.fail(caller, f"{name}: a value cannot be sent")
             return
         self._peers.answer(caller, packet)
 
@@ -128,16 +134,21 @@ class Forwarding:
             return
         name = shorten(caller.procedure)
         log.error("procedure %s cannot be passed on to %s: %s", name, target.name, error)
-        self.failing = caller
-        try:
+        with self._failure_of(caller):
             if isinstance(error, OSError) and not isinstance(error, CallTimeout):
                 text = f"{name}: the server behind has gone; see the server's log"
                 self._dispatcher.end_with(caller, text, f"the server behind {name} has gone")
             else:
                 text = f"{name}: was not answered by the server behind; see the server's log"
                 self._peers.fail(caller, text)
+
+    @contextmanager
+    def _failure_of(self, caller: Caller) -> Iterator[None]:
+        self._failing = caller
+        try:
+            yield
         finally:
-            self.failing = None
+            self._failing = None
 
     # Which procedures there are
 

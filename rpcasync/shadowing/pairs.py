@@ -132,7 +132,7 @@ class Pairs:
         pair = pairs.pop(caller.id, None) if pairs else None
         if pair is None or pair.is_over:
             return
-        if self._forwarding.failing is caller:  # it is no answer of the old server's
+        if not self._is_new and self._forwarding.has_failed(caller):  # not the old server
             pair.tally.unanswered += 1
             self._end(pair)
         elif not payload:

@@ -20,6 +20,7 @@ from support.records import warnings_of
 from eventmux import EventMux, URLError
 from rpcasync import Client, Server, Shadow
 from rpcasync.shadowing.book import MOST_PLACES, MOST_PROCEDURES
+from rpcasync.storable import ScalarRef
 from rpcasync.wire.messages import CallbackRef
 
 
@@ -629,6 +630,22 @@ def test_copies_have_what_the_program_knows_of_the_client(both):
     other = both.front.peer()
     both.ask(other, 0, "whoami")
     assert seen == [{"user": "bob"}, {}]
+
+
+def test_a_client_that_was_told_that_it_takes_too_long(both):
+    peer = both.begin(answer="old")
+    both.old.rpc_list = both.old.rpc_park
+    both.rpc.set_options("list", timeout=1e-9)
+    both.ask(peer, 0, "list", 1)
+    assert both.counts("list") == (0, 0, 0, 1)
+
+
+def test_an_answer_that_cannot_be_passed_on(both):
+    both.begin(answer="old")
+    both.old.rpc_list = answering(both.old_rpc, ScalarRef(1))
+    peer = both.front.peer("json")
+    assert both.ask(peer, 0, "list", 1) [0][:3] == [0, "error", "list: a value cannot be sent"]
+    assert both.counts("list") == (0, 0, 0, 1)
 
 
 # Any order of all that can happen
