@@ -143,9 +143,9 @@ class Repeats(logging.Filter):
     """Lets so many records of a kind pass in a time, and counts the rest.
 
     Records are of one kind that have the same message, but for its arguments; of a procedure, its
-    name counts, too. What is DEBUG is asked for, and always passes. How many were held back is
-    told with the first record of any kind behind that time, by a server's timer, and at the end
-    of the program.
+    name counts, too. What is DEBUG is asked for, and always passes, and so does what is marked as
+    `is_bounded`: no peer can have much of it logged. How many were held back is told with the
+    first record of any kind behind that time, by a server's timer, and at the end of the program.
     """
 
     def __init__(self) -> None:
@@ -156,7 +156,7 @@ class Repeats(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Return whether a record is to be shown."""
-        if record.levelno < logging.INFO or getattr(record, "is_count", False):
+        if record.levelno < logging.INFO or getattr(record, "is_bounded", False):
             return True
         self._tell(record.created)
         kind = self._find(record)
@@ -208,7 +208,7 @@ class _Kind:
         """Log how many were held back."""
         more = self.count - _MOST
         if more > 0:
-            extra = {"is_count": True}
+            extra = {"is_bounded": True}
             log.log(
                 self.level,
                 "... and %d more like it in %d s: %s",

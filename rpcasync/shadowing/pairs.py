@@ -195,7 +195,8 @@ class Pairs:
         times = pair.copy_time, pair.answer_time
         news = tally.note(found, *(times if self._is_new else times[::-1]))
         for difference in news:
-            log.warning("procedure %s differs from the old one: %s", name, difference)
+            extra = {"is_bounded": True}  # by the book
+            log.warning("procedure %s differs from the old one: %s", name, difference, extra=extra)
         if news:
             self._changed(True)
 

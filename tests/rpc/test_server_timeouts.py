@@ -53,6 +53,17 @@ def test_a_procedure_that_takes_too_long(bench, procedures, clock, caplog):
     assert bench.ask(peer, 1, "add", "n1", 1, "n2", 2) == [[1, "sum", 3]]  # it stays
 
 
+def test_a_client_that_goes_before_is_no_affair_of_the_log(bench, procedures, clock, caplog):
+    peer, caller = parked(bench, procedures)
+    bench.peer()  # so that the timer stays
+    peer.sock.close()
+    bench.turn()
+    clock.advance(5)
+    bench.turn()
+    assert not caller.alive
+    assert warnings_of(caplog) == []
+
+
 @pytest.mark.parametrize("answer", ["return_", "error"])
 def test_an_answer_that_is_too_late_is_false_and_no_error(bench, procedures, clock, answer):
     peer, caller = parked(bench, procedures)

@@ -152,6 +152,31 @@ def test_times_are_medians_of_both(both, answer):
     assert 0 < tally["old_ms"] < 10_000
 
 
+def test_each_has_its_own_times(both, answer):
+    both.old.rpc_list = both.old.rpc_park
+    both.begin(answer=answer)
+    both.ask(both.front.peer(), 0, "list", 1)
+    both.old_rpc.return_(both.old.parked.pop(), 1)
+    both.turn()
+    assert both.tally("list")["new_ms"] < both.tally("list")["old_ms"]
+
+
+def test_each_kind_is_logged_once(both, caplog):
+    for rpc, procedures in ((both.rpc, both.new), (both.old_rpc, both.old)):
+
+        def answer(caller, first, /, rpc=rpc):
+            values = {f"{first}{number}": rpc is both.rpc for number in range(8)}
+            rpc.return_(caller, values | {"list": [rpc is both.rpc] * 2})
+
+        procedures.rpc_hash = answer
+    peer = both.begin()
+    for number, first in enumerate("abab"):
+        both.ask(peer, number, "hash", first)
+    found = both.tally("hash")["differences"]
+    assert [each["calls"] for each in found] == [2] * 8 + [4] + [2] * 8
+    assert len(warnings_of(caplog)) == 17
+
+
 def test_answers_in_any_order(both, answer):
     both.begin(answer=answer)
     one, other = both.front.peer(), both.front.peer()
@@ -644,7 +669,7 @@ def test_an_answer_that_cannot_be_passed_on(both):
     both.begin(answer="old")
     both.old.rpc_list = answering(both.old_rpc, ScalarRef(1))
     peer = both.front.peer("json")
-    assert both.ask(peer, 0, "list", 1) [0][:3] == [0, "error", "list: a value cannot be sent"]
+    assert both.ask(peer, 0, "list", 1)[0][:3] == [0, "error", "list: a value cannot be sent"]
     assert both.counts("list") == (0, 0, 0, 1)
 
 
