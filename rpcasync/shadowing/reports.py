@@ -3,7 +3,7 @@
 It is a file, and no procedure of the server: it has values in it from the answers of clients, which
 are for its owner alone. It is replaced as a whole, so that a reader sees all of one or the other.
 
-This file does not know what a report says.
+This file knows no more of a report than whether there is something in it.
 """
 
 from __future__ import annotations
@@ -39,14 +39,19 @@ class ReportFile:
     def begin(self, report: dict[str, object]) -> None:
         """Write the first version; the report of the program before this one becomes `FILE.1`.
 
+        Not one that has seen no calls: a program that is started again and again, as it fails,
+        would otherwise cost what was found before.
+
         Raises:
             OSError: it cannot be written, or is something else, which is left alone.
         """
         if os.path.lexists(self.path):
-            if not _is_report(self.path):
+            before = _report_at(self.path)
+            if before is None:
                 problem = "is no shadow report, and left alone: choose another file"
                 raise FileExistsError(errno.EEXIST, problem, self.path)
-            os.replace(self.path, f"{self.path}.1")
+            if before.get("procedures"):
+                os.replace(self.path, f"{self.path}.1")
         try:
             self.write(report)
         except OSError as error:
@@ -95,14 +100,14 @@ def read_report(path: str) -> dict[str, object]:
     return cast("dict[str, object]", report)
 
 
-def _is_report(path: str) -> bool:
-    """Return True if a file may be put aside: it is a report, or empty."""
+def _report_at(path: str) -> dict[str, object] | None:
+    """Return the report that is there, {} for an empty file, None for what is something else."""
     if not os.path.isfile(path):  # a folder, say, or /dev/null
-        return False
+        return None
     try:
-        return os.path.getsize(path) == 0 or bool(read_report(path))
+        return read_report(path) if os.path.getsize(path) else {}
     except ValueError:
-        return False
+        return None
 
 
 def _now() -> str:

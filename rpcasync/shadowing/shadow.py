@@ -63,7 +63,7 @@ class Shadow:
         timeout: seconds for the answer to a copy.
         max_pending: calls at a time that are compared; others are skipped meanwhile.
         report: a file in which `report()` is kept, as JSON, at most five seconds old. A report that
-            is there already becomes `FILE.1`; what is no report is left alone.
+            is there already, with calls in it, becomes `FILE.1`; what is no report is left alone.
         random: returns a number from 0 to 1, for `sample`. Default is that of Python.
 
     Raises:

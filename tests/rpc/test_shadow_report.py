@@ -110,9 +110,12 @@ def test_all_is_there_at_the_end(path):
 
 
 def test_the_one_of_the_program_before_is_kept(mux, path):
-    Reporting(mux, path).close()
-    gc.collect()  # what is left of it writes once more
+    reporting = Reporting(mux, path)
+    reporting.ask(0, "list")
+    reporting.shadow._rewrite()
     before = path.read_text()
+    reporting.close()
+    turn(mux, reporting.front.rpc, reporting.behind.rpc)
     path.with_name("shadow.json.1").write_text("of the one before that")
     Reporting(mux, path).close()
     assert read_report(path)["procedures"] == {}
@@ -139,6 +142,14 @@ def test_a_folder_is_left_alone(mux, path):
     with pytest.raises(FileExistsError, match="is no shadow report, and left alone"):
         Reporting(mux, path)
     assert path.is_dir()
+
+
+def test_a_program_that_fails_as_it_starts_does_not_cost_what_was_found(reporting, path):
+    reporting.ask(0, "list")
+    reporting.shadow._rewrite()  # and then it is killed
+    for _ in range(3):
+        ReportFile(path).begin({"procedures": {}})
+    assert counts(path.with_name("shadow.json.1"), "list") == (1, 0)
 
 
 def test_a_forked_child_leaves_it_alone(reporting, path):
