@@ -68,7 +68,7 @@ class _Client:
 
 
 class Recorder:
-    """Watches a server: `server._watch_calls(recorder)`.
+    """Watches a server: `server._forwarding.watch(recorder)`.
 
     Args:
         writer: where the lines go.

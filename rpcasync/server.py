@@ -32,12 +32,10 @@ from rpcasync.serving.peers import OUT_OF_MEMORY, Mux, Peers
 from rpcasync.serving.reminder import Reminder
 from rpcasync.serving.retries import Retries, Retry
 from rpcasync.serving.timeouts import Timeouts
-from rpcasync.serving.watching import CallWatcher, Watchers
 from rpcasync.urls import check_stream, parse_stream_url, url_listen
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, check_limit, get_codec
 from rpcasync.wire.deadlines import check_time
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
-from rpcasync.wire.protocol import ServerProtocol
 
 __all__ = ["Server"]
 
@@ -148,9 +146,9 @@ class Server:
             *(self._peers, self._muting, self._timeouts),
             *(self._namespace, self._built_in),
         )
-        self._arrivals = Arrivals(self._peers, self._muting, self._dispatcher, self._add_peer)
+        self._arrivals = Arrivals(mux, self._peers, self._muting, self._dispatcher)
         self._retries = Retries(self._alarms, self._dispatcher.call_again)
-        self._forwarding = Forwarding(self._peers, self._dispatcher, self._has_procedure)
+        self._forwarding = Forwarding(self._peers, self._dispatcher)
         self.fallback = fallback
         self.set_limits(
             max_packet=max_packet,
@@ -162,7 +160,6 @@ class Server:
         self.slow = slow
         self.timeout = timeout
         self._max_items = check_limit("max_items", max_items)
-        self._codecs: tuple[Codec, ...] = ()
         self.set_codecs(*(("storable", "json") if codecs is None else codecs))
 
     def __repr__(self) -> str:
@@ -214,7 +211,7 @@ class Server:
         if packet_timeout is not ...:
             check_time("packet_timeout", packet_timeout)
         if max_packet is not None:
-            self._max_packet = check_max_packet(max_packet)
+            self._arrivals.max_packet = check_max_packet(max_packet)
         if max_callbacks is not None:
             self._dispatcher.max_callbacks = max_callbacks
         if max_waiting is not None:
@@ -241,7 +238,7 @@ class Server:
         """
         if not codecs:
             raise ValueError("codecs is empty: clients could speak nothing")
-        self._codecs = tuple(get_codec(codec, self._max_items) for codec in codecs)
+        self._arrivals.codecs = tuple(get_codec(codec, self._max_items) for codec in codecs)
 
     @property
     def on_exception(self) -> Literal["disconnect", "answer"]:
@@ -334,10 +331,7 @@ class Server:
         check_stream(sock)
         if not isinstance(meta, (dict, type(None))):
             raise TypeError(f"meta is {meta!r}, must be a dict")
-        self._add(sock, listen=False)
-        self._add_peer(sock)
-        if meta is not None:
-            self._peers.by_fh[sock].meta = meta
+        self._arrivals.add(sock, meta)
 
     def on_close(self, caller: Caller, function: Callable[[Caller], object]) -> Closing:
         """Have a function called once when the client of a call has gone, whatever the reason.
@@ -357,15 +351,6 @@ class Server:
         check_function(caller, function)
         return self._peers.closings.add(caller, function)
 
-    def _add(self, sock: socket.socket, listen: bool) -> None:
-        """Watch a socket; what is queued for a client is limited here, and not by the mux."""
-        high_water = self._peers.high_water
-        self._mux.add(sock, listen=listen, high_water=high_water, max_outbuffer=None)
-
-    def _add_peer(self, sock: socket.socket) -> None:
-        if sock not in self._peers.by_fh:  # else it was interrupted behind that
-            self._peers.add(sock, ServerProtocol(self._codecs, self._max_packet))
-
     def add_listener(self, sock: socket.socket) -> None:
         """Serve whoever connects to a listening socket.
 
@@ -374,8 +359,7 @@ class Server:
             ValueError: the mux watches it already, or it does not listen.
         """
         check_stream(sock)
-        self._add(sock, listen=True)
-        self._arrivals.listeners.add(sock)
+        self._arrivals.add_listener(sock)
 
     def listen(self, url: str, *, mode: int | None = None) -> socket.socket:
         """Serve whoever connects to a `tcp://` or `unix://` URL; return the listening socket.
@@ -476,17 +460,11 @@ class Server:
 
     def _methods(self, caller: Caller, defs: int | bool = 0) -> None:
         """Answer the built-in procedure `methods`."""
-        if self._forwarding.fallback is None:
-            self.return_(caller, methods=self._namespace.methods(defs, caller))
-            return
 
         def answer(others: dict[str, object]) -> None:
             self.return_(caller, methods=others | self._namespace.methods(defs, caller))
 
         self._forwarding.methods(caller, defs, answer)
-
-    def _has_procedure(self, name: str) -> bool:
-        return name in self._built_in or self._namespace.find(name) is not None
 
     # Other servers
 
@@ -499,33 +477,11 @@ class Server:
             URLError: it is set to a URL that is not understood.
             OSError: it is set to a program that cannot be started.
         """
-        return self._fallback
+        return self._forwarding.server
 
     @fallback.setter
     def fallback(self, server: Client | str | None) -> None:
         self._forwarding.set_fallback(self._mux, server)
-        self._fallback = server
-        self._see_to_relay()
-
-    def _watch_calls(self, watcher: CallWatcher) -> None:
-        """Have somebody see all calls from now on."""
-        if self._peers.watchers is None:
-            self._peers.watchers = Watchers()
-        self._peers.watchers.all.append(watcher)
-        self._see_to_relay()
-
-    def _connect_inside(self, peer: Peer) -> socket.socket:
-        """Return an end of a new connection, for copies of what a client calls."""
-        ours, theirs = socket.socketpair()
-        self.add_client(ours, meta=peer.meta)
-        self._peers.by_fh[ours].is_inner = True
-        self._peers.inner.add(ours)
-        return theirs
-
-    def _see_to_relay(self) -> None:
-        """Have calls looked at before their procedures are, if anybody wants to."""
-        is_wanted = self._fallback is not None or self._peers.watchers is not None
-        self._dispatcher.relay = self._forwarding if is_wanted else None
 
     # Events
 

@@ -48,7 +48,7 @@ def record(options: argparse.Namespace) -> int:
         redaction = Redaction(options.redact, options.redact_procedures)
         recorder = Recorder(writer, redaction, is_lost=server._forwarding.has_failed)
         server._built_in.clear()  # `methods` goes through like all else
-        server._watch_calls(recorder)
+        server._forwarding.watch(recorder)
         try:
             for url, is_path in zip(options.urls, are_files, strict=True):
                 server.add_listener(listen_on(url, options.mode if is_path else None))

@@ -20,6 +20,7 @@ from rpcasync.forwarding.relayed import Answer, Relayed
 from rpcasync.serving.callers import Caller, has_timed_out
 from rpcasync.serving.dispatch import Dispatcher
 from rpcasync.serving.peers import Mux, Peers
+from rpcasync.serving.watching import CallWatcher, Watchers
 
 __all__ = ["Forwarding"]
 
@@ -32,26 +33,20 @@ class Forwarding:
 
     Args:
         peers: who is answered.
-        dispatcher: ends what fails.
-        has_procedure: says whether the server has a procedure.
+        dispatcher: asks this object before it looks at the procedures, and ends what fails.
     """
 
-    def __init__(
-        self, peers: Peers, dispatcher: Dispatcher, has_procedure: Callable[[str], bool]
-    ) -> None:
+    def __init__(self, peers: Peers, dispatcher: Dispatcher) -> None:
         self._peers = peers
         self._dispatcher = dispatcher
-        self._has_procedure = has_procedure
         self.connections: dict[object, Fallback] = {}
         """Those that have one to another server, by handle; they note that themselves."""
-        self._fallback: Fallback | None = None
+        self.server: Client | str | None = None
+        """Whom calls are passed on to that the server has no procedure for, as it was given."""
+        self.fallback: Fallback | None = None
+        """The connections to it."""
         self.instead: Callable[[str], Fallback | None] = _nobody
         self._failing: Caller | None = None  # whose answer is an error of ours, while it leaves
-
-    @property
-    def fallback(self) -> Fallback | None:
-        """Where calls go that the server has no procedure for."""
-        return self._fallback
 
     def set_fallback(self, mux: Mux, server: Client | str | None) -> None:
         """Pass calls on to another server from now on, or to none.
@@ -60,9 +55,22 @@ class Forwarding:
             Exception: as for `Fallback`; nothing has changed then.
         """
         fallback = None if server is None else Fallback(mux, server, self.connections)
-        if self._fallback is not None:
-            self._fallback.close()
-        self._fallback = fallback
+        if self.fallback is not None:
+            self.fallback.close()
+        self.fallback, self.server = fallback, server
+        self._see_to_relay()
+
+    def watch(self, watcher: CallWatcher) -> None:
+        """Have somebody see all calls from now on."""
+        if self._peers.watchers is None:
+            self._peers.watchers = Watchers()
+        self._peers.watchers.all.append(watcher)
+        self._see_to_relay()
+
+    def _see_to_relay(self) -> None:
+        """Have calls looked at before their procedures are, if anybody wants to."""
+        is_wanted = self.fallback is not None or self._peers.watchers is not None
+        self._dispatcher.relay = self if is_wanted else None
 
     def io(self, event: Event) -> bool:
         """Take an event of a connection to another server; return whether it is one."""
@@ -75,8 +83,8 @@ class Forwarding:
 
     def _target(self, procedure: str) -> Fallback | None:
         target = self.instead(procedure)
-        if target is None and self._fallback is not None and not self._has_procedure(procedure):
-            return self._fallback
+        if target is None and self.fallback and not self._dispatcher.has_procedure(procedure):
+            return self.fallback
         return target
 
     def take(self, caller: Caller, values: list[object]) -> bool:

@@ -1,4 +1,5 @@
-"""What the events of a server's sockets mean, but for what clients send: who comes, and who goes.
+"""Who comes to a server, and who goes: its sockets, and what their events mean, but for what
+clients send.
 
 This file feeds nothing to the core.
 """
@@ -8,14 +9,15 @@ from __future__ import annotations
 import errno
 import logging
 import socket
-from collections.abc import Callable
 from typing import Any
 
 from rpcasync._log import log
 from rpcasync.serving.dispatch import Dispatcher
 from rpcasync.serving.muting import Muting
 from rpcasync.serving.peer import Peer
-from rpcasync.serving.peers import Peers
+from rpcasync.serving.peers import Mux, Peers
+from rpcasync.wire.codecs import Codec
+from rpcasync.wire.protocol import ServerProtocol
 
 __all__ = ["Arrivals"]
 
@@ -24,26 +26,54 @@ class Arrivals:
     """Those at one server.
 
     Args:
+        mux: what their sockets are watched by.
         peers: the clients.
         muting: says which of them are not read from.
         dispatcher: serves them.
-        add: takes a client that a listener has accepted.
     """
 
-    __slots__ = ("_add", "_dispatcher", "_muting", "_peers", "listeners")
+    __slots__ = (
+        *("_dispatcher", "_mux", "_muting", "_peers"),
+        *("codecs", "listeners", "max_packet"),
+    )
 
-    def __init__(
-        self,
-        peers: Peers,
-        muting: Muting,
-        dispatcher: Dispatcher,
-        add: Callable[[socket.socket], None],
-    ) -> None:
+    def __init__(self, mux: Mux, peers: Peers, muting: Muting, dispatcher: Dispatcher) -> None:
+        self._mux = mux
         self._peers = peers
         self._muting = muting
         self._dispatcher = dispatcher
-        self._add = add
+        self.codecs: tuple[Codec, ...] = ()  # of clients that come from now on
+        self.max_packet = 0  # likewise
         self.listeners: set[socket.socket] = set()
+
+    def add_listener(self, sock: socket.socket) -> None:
+        """Accept whoever connects to a socket."""
+        self._watch(sock, listen=True)
+        self.listeners.add(sock)
+
+    def add(self, sock: socket.socket, meta: dict[Any, Any] | None) -> None:
+        """Take a client, of which the program knows something, or None."""
+        self._watch(sock, listen=False)
+        self._add_peer(sock)
+        if meta is not None:
+            self._peers.by_fh[sock].meta = meta
+
+    def connect_inside(self, peer: Peer) -> socket.socket:
+        """Return an end of a new connection, for copies of what a client calls."""
+        ours, theirs = socket.socketpair()
+        self.add(ours, peer.meta)
+        self._peers.by_fh[ours].is_inner = True
+        self._peers.inner.add(ours)
+        return theirs
+
+    def _watch(self, sock: socket.socket, listen: bool) -> None:
+        """Watch a socket; what is queued for a client is limited here, and not by the mux."""
+        high_water = self._peers.high_water
+        self._mux.add(sock, listen=listen, high_water=high_water, max_outbuffer=None)
+
+    def _add_peer(self, sock: socket.socket) -> None:
+        if sock not in self._peers.by_fh:  # else it was interrupted behind that
+            self._peers.add(sock, ServerProtocol(self.codecs, self.max_packet))
 
     def close_listeners(self) -> None:
         """Accept nobody any more."""
@@ -54,7 +84,7 @@ class Arrivals:
     def io(self, fh: Any, event: Any) -> bool:
         """Take an event of a listener, or of a connection that begins; False if it is neither."""
         if event.type == "connect" and self._is_own(getattr(event, "parent_fh", None)):
-            self._add(fh)
+            self._add_peer(fh)
         elif fh not in self.listeners:
             return False
         elif event.type == "error":

@@ -113,7 +113,7 @@ class Dispatcher:
                 log.debug("< call %r of %s: %s", caller.id, peer.name, name)
             if admission.admit(peer, caller):
                 self._call(peer, caller)
-            elif not self._has_procedure(caller.procedure):
+            elif not self._may_wait(caller.procedure):
                 admission.start(peer, caller)
                 self._call(peer, caller)
             else:
@@ -164,8 +164,12 @@ class Dispatcher:
             self._peers.update_queued(peer)  # it may have read since
         return peer.queued > self._high_water
 
-    def _has_procedure(self, name: str) -> bool:
-        """False if there is none: the call is answered at once then, and never waits."""
+    def has_procedure(self, name: str) -> bool:
+        """Return True for a procedure of the program's, or a built-in one."""
+        return name in self._built_in or self._namespace.find(name) is not None
+
+    def _may_wait(self, name: str) -> bool:
+        """False if nobody else has to answer: there is no such procedure, or it is built in."""
         try:
             if self._namespace.find(name) is not None:
                 return True

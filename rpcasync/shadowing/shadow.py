@@ -130,7 +130,7 @@ class Shadow:
             max_pending=max_pending,
             changed=self._changed,
         )
-        server._watch_calls(pairs)
+        server._forwarding.watch(pairs)
 
     def _join(
         self, mux: EventMux[Event], server: Server, old: Client | str, timeout: float
@@ -144,7 +144,7 @@ class Shadow:
         if passing is None:
             passing = Fallback(mux, old, forwarding.connections)
         forwarding.instead = lambda name: passing if self._is_chosen(name) else None
-        return InnerCopies(mux, server._connect_inside, forwarding.connections, timeout)
+        return InnerCopies(mux, server._arrivals.connect_inside, forwarding.connections, timeout)
 
     def report(self) -> dict[str, Any]:
         """Return what was found so far, in the types that JSON has.

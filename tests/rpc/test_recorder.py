@@ -83,7 +83,7 @@ class Recorded:
         self.recorder = Recorder(
             self.writer, Redaction(**options), clock=lambda: self.now, now=lambda: 1e9
         )
-        self.bench.rpc._watch_calls(self.recorder)
+        self.bench.rpc._forwarding.watch(self.recorder)
 
     def lines(self) -> list[CallLine]:
         self.recorder.flush()
