@@ -10,13 +10,11 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
 from types import EllipsisType
 from typing import Any, Literal
 
 from eventmux._nearest import tells_options
 from eventmux.events import Event, SomeEvent
-from rpcasync._log import log
 from rpcasync.client import Client
 from rpcasync.forwarding.forwarding import Forwarding
 from rpcasync.serving.alarms import Alarms
@@ -27,8 +25,8 @@ from rpcasync.serving.dispatch import Dispatcher
 from rpcasync.serving.muting import Muting
 from rpcasync.serving.namespace import Namespace, Procedure
 from rpcasync.serving.notes import Notes
-from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import OUT_OF_MEMORY, Mux, Peers
+from rpcasync.serving.recovery import Recovery
 from rpcasync.serving.reminder import Reminder
 from rpcasync.serving.retries import Retries, Retry
 from rpcasync.serving.timeouts import Timeouts
@@ -147,6 +145,7 @@ class Server:
             *(self._namespace, self._built_in),
         )
         self._arrivals = Arrivals(mux, self._peers, self._muting, self._dispatcher)
+        self._recovery = Recovery(self._peers, self._notes, self._alarms, self._dispatcher)
         self._retries = Retries(self._alarms, self._dispatcher.call_again)
         self._forwarding = Forwarding(self._peers, self._dispatcher)
         self.fallback = fallback
@@ -527,10 +526,10 @@ class Server:
                 self._dispatcher.go_on()
             return None
         except MemoryError as error:
-            self._run_out_of_memory(peer, error)
+            self._recovery.run_out_of_memory(peer, error)
             return None
         except BaseException:  # Ctrl-C, say, or the end of the program
-            self._recover(unfed, is_ours or peer is not None)
+            self._recovery.interrupted(unfed, self.io, is_ours or peer is not None)
             raise
 
     def _is_wake_up(self, event: Event) -> bool:
@@ -542,29 +541,3 @@ class Server:
             or self._alarms.io(event)
             or self._reminder.io(event)
         )
-
-    def _run_out_of_memory(self, peer: Peer | None, error: MemoryError) -> None:
-        """End the connection that was served."""
-        if peer is None:
-            log.error("out of memory", exc_info=error)
-        elif not peer.gone:
-            self._peers.kill(peer, OUT_OF_MEMORY)
-        self._alarms.recover()
-        self._dispatcher.recover()
-
-    def _recover(self, event: Any, is_ours: bool) -> None:
-        """See that all goes on behind an interrupt: with this event, if it is not done with."""
-        if event is not None and not self._is_fed(event):
-            self._notes.actions.appendleft(partial(self._take_again, event, is_ours))
-        self._alarms.recover()
-        self._dispatcher.recover()
-
-    def _is_fed(self, event: Any) -> bool:
-        if event.type != "read" or not isinstance(event.fh, socket.socket):
-            return False
-        peer = self._peers.by_fh.get(event.fh)
-        return peer is not None and peer.framing.has_fed(event.data)
-
-    def _take_again(self, event: Event, is_ours: bool) -> None:
-        if self.io(event) is not None and not is_ours:
-            self._notes.hand_back(event)

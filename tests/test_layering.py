@@ -116,7 +116,7 @@ INSIDE = {
         ["peers"],
         ["timeouts"],
         ["dispatch"],
-        ["arrivals"],
+        ["arrivals", "recovery"],
     ],
 }
 # What rpcasync may use of the other package, by row. eventmux needs nothing of rpcasync.
