@@ -133,8 +133,7 @@ def _set_fallback(rpc: Server, url: str) -> None:
     try:
         rpc.fallback = url
     except (URLError, OSError) as error:
-        program, why = os.path.basename(sys.argv[0]), getattr(error, "strerror", None) or error
-        sys.exit(f"{program}: cannot pass calls on to {url}: {why}")
+        _cannot(f"pass calls on to {url}", error)
 
 
 def _begin_shadow(rpc: Server, options: dict[str, Any]) -> None:
@@ -146,11 +145,16 @@ def _begin_shadow(rpc: Server, options: dict[str, Any]) -> None:
     try:
         Shadow(rpc._mux, rpc, **options)  # type: ignore[arg-type]  # it looks itself
     except (URLError, OSError) as error:
-        program, why = os.path.basename(sys.argv[0]), getattr(error, "strerror", None) or error
-        name, report = getattr(error, "filename", None), options.get("report")
-        if name is not None and name == report:
-            sys.exit(f"{program}: cannot keep the report of the shadow: {name}: {why}")
-        sys.exit(f"{program}: cannot shadow {options.get('old')}: {why}")
+        name = getattr(error, "filename", None)
+        if name is not None and name == options.get("report"):
+            _cannot(f"keep the report of the shadow: {name}", error)
+        _cannot(f"shadow {options.get('old')}", error)
+
+
+def _cannot(what: str, error: Exception) -> NoReturn:
+    """End the program: it cannot do what it was told to."""
+    program, why = os.path.basename(sys.argv[0]), getattr(error, "strerror", None) or error
+    sys.exit(f"{program}: cannot {what}: {why}")
 
 
 def _parse_options(text: str) -> dict[str, Any]:
