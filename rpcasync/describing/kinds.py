@@ -32,6 +32,8 @@ __all__ = [
     "copied",
     "in_order",
     "kind_of",
+    "marks_in",
+    "without_marks",
 ]
 
 _DEEPEST = 50  # types in each other; Python reads 200 brackets, and `expand()` 64 levels
@@ -174,6 +176,38 @@ def in_order(value: object, *, is_in: bool, order: Mapping[str, int] | None = No
         return {key: in_order(value[key], is_in=is_in) for key in keys}
     if isinstance(value, list):
         return [in_order(each, is_in=is_in) for each in value]
+    return value
+
+
+def marks_in(value: object) -> dict[str, str]:
+    """Return the names in what a procedure takes, in order, by what they are where it answers.
+
+    A program may use one definition for both: there, `x_1` of it is `1x` in what is taken, and what
+    is answered has it as it is written. It is `x` all the same.
+    """
+    found: dict[str, str] = {}
+    if isinstance(value, dict):
+        for key, part in value.items():
+            number, name = _cut(key)
+            if number and name:
+                found[f"{name}_{number}"] = name
+            found |= marks_in(part)
+    elif isinstance(value, list):
+        for part in value:
+            found |= marks_in(part)
+    return found
+
+
+def without_marks(value: object, marks: Mapping[str, str]) -> object:
+    """Return what is answered with its true names, by `marks_in()` what is taken."""
+    if isinstance(value, dict):
+        names = {key: marks.get(key, key) for key in value}
+        return {
+            key if names[key] in value else names[key]: without_marks(part, marks)
+            for key, part in value.items()
+        }
+    if isinstance(value, list):
+        return [without_marks(each, marks) for each in value]
     return value
 
 

@@ -17,7 +17,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
-from rpcasync.describing.kinds import ANY, Fields, Kind, Listed, Room, copied, in_order, kind_of
+from rpcasync.describing.kinds import (
+    ANY,
+    Fields,
+    Kind,
+    Listed,
+    Room,
+    copied,
+    in_order,
+    kind_of,
+    marks_in,
+    without_marks,
+)
 from rpcasync.wire.messages import as_text
 
 __all__ = ["UNKNOWN", "Parameter", "Procedure", "Told", "read_procedures"]
@@ -95,19 +106,26 @@ def _read(name: str, about: Told, room: Room) -> Procedure:
         for part in ("in", "out")
         if part in about
     }
-    answer = None
-    if "out" in definition:
-        kind = kind_of(definition["out"], is_in=False, order=_order(about, "out"))
-        answer = None if kind in (Fields(()), ANY) else kind
     doc = as_text(about.get("doc"))
     procedure = Procedure(
         name,
         is_known="in" in definition,
-        answer=answer,
+        answer=_answer(definition, about),
         doc=inspect.cleandoc(doc[:_LONGEST_DOC]).strip() if isinstance(doc, str) else "",
         definition=definition,
     )
     return _with_parameters(procedure, about) if procedure.is_known else procedure
+
+
+def _answer(definition: dict[str, object], about: Told) -> Kind | None:
+    """Return the type of what a procedure answers, None if nothing is told of it."""
+    if "out" not in definition:
+        return None
+    marks = marks_in(definition.get("in"))
+    told = {marks.get(name, name): place for name, place in _order(about, "out").items()}
+    order = told or {name: place for place, name in enumerate(marks.values())}
+    kind = kind_of(without_marks(definition["out"], marks), is_in=False, order=order)
+    return None if kind in (Fields(()), ANY) else kind
 
 
 def _with_parameters(procedure: Procedure, about: Told) -> Procedure:

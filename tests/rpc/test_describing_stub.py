@@ -274,6 +274,28 @@ def test_an_answer_is_converted_to_what_was_told():
     assert asyncio.run(module.AsyncClient(AsyncRecorder(*values)).people()) == wanted
 
 
+def test_one_definition_for_both_has_its_numbers_in_the_answer_too():
+    row = [{"1z": "str", "y": "str"}], [{"z_1": "str", "y": "str"}]
+    about = {"in": {"02a": "int", "01b": row[0]}, "out": {"a_02": "int", "b_01": row[1]}}
+    text = made({"f": about})
+    assert "class FAnswer(TypedDict):\n    b: list[FBAnswer]\n    a: int\n" in text
+    rpc = Recorder("a", "2", "b", [{"z": "s", "y": "t"}])
+    assert module_of(text).Client(rpc).f(a=1, b=[]) == {"a": 2, "b": [{"z": "s", "y": "t"}]}
+
+
+@pytest.mark.parametrize(
+    ("out", "names"),
+    [
+        ({"a_02": "int"}, ["a_02"]),  # it takes none: that may be its name
+        ({"a_1": "int", "c_2": "int"}, ["a", "c_2"]),
+        ({"a_1": "int", "a": "int"}, ["a", "a_1"]),
+    ],
+)
+def test_a_name_that_ends_in_a_number_and_is_nowhere_taken_is_that(out, names):
+    (found,) = read_procedures({"f": {"in": {"1a": "int"}, "out": out}})
+    assert [each.name for each in found.answer.fields] == names
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [
