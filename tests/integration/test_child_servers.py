@@ -490,36 +490,20 @@ def test_no_warning_of_a_child_that_is_left(language, server, pipes, ends):
         os.kill(int(told.stdout), 0)
 
 
-HANGS = """
-import os, signal, sys, time
-from rpcasync.children import parent
-parent._GRACE = 0.1
-from eventmux import EventMux
-from rpcasync import Server, init_clients
-def rpc_report(caller):
-    rpc.return_(caller, pid=os.getpid())
-def rpc_hang(caller):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[1:] else signal.SIG_DFL)
-    print("hangs", flush=True)
-    while True:
-        time.sleep(100)
-mux = EventMux()
-rpc = Server(mux)
-init_clients(rpc)
-while rpc.has_clients():
-    rpc.io(mux.mux())
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells that a parent has died")
 @pytest.mark.parametrize("how", ["KILL", "TERM"])
-@pytest.mark.parametrize("stubborn", [[], ["-s"]])
-def test_a_child_that_hangs_does_not_outlive_its_parent(tmp_path, how, stubborn):
-    file = tmp_path / "hangs.py"
-    file.write_text(HANGS)
+@pytest.mark.parametrize("options", [[], ["-d"]])
+def test_a_child_that_hangs_does_not_outlive_its_parent(how, options):
     ends = f"rpc.hang(); mux.mux(0); time.sleep({LIMIT})"
-    command = [sys.executable, "-c", LEAVES, f"python://{file}", ends, *stubborn]
+    command = [
+        sys.executable,
+        "-c",
+        LEAVES,
+        f"python://{PROGRAMS}/hanging_server.py",
+        ends,
+        *options,
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert int(process.stdout.readline())
         assert process.stdout.readline() == "hangs\n"

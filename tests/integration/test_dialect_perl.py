@@ -2,10 +2,10 @@
 
 import asyncio
 import shutil
-import socket
 import subprocess
 
 import pytest
+from support.processes import with_socket
 from support.programs import LIMIT, PERL
 
 from eventmux import EventMux
@@ -22,14 +22,8 @@ def start():
     started = []
 
     def start(role, *values):
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(
-                ["perl", PERL / "dialect_peer.pl", role, str(theirs.fileno()), *values],
-                pass_fds=[theirs.fileno()],
-                stdout=subprocess.PIPE,
-                text=True,
-            )
+        command = ["perl", PERL / "dialect_peer.pl", role, "{fd}", *values]
+        ours, process = with_socket(*command, stdout=subprocess.PIPE, text=True)
         started.append((ours, process))
         return ours, process
 

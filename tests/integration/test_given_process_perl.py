@@ -7,6 +7,7 @@ import socket
 import subprocess
 
 import pytest
+from support.processes import with_socket
 from support.programs import LIMIT, PERL
 
 from eventmux import EventMux
@@ -21,13 +22,7 @@ def start():
 
     def start(*how, **options):
         """Start it, and return the URL of our end of its socket, and the process."""
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(
-                ["perl", PERL / "fd_server.pl", str(theirs.fileno()), *how],
-                pass_fds=[theirs.fileno()],
-                **options,
-            )
+        ours, process = with_socket("perl", PERL / "fd_server.pl", "{fd}", *how, **options)
         started.append(process)
         return f"cfd://{ours.detach()}", process
 

@@ -63,31 +63,10 @@ def test_what_the_server_gets(monkeypatch, passed_on):
     assert url_disconnect(client.fh, LIMIT) == 0
 
 
-HANGS = """
-import signal, sys, time
-from rpcasync.children import parent
-parent._GRACE = 0.1
-from eventmux import EventMux
-from rpcasync import Server, init_clients
-def rpc_add_numbers(caller, **args):
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    print("hangs", flush=True)
-    while True:
-        time.sleep(100)
-mux = EventMux()
-rpc = Server(mux)
-init_clients(rpc)
-while rpc.has_clients():
-    rpc.io(mux.mux())
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells that a parent has died")
-def test_a_server_that_hangs_does_not_outlive_the_perl_program(tmp_path):
-    file = tmp_path / "hangs.py"
-    file.write_text(HANGS)
-    command = ["perl", EXAMPLE, file]
+def test_a_server_that_hangs_does_not_outlive_the_perl_program():
+    command = ["perl", EXAMPLE, PROGRAMS / "hanging_server.py"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ) as process:
         assert process.stdout.readline() == "hangs\n"
         process.send_signal(signal.SIGKILL)

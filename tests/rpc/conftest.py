@@ -37,9 +37,8 @@ def nobody():
         yield f"tcp://127.0.0.1:{unused.getsockname()[1]}"
 
 
-@pytest.fixture
-def connect(mux):
-    """Make clients, each with the server's end of its socket in our hands."""
+@contextlib.contextmanager
+def _clients(mux):
     with contextlib.ExitStack() as stack:
 
         def make(*, codec="storable", **options):
@@ -47,6 +46,20 @@ def connect(mux):
             stack.enter_context(theirs)
             return Client(mux, ours, codec=codec, **options), Peer(theirs, codec)
 
+        yield make
+
+
+@pytest.fixture
+def connect(mux):
+    """Make clients, each with the server's end of its socket in our hands."""
+    with _clients(mux) as make:
+        yield make
+
+
+@pytest.fixture
+def timed_connect(timed):
+    """The same, on a fake clock."""
+    with _clients(timed) as make:
         yield make
 
 

@@ -15,6 +15,7 @@ from support.chunks import chunkings
 from support.handled import forgetting
 from support.line_interrupts import Interrupter
 from support.peers import turn
+from support.processes import with_socket
 from support.pump import PATIENCE
 
 from eventmux import EventMux
@@ -124,14 +125,8 @@ def start(mux):
     started = []
 
     def start(program, tell, **options):
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-S", "-E", "-c", ECHO + program, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
+        command = [sys.executable, "-S", "-E", "-c", ECHO + program, "{fd}"]
+        ours, process = with_socket(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         started.append(process)
         return Client(mux, ours, process=process, output=tell, codec="json", **options)
 

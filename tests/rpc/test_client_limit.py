@@ -163,21 +163,6 @@ def test_cancelling_one_that_is_under_way_makes_room(mux, connect):
     assert list(client.dump_requests()) == [second.id]
 
 
-@pytest.fixture
-def timed_connect(timed):
-    """Make clients on a fake clock."""
-    peers = []
-
-    def make(**options):
-        ours, theirs = socket.socketpair()
-        peers.append(theirs)
-        return Client(timed, ours, **options), Peer(theirs)
-
-    yield make
-    for theirs in peers:
-        theirs.close()
-
-
 def test_the_clients_timeout_begins_when_a_call_leaves(timed, clock, timed_connect, got):
     client, peer = timed_connect(limit=1, timeout=5)
     client.a(got.error_taker("a"))

@@ -16,6 +16,7 @@ import sys
 
 import pytest
 from support.peers import Peer, turn
+from support.processes import with_socket
 
 from rpcasync import CallCancelled, CallTimeout, ChildSocket, Client, Disconnected
 from rpcasync.children.ending import Ending
@@ -40,15 +41,10 @@ def start():
     started = []
 
     def start(program):
-        ours, theirs = socket.socketpair()
-        with theirs:
-            sock = ChildSocket(ours.family, ours.type, fileno=ours.detach())
-            sock.process = subprocess.Popen(
-                [sys.executable, "-S", "-E", "-c", START + program, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdout=subprocess.PIPE,
-                bufsize=0,
-            )
+        command = [sys.executable, "-S", "-E", "-c", START + program, "{fd}"]
+        ours, process = with_socket(*command, stdout=subprocess.PIPE, bufsize=0)
+        sock = ChildSocket(ours.family, ours.type, fileno=ours.detach())
+        sock.process = process
         sock.stdout = sock.process.stdout
         started.append(sock)
         assert sock.stdout.readline() == b"ready\n"

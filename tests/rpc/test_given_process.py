@@ -15,6 +15,7 @@ import warnings
 
 import pytest
 from support.peers import turn
+from support.processes import with_socket
 
 from eventmux import EventMux
 from rpcasync import Client, Disconnected, Server
@@ -36,14 +37,8 @@ def start():
     started = []
 
     def start(program):
-        ours, theirs = socket.socketpair()
-        with theirs:
-            process = subprocess.Popen(
-                [sys.executable, "-S", "-E", "-c", START + program, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdout=subprocess.PIPE,
-                bufsize=0,
-            )
+        command = [sys.executable, "-S", "-E", "-c", START + program, "{fd}"]
+        ours, process = with_socket(*command, stdout=subprocess.PIPE, bufsize=0)
         started.append((ours, process))
         assert process.stdout.readline() == b"ready\n"
         return ours, process

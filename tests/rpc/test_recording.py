@@ -339,7 +339,8 @@ def test_what_is_no_recording_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "notes"
     for content in (b"mine", b"{}\n", b"\xff\xfe\n", call_line(1).encode()):
         path.write_bytes(content)
-        with pytest.raises(RecordingError, match="not a recording"):
+        reason = "not a recording, so nothing is added to it: it does not begin with a header"
+        with pytest.raises(RecordingError, match=reason):
             written(path)
         with pytest.raises(RecordingError, match="not a recording"):
             Recording(str(path))
@@ -430,6 +431,16 @@ def test_a_full_file_is_put_aside(tmp_path: Path) -> None:
     assert numbers(path) == [(0, number + 1) for number in range(count)]
     path.unlink()  # killed between two files
     assert 0 < len(numbers(path)) < count
+
+
+def test_a_file_may_be_as_long_as_the_limit(tmp_path: Path) -> None:
+    written(tmp_path / "calls", call_line(1))
+    header = (tmp_path / "calls").stat().st_size - len(call_line(1))
+    size = header + 3 * len(call_line(1))
+    written(tmp_path / "full", *map(call_line, range(1, 4)), max_size=size)
+    assert (tmp_path / "full").stat().st_size == size
+    written(tmp_path / "more", *map(call_line, range(1, 5)), max_size=size)
+    assert (tmp_path / "more.1").stat().st_size == size
 
 
 def test_the_oldest_file_goes(tmp_path: Path) -> None:

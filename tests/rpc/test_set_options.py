@@ -9,27 +9,12 @@ import pytest
 from support.peers import Peer, turn
 
 import rpcasync
-from rpcasync import BlockingClient, CallTimeout, Client, RemoteError
+from rpcasync import BlockingClient, CallTimeout, RemoteError
 from rpcasync.aio import connect as aio_connect
 
 
-@pytest.fixture
-def pair_on(timed):
-    """Make clients on a fake clock."""
-    peers = []
-
-    def make(**options):
-        ours, theirs = socket.socketpair()
-        peers.append(theirs)
-        return Client(timed, ours, **options), Peer(theirs)
-
-    yield make
-    for theirs in peers:
-        theirs.close()
-
-
-def test_a_procedure_has_a_time_of_its_own(timed, clock, pair_on, got):
-    client, _ = pair_on(timeout=10)
+def test_a_procedure_has_a_time_of_its_own(timed, clock, timed_connect, got):
+    client, _ = timed_connect(timeout=10)
     before = client.slow(got.error_taker("before"))
     client.set_options("slow", timeout=2)
     slow = client.slow(got.error_taker("slow"))
@@ -45,8 +30,8 @@ def test_a_procedure_has_a_time_of_its_own(timed, clock, pair_on, got):
 
 
 @pytest.mark.parametrize("default", [None, 1])
-def test_none_is_never(timed, clock, pair_on, got, default):
-    client, peer = pair_on(timeout=default)
+def test_none_is_never(timed, clock, timed_connect, got, default):
+    client, peer = timed_connect(timeout=default)
     client.set_options("slow", timeout=None)
     client.slow(got.error_taker("slow"))
     turn(timed, client)
@@ -57,8 +42,8 @@ def test_none_is_never(timed, clock, pair_on, got, default):
     turn(timed, client)
 
 
-def test_a_single_call_goes_before_it(timed, clock, pair_on, got):
-    client, _ = pair_on()
+def test_a_single_call_goes_before_it(timed, clock, timed_connect, got):
+    client, _ = timed_connect()
     client.set_options("slow", timeout=2)
     client.slow(got.error_taker("slow")).set_timeout(7)
     turn(timed, client)
@@ -70,8 +55,8 @@ def test_a_single_call_goes_before_it(timed, clock, pair_on, got):
     assert got == [("slow", CallTimeout)]
 
 
-def test_it_is_no_call(timed, pair_on):
-    client, peer = pair_on()
+def test_it_is_no_call(timed, timed_connect):
+    client, peer = timed_connect()
     client.set_options("x", timeout=1)
     turn(timed, client)
     assert peer.read() == []
@@ -96,8 +81,8 @@ def wrong_options(client):
         client.set_options(1, timeout=1)
 
 
-def test_options_that_are_wrong(pair_on):
-    client, _ = pair_on(timeout=3)
+def test_options_that_are_wrong(timed_connect):
+    client, _ = timed_connect(timeout=3)
     wrong_options(client)
     assert client.x().timeout == 3
 
@@ -167,8 +152,8 @@ def test_a_client_in_asyncio_with_a_time_for_all():
 
 
 @pytest.mark.parametrize("name", ["set_option", "has_works", "set_optoins"])
-def test_a_name_that_is_nearly_one(timed, pair_on, name):
-    client, peer = pair_on()
+def test_a_name_that_is_nearly_one(timed, timed_connect, name):
+    client, peer = timed_connect()
     call = client.__getattr__(name)()
     peer.send(0, "error", f"No sub '{name}' in package 'main'")
     meant = "has_work" if name == "has_works" else "set_options"

@@ -6,11 +6,14 @@ import contextlib
 import gc
 import os
 import signal
+import socket
 import subprocess
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 from support.pump import PATIENCE
 
@@ -43,6 +46,22 @@ def waiting_child(code: str = "0") -> subprocess.Popen[bytes]:
     """Start a Python that ends with an exit status once its stdin is closed."""
     program = f"import sys, os; sys.stdin.read(); os._exit({code})"
     return subprocess.Popen([sys.executable, "-S", "-E", "-c", program], stdin=subprocess.PIPE)
+
+
+def with_socket(
+    *command: str | Path, **options: Any
+) -> tuple[socket.socket, subprocess.Popen[Any]]:
+    """Start a program that inherits a socket; return our end of it.
+
+    Args:
+        command: `{fd}` in it stands for the number of the descriptor.
+        options: of Popen.
+    """
+    ours, theirs = socket.socketpair()
+    with theirs:
+        fd = theirs.fileno()
+        words = [str(fd) if word == "{fd}" else word for word in command]
+        return ours, subprocess.Popen(words, pass_fds=[fd], **options)
 
 
 def forked(action: Callable[[], object]) -> str:
