@@ -53,6 +53,10 @@ class Procedures:
             callback(*values)
         self.rpc.return_(caller)
 
+    def rpc_tell(self, caller, callback, /, *values):
+        callback(*values)
+        self.rpc.return_(caller)
+
     def rpc_forget(self, caller):
         self.kept.clear()
         self.rpc.return_(caller)
@@ -281,6 +285,7 @@ def test_secrets_stand_nowhere(recorded):
     server.bench.ask(peer, 3, "again", "password", b"s3cret-5")
     server.bench.ask(peer, 4, "echo", b"password", "s3cret-6")
     server.bench.ask(peer, 5, "echo", ScalarRef({"password": ScalarRef("s3cret-7")}))
+    server.bench.ask(peer, 6, "tell", CallbackRef(10), "password", "s3cret-8")
     lines = server.lines()
     assert "s3cret" not in server.path.read_text()
     assert lines[0].arguments == ["password", REDACTED, "deep", [{"password": REDACTED}]]
@@ -288,6 +293,7 @@ def test_secrets_stand_nowhere(recorded):
     assert lines[1].arguments == lines[1].answer == [REDACTED]
     assert lines[2].callbacks == [(9, [0]), (9, ["password", REDACTED])]
     assert lines[3].redacted == ["arguments"]
+    assert lines[6].redacted == ["arguments", "callbacks"]
 
 
 def test_of_what_is_too_long_the_size_is_told(recorded):

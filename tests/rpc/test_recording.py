@@ -178,6 +178,7 @@ def test_values_nested_too_deeply_are_refused() -> None:
     ("values", "expected"),
     [
         (["user", "ann", "password", "s3cret"], ["user", "ann", "password", REDACTED]),
+        (["password", "s3cret", "user", "ann"], ["password", REDACTED, "user", "ann"]),
         ([{"password": ["s3cret"], "a": 1}], [{"password": REDACTED, "a": 1}]),
         ([b"password", "s3cret"], [b"password", REDACTED]),
         ([ScalarRef({"password": "s3cret"})], [ScalarRef({"password": REDACTED})]),
