@@ -90,7 +90,7 @@ class Tally:
                 path = f"{where}: {each.path}" if each.path else where
                 found.append(Difference(path, each.kind, each.old, each.new))
         if len(old) != len(heard):
-            counts = (f"called {len(each)} times" for each in (old, heard))
+            counts = (_called(len(each)) for each in (old, heard))
             found.append(Difference("callbacks", "length", *counts))
         self._add(line, found)
 
@@ -102,7 +102,7 @@ class Tally:
         """Count that a function was called once more, when `callbacks()` has been told of all."""
         if self.compares and "callbacks" not in line.skipped:
             count = sum(values is not None for _, values in line.callbacks)
-            old, new = f"called {count} times", "called more often"
+            old, new = _called(count), "called more often"
             self._add(line, [Difference("callbacks", "length", old, new)])
 
     def _add(self, line: CallLine, differences: Sequence[Difference]) -> None:
@@ -113,3 +113,7 @@ class Tally:
                 key = line.procedure, each.kind
                 found = self.differences.setdefault(key, Found(0, line.call, each))
                 found.count += 1
+
+
+def _called(count: int) -> str:
+    return "called once" if count == 1 else f"called {count} times"

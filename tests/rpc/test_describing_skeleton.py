@@ -151,6 +151,22 @@ def function(about, name="procedure"):
             "caller: Caller, *, x: object = 1, y: object",
         ),
         (
+            {
+                "in": {"00x": "any", "01y": "any", "02z": "any"},
+                "positional": ["x", "y", "z"],
+                "defaults": {"x": "1", "z": "2"},
+            },
+            "caller: Caller, x: object, y: object, z: object = 2, /",
+        ),
+        (
+            {
+                "in": {"00x": "any", "01y": "any"},
+                "positional": ["x", "y"],
+                "defaults": {"x": "1", "y": "2"},
+            },
+            "caller: Caller, x: object = 1, y: object = 2, /",
+        ),
+        (
             {"in": {"x": ["int", "str"], "y": {"a": "int", "b": "byte"}}},
             "caller: Caller, x: list[int | str], y: dict[str, int]",
         ),

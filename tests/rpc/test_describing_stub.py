@@ -346,6 +346,12 @@ def test_a_class_for_each_shape_in_an_answer():
     assert "    b: list[FAAnswer]" in text
 
 
+def test_what_is_taken_may_lack_names_that_an_answer_has():
+    text = made({"f": {"in": {"p": {"a": "int"}}, "out": {"p": {"a": "int"}}}})
+    assert "class FP(TypedDict, total=False):\n    a: int\n" in text
+    assert "class FPAnswer(TypedDict):\n    a: int\n" in text
+
+
 def test_the_order_of_hashes_does_not_show():
     out = {"b": "int", "a": {"d": "int", "c": "int"}}
     other = {"a": {"c": "int", "d": "int"}, "b": "int"}

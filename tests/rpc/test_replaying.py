@@ -62,9 +62,16 @@ class Procedures:
         for number in range(upto):
             callback(number)
 
+    def rpc_tell(self, caller, callback, /):
+        callback("x")
+        self.rpc.return_(caller)
+
     def rpc_leave(self, caller):
         self.rpc.return_(caller)
         self.mux.close(caller.fh)
+
+    def rpc_vanish(self, caller):
+        self.mux.kill(caller.fh)
 
     def rpc_stop(self, caller):
         self.rpc.close_listeners()
@@ -154,6 +161,12 @@ def test_answers_that_differ_are_counted_by_procedure_and_kind(play):
     }
 
 
+def test_a_call_counts_once_for_each_kind(play):
+    tally = play(call_line(1, arguments=[1, "a", 2], answer=[5, "b", None]))
+    counts = {kind: found.count for (_, kind), found in tally.differences.items()}
+    assert counts == {"value": 1, "undef": 1}
+
+
 def test_without_compare_only_errors_count(play):
     tally = play(
         call_line(1, "double", [3], ["n", 7]),
@@ -205,6 +218,13 @@ def test_a_client_of_another_session_is_another(play, server, tmp_path):
     tally = play()
     assert (tally.answered, tally.clients) == (2, 2)
     assert [values for _, _, values in server.seen] == [(1,), (2,)]
+
+
+def test_a_session_begins_when_the_calls_of_the_one_before_have_ended(play, tmp_path):
+    path = tmp_path / "calls"
+    write_recording(path, call_line(1, "hold", answer=["released"], at=500.0))
+    write_recording(path, call_line(1, "stop", at=0.5), header=Header("s2"))
+    assert play(timeout=0.2).failed["timed out"] == 1  # `stop` disconnects all
 
 
 def test_calls_that_ran_together_do_so_again(play):
@@ -352,6 +372,13 @@ def test_fewer_and_more_of_them(play):
     }
 
 
+def test_one_where_there_was_none(play):
+    line = call_line(1, "tell", [CallbackRef(9)], [])
+    assert differences(play(line)) == {
+        ("tell", "length"): (1, 1, "called 0 times", "called once"),
+    }
+
+
 def test_more_of_them(play):
     tally = play(counted((9, [0]), (9, [1])), call_line(2, "echo", ["x"]))
     assert differences(tally) == {
@@ -375,6 +402,13 @@ def test_a_client_that_is_disconnected_connects_again(play, server):
     )
     assert tally.gone is None
     assert [values for _, _, values in server.seen][-1] == ("y",)
+
+
+def test_clients_that_leave_without_an_answer_are_no_sign_of_a_server_that_goes(play):
+    left = [call_line(n, "hold", client=n, ended="gone") for n in (1, 2, 3)]
+    tally = play(*left, call_line(4, "vanish", client=4), call_line(5, client=5))
+    assert tally.gone is None
+    assert (tally.answered, tally.failed, tally.unanswered) == (1, {"disconnected": 1}, 3)
 
 
 def test_a_server_that_ends(play, server):
