@@ -64,7 +64,9 @@ class Parser(argparse.ArgumentParser):
     def lacks(self, *missing: str, hint: str = "") -> NoReturn:
         """Say what is required and has not been given."""
         verb = "is" if len(missing) == 1 else "are"
-        required = f"{' and '.join(missing)} {verb} required, for example:"
+        *most, last = missing
+        listed = f"{', '.join(most)} and {last}" if most else last
+        required = f"{listed} {verb} required, for example:"
         self.error(required, f"{self.prog} {self.example}", *filter(None, [hint]))
 
 
