@@ -211,13 +211,12 @@ def _check_recording(fd: int, path: str) -> None:
         os.ftruncate(fd, 0)
         return
     try:
-        first = parse_line(line.decode("ascii"))
+        if not is_beginning(line):
+            raise ValueError("it does not begin with a header")
+        parse_line(line.decode("ascii"))
     except ValueError as error:
         reason = f"not a recording, so nothing is added to it: {error}"
         raise RecordingError(errno.EEXIST, reason, path) from None
-    if not isinstance(first, Header):
-        reason = "not a recording, so nothing is added to it: it does not begin with a header"
-        raise RecordingError(errno.EEXIST, reason, path)
 
 
 def _is_whole(fd: int, size: int) -> bool:
