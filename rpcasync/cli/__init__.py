@@ -1,4 +1,4 @@
-"""The command line: start a server on URLs, make a call, list procedures, make calls line by line.
+"""The command line: one function for each command.
 
 Results go to stdout, messages to stderr. The exit status is 0, 1 if a call failed, and 2 if the
 command was not understood.
@@ -16,7 +16,6 @@ from rpcasync.cli.commands import options_in, overview
 from rpcasync.cli.listen import listen
 from rpcasync.cli.methods import methods
 from rpcasync.cli.output import CommandFailed, say
-from rpcasync.cli.shadow_report import shadow_report
 from rpcasync.cli.shell import shell
 from rpcasync.cli.tab import print_script
 
@@ -33,6 +32,12 @@ def _replay(options: argparse.Namespace) -> int:
     from rpcasync.cli.replay import replay
 
     return replay(options)
+
+
+def _shadow_report(options: argparse.Namespace) -> int:
+    from rpcasync.cli.shadow_report import shadow_report
+
+    return shadow_report(options)
 
 
 def _made(options: argparse.Namespace) -> int:
@@ -53,7 +58,7 @@ _COMMANDS = {
     "methods": methods,
     "record": _record,
     "replay": _replay,
-    "shadow-report": shadow_report,
+    "shadow-report": _shadow_report,
     "shell": shell,
     "skeleton": _made,
     "stub": _made,

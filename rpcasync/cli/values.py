@@ -1,0 +1,90 @@
+"""What the values of options have to be: each of these reads one, or says what is wrong with it.
+
+Raises:
+    argparse.ArgumentTypeError: all of them do; the parser tells it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Callable
+
+from eventmux._nearest import did_you_mean
+from rpcasync.cli.usage import LEVELS
+from rpcasync.urls import is_number
+from rpcasync.wire.deadlines import check_seconds
+
+__all__ = ["factor", "level", "mode", "name", "number_of", "part", "seconds", "whole_name"]
+
+
+def level(text: str) -> str:
+    """Return a level of the log, in capitals."""
+    if text.lower() not in LEVELS:
+        *most, last = LEVELS
+        meant = did_you_mean(text.lower(), LEVELS)
+        known = f"{', '.join(most)} and {last}"
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {known}{meant}")
+    return text.upper()
+
+
+def seconds(text: str) -> float:
+    """Return a number of seconds."""
+    try:
+        return check_seconds("timeout", float(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+
+
+def part(text: str) -> float:
+    """Return a number from 0 to 1."""
+    try:
+        if 0 <= float(text) <= 1:
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+
+
+def factor(text: str) -> float:
+    """Return a number above 0."""
+    try:
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+
+
+def mode(text: str) -> int:
+    """Return the mode of a file, from octal digits."""
+    if not re.fullmatch("0?[0-7]{3}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no mode: three octal digits, as in 660")
+    return int(text, 8)
+
+
+def name(text: str) -> str:
+    """Return a name; several in one would be none, and something is done that should not be."""
+    if "," in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is no name: repeat the option for each")
+    return text
+
+
+def whole_name(text: str) -> str:
+    """Return a name that is no pattern."""
+    if "*" in text or "?" in text:
+        raise argparse.ArgumentTypeError(f"{text!r} is a pattern: names stand here as they are")
+    return name(text)
+
+
+def number_of(what: str, least: int, most: int | None = None) -> Callable[[str], int]:
+    """Return what reads a whole number of something, with its limits."""
+    limits = f"{least} or more" if most is None else f"{least} to {most}"
+
+    def number(text: str) -> int:
+        is_good = is_number(text, digits=20) and int(text) >= least
+        if not is_good or (most is not None and int(text) > most):
+            raise argparse.ArgumentTypeError(f"{text!r} is not a number of {what}: {limits}")
+        return int(text)
+
+    return number
