@@ -152,6 +152,7 @@ class Dispatcher:
         """Have a call wait, which counts as what it takes in memory: often ten times its packet."""
         if caller.size > _LITTLE:
             caller.size = max(caller.size, memory_of(caller.args))
+        caller.size += len(getattr(caller, "_payload", b""))  # which is there for the relay
         self._peers.admissions[peer.is_inner].put(peer, caller)
 
     def _ends_turn(self, peer: Peer) -> bool:
