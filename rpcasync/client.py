@@ -16,7 +16,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import IO, Any, TypeVar, cast
+from typing import IO, Any, cast
 
 from eventmux import EventMux
 from eventmux._nearest import tells_options
@@ -27,8 +27,8 @@ from rpcasync.children.output import Output
 from rpcasync.errors import CallCancelled, ProtocolError, RemoteError
 from rpcasync.inbox import Inbox, first_of
 from rpcasync.limited import LimitedOutbox
-from rpcasync.loss import BY_SERVER, Loss
-from rpcasync.opening import checked_process, open_server
+from rpcasync.loss import Loss
+from rpcasync.opening import checked_process, mux_comes_first, open_server
 from rpcasync.outbox import NOT_WATCHED, Outbox
 from rpcasync.times import Times
 from rpcasync.unsent import Unsent
@@ -40,21 +40,6 @@ from rpcasync.wire.messages import Id
 from rpcasync.wire.protocol import ClientProtocol
 
 __all__ = ["Client"]
-
-
-F = TypeVar("F", bound=Callable[..., None])
-
-
-def _mux_comes_first(init: F) -> F:
-    """Have `Client(url)` say so, before Python misses another argument."""
-
-    @functools.wraps(init)
-    def checked(self: object, *args: object, **options: object) -> None:
-        if args and isinstance(args[0], str):
-            raise TypeError(f"Client({args[0]!r}): the mux comes first: Client(mux, {args[0]!r})")
-        init(self, *args, **options)
-
-    return cast("F", checked)
 
 
 class Client:
@@ -109,7 +94,7 @@ class Client:
             no pipe.
     """
 
-    @_mux_comes_first
+    @mux_comes_first
     @tells_options
     def __init__(
         self,
@@ -138,25 +123,35 @@ class Client:
         self._thread = get_ident()
         self._name = server if isinstance(server, str) else repr(server)
         self._unseen: Event | None = None  # what `result()` has taken from the mux
+        self._taken: Event | None = None  # by `io()`: goes on by itself, should that be interrupted
         self._nested = 0  # how many wait, each in a callback of the one before
         self._gave_up = False  # what the server sent could not be understood
         check_timeout(timeout)
         self.fh = open_server(mux, server, args)
-        place = mux, self.fh, self._protocol
-        self._inbox = Inbox(*place, self._name, self._give_up)
-        self._loss = Loss(*place, self._inbox, self._name, child)
-        self._times = Times(*place, self._inbox, self._loss, timeout)
-        self._give_time = None if timeout is None else self._times.give
-        self._unsent = Unsent(*place, self._loss, self._name)
-        self._limited: LimitedOutbox | None = None
-        if limit is not None:
-            self._limited = LimitedOutbox(*place, max_outbuffer, limit, self._times.begin)
-            self._times.outbox = self._limited
-            self._unsent.waiting = self._limited.waiting
-        self._outbox = self._limited or Outbox(*place, max_outbuffer)
-        self._output: Output | None = None
-        if output is not None:
-            self._output = self._read(output, isinstance(server, str))
+        try:
+            place = mux, self.fh, self._protocol
+            self._inbox = Inbox(*place, self._name, self._give_up)
+            self._loss = Loss(*place, self._inbox, self._name, child)
+            self._times = Times(*place, self._inbox, self._loss, timeout)
+            self._give_time = None if timeout is None else self._times.give
+            self._unsent = Unsent(*place, self._loss, self._name)
+            self._limited: LimitedOutbox | None = None
+            if limit is not None:
+                self._limited = LimitedOutbox(*place, max_outbuffer, limit, self._times.begin)
+                self._times.outbox = self._limited
+                self._unsent.waiting = self._limited.waiting
+            self._outbox = self._limited or Outbox(*place, max_outbuffer)
+            self._output: Output | None = None
+            if output is not None:
+                pipes = {"stdout": self.stdout, "stderr": self.stderr}
+                self._output = Output(
+                    mux, {name: pipes[name] for name in pipes if pipes[name]}, output
+                )
+        except BaseException:  # Ctrl-C, say: nobody has the client
+            mux.remove(self.fh)
+            if isinstance(server, str):
+                url_disconnect(self.fh)
+            raise
 
     def __getattr__(self, name: str) -> Callable[..., Call]:
         """Return what calls the procedure of that name."""
@@ -194,17 +189,6 @@ class Client:
     def stderr(self) -> IO[bytes] | MaybeNone:
         """Its stderr, where the URL asks for a pipe, else None."""
         return getattr(self._loss.process, "stderr", None)
-
-    def _read(self, tell: Callable[[str, bytes], object], is_ours: bool) -> Output:
-        """Have a function told what the process prints; it ends with us if that cannot be."""
-        pipes = {"stdout": self.stdout, "stderr": self.stderr}
-        try:
-            return Output(self._mux, {name: pipes[name] for name in pipes if pipes[name]}, tell)
-        except BaseException:
-            self._mux.remove(self.fh)
-            if is_ours:
-                url_disconnect(self.fh)
-            raise
 
     # Calls
 
@@ -416,8 +400,8 @@ class Client:
 
     def _cancel(self, call: Call) -> bool:
         self._check_thread()
-        if call.done:
-            return False
+        if self._protocol.pending.get(call.id) is not call:
+            return False  # not by `call.done`, which Ctrl-C may have come behind
         call._drop(CallCancelled(f"{call.procedure}: cancelled"))
         if self._limited is None:
             self._protocol.abandon(call.id)
@@ -456,7 +440,8 @@ class Client:
             if event.type == "read":
                 inbox = self._inbox
                 data = inbox.unfed + event.data  # type: ignore[attr-defined]
-                unseen, self._unseen, inbox.unfed = None, None, data  # one line: all of it, or none
+                # One line: all of it, or none
+                unseen, self._unseen, self._taken, inbox.unfed = None, None, event, data
                 failure = self._take()
             else:
                 is_own, failure = self._other_event(event)
@@ -464,6 +449,7 @@ class Client:
                     rest = event
         except BaseException:  # Ctrl-C, say: what is left to do is done on the next turn
             self._again(unseen)
+            self._taken = event
             raise
         self._unseen = None
         if self._closes_on_idle:
@@ -520,17 +506,13 @@ class Client:
         elif kind == "timer" or kind == "child":
             is_own, failure = loss.io(event)
             self._times.set_alarm()
-        elif kind == "ready":
-            loss.was_up = True
-        elif kind == "error":
-            loss.reason = details.error
-        elif kind == "closing":
-            loss.reason = loss.reason or details.reason or BY_SERVER
         elif kind == "closed":
             failure = self._inbox.take(is_last=True)
-            loss.reason = loss.reason or details.reason or "the socket was closed"
+            loss.note(event)
             failure = first_of(failure, loss.lose())
             self._times.set_alarm()
+        else:
+            loss.note(event)
         if kind == "child" and is_own and self._output is not None:
             self._output.read()  # its last words
         if self._limited is not None:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from typing import cast
+from typing import Any, cast
 
 from eventmux import EventMux
 from eventmux.events import Event, Handle
@@ -100,6 +100,18 @@ class Loss:
         if self._ending is None or not self._ending.io(event):
             return False, None
         return True, self.lose() if self.is_awaited and event.type == "child" else None
+
+    def note(self, event: Event) -> None:
+        """Note what an event tells of the connection."""
+        details: Any = event
+        if event.type == "ready":
+            self.was_up = True
+        elif event.type == "error":
+            self.reason = details.error
+        elif event.type == "closing":
+            self.reason = self.reason or details.reason or BY_SERVER
+        elif event.type == "closed":
+            self.reason = self.reason or details.reason or "the socket was closed"
 
     def leave(self, grace: float) -> None:
         """Note that the program has disconnected, and have the process end."""

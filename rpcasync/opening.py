@@ -5,8 +5,11 @@ What is wrong with the options is said before anything is started. This file sen
 
 from __future__ import annotations
 
+import functools
 import socket
 import subprocess
+from collections.abc import Callable
+from typing import TypeVar, cast
 
 from eventmux import EventMux
 from eventmux.events import Event
@@ -14,7 +17,21 @@ from rpcasync.children.forked import as_process
 from rpcasync.children.programs import Program, parse_program
 from rpcasync.urls import check_stream, connect_stream, is_stream_url, url_disconnect
 
-__all__ = ["checked_process", "open_server"]
+__all__ = ["checked_process", "mux_comes_first", "open_server"]
+
+F = TypeVar("F", bound=Callable[..., None])
+
+
+def mux_comes_first(init: F) -> F:
+    """Have `Client(url)` say so, before Python misses another argument."""
+
+    @functools.wraps(init)
+    def checked(self: object, *args: object, **options: object) -> None:
+        if args and isinstance(args[0], str):
+            raise TypeError(f"Client({args[0]!r}): the mux comes first: Client(mux, {args[0]!r})")
+        init(self, *args, **options)
+
+    return cast("F", checked)
 
 
 def checked_process(

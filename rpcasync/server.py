@@ -148,6 +148,7 @@ class Server:
         self._recovery = Recovery(self._peers, self._notes, self._alarms, self._dispatcher)
         self._retries = Retries(self._alarms, self._dispatcher.call_again)
         self._forwarding = Forwarding(self._peers, self._dispatcher)
+        self._timeouts.give_up = self._forwarding.give_up
         self.fallback = fallback
         self.set_limits(
             max_packet=max_packet,
@@ -529,6 +530,8 @@ class Server:
             self._recovery.run_out_of_memory(peer, error)
             return None
         except BaseException:  # Ctrl-C, say, or the end of the program
+            if unfed is not None and self._forwarding.goes_on_with(unfed):
+                unfed = None
             self._recovery.interrupted(unfed, self.io, is_ours or peer is not None)
             raise
 

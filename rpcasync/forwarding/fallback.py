@@ -14,10 +14,8 @@ from typing import cast
 from eventmux import EventMux
 from eventmux.events import Event, Handle
 from rpcasync._log import log
-from rpcasync.calls import Call
 from rpcasync.client import Client
 from rpcasync.errors import Disconnected
-from rpcasync.serving.callers import Caller
 from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import Mux
 from rpcasync.urls import is_stream_url, parse_stream_url
@@ -58,7 +56,6 @@ class Fallback:
         self._connections = connections
         self._clients: dict[Handle, Client] = {}
         self._of_peer: dict[Peer, Client] = {}
-        self._calls: dict[Peer, dict[Caller, Call]] = {}  # under way, on what all share
         self._closed: set[Client] = set()  # those whose process has not ended yet
         self._shared: Client | None = None
         self._lost: Client | None = None  # the last one that had not to end
@@ -102,32 +99,15 @@ class Fallback:
             return bool(there) and there == peer.fh.getsockname()  # a pair of sockets has none
         return False
 
-    def note_call(self, caller: Caller, call: Call) -> None:
-        """Note that a call is under way: nobody waits for it any more once its client has gone."""
-        if self._is_each_own:  # then it ends with its connection
-            return
-        calls = self._calls.get(caller._peer)
-        if calls is None:
-            peer = caller._peer
-            calls = self._calls[peer] = {}
-            peer.call_when_gone(lambda: self._drop_calls(peer))
-        calls[caller] = call
-
-    def drop_call(self, caller: Caller) -> None:
-        """Note that a call has ended."""
-        calls = self._calls.get(caller._peer)
-        if calls is not None:
-            calls.pop(caller, None)
-
-    def _drop_calls(self, peer: Peer) -> None:
-        for call in self._calls.pop(peer).values():
-            call.cancel()
-
     def _open(self, peer: Peer | None = None) -> Client:
         self._due = self._mux.clock() + _PATIENCE
         client = self._connect(peer)
-        self._clients[client.fh] = client
-        self._connections[client.fh] = self
+        try:
+            self._clients[client.fh] = client
+            self._connections[client.fh] = self
+        except BaseException:  # Ctrl-C, say: nobody has it
+            client.disconnect()
+            raise
         return client
 
     def _connect(self, peer: Peer | None) -> Client:
@@ -153,6 +133,11 @@ class Fallback:
         if event.type in ("closed", "child") and self._url:
             self._ended(client, event.type == "closed")
         return rest
+
+    def goes_on_with(self, event: Event) -> bool:
+        """True if an event that was interrupted comes again by itself."""
+        client = self._clients.get(cast("Handle", event.fh))
+        return client is not None and client._taken is event
 
     def close(self) -> None:
         """End the connections that were opened here as the loop turns; let go of the others.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from weakref import WeakValueDictionary
 
 from eventmux.events import Event
 from rpcasync._log import log, shorten
@@ -19,6 +20,7 @@ from rpcasync.forwarding.fallback import Fallback
 from rpcasync.forwarding.relayed import Answer, Relayed
 from rpcasync.serving.callers import Caller, has_timed_out
 from rpcasync.serving.dispatch import Dispatcher
+from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import Mux, Peers
 from rpcasync.serving.watching import CallWatcher, Watchers
 
@@ -45,6 +47,8 @@ class Forwarding:
         """Whom calls are passed on to that the server has no procedure for, as it was given."""
         self.fallback: Fallback | None = None
         """The connections to it."""
+        # Those under way. A call has its caller, which need not be known when it has ended.
+        self._calls: dict[Peer, WeakValueDictionary[Caller, Relayed]] = {}
         self.instead: Callable[[str], Fallback | None] = _nobody
         self._failing: Caller | None = None  # whose answer is an error of ours, while it leaves
 
@@ -77,6 +81,11 @@ class Forwarding:
         target = self.connections.get(event.fh)
         return target is not None and target.io(event) is None
 
+    def goes_on_with(self, event: Event) -> bool:
+        """True if an event that was interrupted comes again by itself."""
+        target = self.connections.get(event.fh)
+        return target is not None and target.goes_on_with(event)
+
     def passes_on(self, procedure: str) -> bool:
         """Return True if somebody else answers the calls of a procedure."""
         return self._target(procedure) is not None
@@ -93,7 +102,10 @@ class Forwarding:
         Raises:
             Exception: it cannot be passed on.
         """
-        payload, caller._payload = getattr(caller, "_payload", b""), b""  # none if it waited
+        payload, caller._payload = (
+            getattr(caller, "_payload", b""),
+            b"",
+        )  # none if it came before us
         if caller._peer.is_inner:
             return False
         watchers = self._peers.watchers
@@ -106,10 +118,33 @@ class Forwarding:
             client = target.client_of(caller._peer)
             call = Relayed(client, caller.procedure, partial(self._done, caller, target))
             call.send(values, payload, caller.has_callbacks)
-            target.note_call(caller, call)
+            self._note(caller, call)
         except (RPCError, OSError) as error:
             self._fail(caller, target, error)
         return True
+
+    def _note(self, caller: Caller, call: Relayed) -> None:
+        """Note that a call is under way: nobody waits for it any more once its client has gone."""
+        peer = caller._peer
+        calls = self._calls.get(peer)
+        if calls is None:
+            peer.call_when_gone(partial(self._forget, peer))
+            calls = self._calls[peer] = WeakValueDictionary()
+        calls[caller] = call
+
+    def _forget(self, peer: Peer) -> None:
+        calls = self._calls.get(peer)
+        if calls is not None:
+            for call in calls.values():
+                call.cancel()
+            self._calls.pop(peer, None)
+
+    def give_up(self, caller: Caller) -> None:
+        """Wait no more for the answer to a call, if it was passed on."""
+        calls = self._calls.get(caller._peer)
+        call = None if calls is None else calls.get(caller)
+        if call is not None:
+            call.cancel()
 
     # What comes back
 
@@ -118,8 +153,7 @@ class Forwarding:
         return caller is self._failing or has_timed_out(caller)
 
     def _done(self, caller: Caller, target: Fallback, answer: Answer | RPCError) -> None:
-        target.drop_call(caller)
-        if caller.answered:  # it took too long, say
+        if caller.answered:
             return
         if isinstance(answer, RPCError):
             self._fail(caller, target, answer)

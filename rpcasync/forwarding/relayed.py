@@ -38,7 +38,7 @@ class Relayed(Call):
         done: called with what comes of it: an `Answer`, or an error.
     """
 
-    __slots__ = ("_client", "_done")
+    __slots__ = ("__weakref__", "_client", "_done")
 
     def __init__(
         self, client: Client, procedure: str, done: Callable[[Answer | RPCError], None]

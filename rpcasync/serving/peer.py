@@ -102,7 +102,10 @@ class Peer:
         self.on_invoke: Callable[[Id, list[object] | None], None] | None = None
 
     def call_when_gone(self, function: Callable[[], None]) -> None:
-        """Have a function called on the turn after it has gone."""
+        """Have a function called on the turn after it has gone.
+
+        Ctrl-C may have it called again, so that it must do no harm the second time.
+        """
         if self.on_gone is None:
             self.on_gone = []
         self.on_gone.append(function)

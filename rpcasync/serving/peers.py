@@ -289,11 +289,11 @@ class Peers:
         peer.framing.clear()
         self.inner.discard(peer.fh)
         end_retries(peer)
-        self.closings.forget(peer)  # before it is out of the table, too
+        self.closings.forget(peer)
+        for function in peer.on_gone or ():
+            self.notes.add(function)
+        peer.on_gone = None  # last: should it be interrupted before, they are noted twice
         self.by_fh.pop(peer.fh, None)
-        ends, peer.on_gone = peer.on_gone, None
-        for end in ends or ():
-            self.notes.add(end)
         if not self.by_fh:
             self._alarms.clear()  # else the timer would keep a mux waiting that has nothing else
         self.wake_for_waiting()

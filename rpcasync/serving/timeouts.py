@@ -10,6 +10,7 @@ The procedure itself cannot be stopped. This file calls none.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from weakref import ref
 
 from rpcasync._log import log, shorten
@@ -31,7 +32,7 @@ class Timeouts:
         peers: where the errors go.
     """
 
-    __slots__ = ("_alarms", "_own", "_peers", "are_used", "default")
+    __slots__ = ("_alarms", "_own", "_peers", "are_used", "default", "give_up")
 
     def __init__(self, alarms: Alarms, peers: Peers) -> None:
         self._alarms = alarms
@@ -41,6 +42,8 @@ class Timeouts:
         """Seconds for a procedure that has no time of its own; None is any time."""
         self.are_used = False
         """Some procedure has a time: `begin()` has something to do."""
+        self.give_up: Callable[[Caller], None] = _nothing
+        """Is told of a call whose time is over, before that is answered."""
 
     def set_default(self, seconds: float | None) -> None:
         """Give all procedures a time, but for those that have their own.
@@ -79,18 +82,33 @@ class Timeouts:
         """Have a call end in time, whose procedure is about to be called."""
         seconds = self._own.get(caller.procedure, self.default)
         if seconds is not None:
-            self._alarms.set(seconds, _Timeout(caller, seconds, self._peers))
+            self._alarms.set(seconds, _Timeout(caller, seconds, self._end))
+
+    def _end(self, caller: Caller, seconds: float) -> None:
+        """Answer a call whose time is over."""
+        log.warning(
+            "procedure %s did not answer within %s s: its client gets the error %s",
+            *(shorten(caller.procedure), f"{seconds:g}", TIMEOUT_TEXT),
+        )
+        self.give_up(caller)
+        caller._timed_out = True
+        try:
+            self._peers.fail(caller, TIMEOUT_TEXT)
+        except MemoryError:
+            self._peers.kill(caller._peer, OUT_OF_MEMORY)
 
 
 class _Timeout:
     """That of one call, which it does not keep: it may be forgotten, or answered, before."""
 
-    __slots__ = ("_caller", "_peers", "_seconds")
+    __slots__ = ("_caller", "_end", "_seconds")
 
-    def __init__(self, caller: Caller, seconds: float, peers: Peers) -> None:
+    def __init__(
+        self, caller: Caller, seconds: float, end: Callable[[Caller, float], None]
+    ) -> None:
         self._caller = ref(caller)
         self._seconds = seconds
-        self._peers = peers
+        self._end = end
 
     def is_live(self) -> bool:
         caller = self._caller()
@@ -98,16 +116,9 @@ class _Timeout:
 
     def ring(self) -> None:
         caller = self._caller()
-        if caller is None:
-            return
-        log.warning(
-            "procedure %s did not answer within %s s: its client gets the error %s",
-            shorten(caller.procedure),
-            f"{self._seconds:g}",
-            TIMEOUT_TEXT,
-        )
-        caller._timed_out = True
-        try:
-            self._peers.fail(caller, TIMEOUT_TEXT)
-        except MemoryError:
-            self._peers.kill(caller._peer, OUT_OF_MEMORY)
+        if caller is not None:
+            self._end(caller, self._seconds)
+
+
+def _nothing(caller: Caller) -> None:
+    """Stand in where nobody wants to know."""

@@ -424,3 +424,39 @@ def test_a_server_that_is_its_own_fallback(mux, pass_on, behind, tmp_path, caplo
     assert f"nope cannot be passed on to {url}: {url} is this server itself" in caplog.text
     assert caplog.text.count("cannot be passed on") == 2
     passing.rpc.close_listeners()
+
+
+def test_what_the_server_gives_up_is_not_waited_for(pass_on, mux, behind):
+    client = Client(mux, behind.url, limit=1)
+    passing = pass_on(client, timeout=0.01)
+    peer = passing.front.peer()
+    peer.send_calls(("park", 1), ("note", 2))
+    answers = []
+    while len(answers) < 2:
+        behind.rpc.io(passing.rpc.io(mux.mux(0.01)))
+        answers += peer.read()
+    assert [answer[1:3] for answer in answers] == [["error", "timeout-server"]] * 2
+    assert not client.has_requests()
+    settle(passing)
+    assert behind.procedures.ran == [1]  # what waited until it was given up is never sent
+
+
+def test_what_is_given_up_at_a_url(pass_on, mux, behind):
+    passing = pass_on(behind.url, timeout=0.01)
+    peer = passing.front.peer()
+    peer.send(0, "park", 1)
+    while not peer.read():
+        behind.rpc.io(passing.rpc.io(mux.mux(0.01)))
+    (fallback,) = passing.rpc._forwarding.connections.values()
+    (client,) = fallback._clients.values()
+    assert not client.has_requests()
+
+
+def test_the_packet_of_a_call_that_waits_counts(pass_on, mux, behind):
+    passing = pass_on(Client(mux, behind.url))
+    passing.rpc.set_limits(outstanding=1)
+    peer = passing.front.peer()
+    peer.send_calls(("park", 1), ("list", "x" * 10_000))
+    settle(passing)
+    (sock,) = passing.rpc.clients
+    assert passing.rpc._peers.by_fh[sock].waiting_size > 20_000

@@ -27,10 +27,10 @@ class Interrupter(line_interrupts.Interrupter):
         super().__init__(at, places=_PLACES)
 
     def counts(self, frame: FrameType) -> bool:
-        return super().counts(frame) and not _is_before(frame)
+        return super().counts(frame) and not is_before(frame)
 
 
-def _is_before(frame: FrameType) -> bool:
+def is_before(frame: FrameType) -> bool:
     """As long as `io()` has not begun to try, the event is the program's, which loses it.
 
     What is raised in a line of `try:` itself, as no Ctrl-C is, may pass by all handlers.
