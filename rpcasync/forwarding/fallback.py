@@ -116,9 +116,10 @@ class Fallback:
         return Client(self._mux, self._url)
 
     def _leave(self, peer: Peer) -> None:
-        client = self._of_peer.pop(peer, None)
+        client = self._of_peer.get(peer)
         if client is not None:
             client.disconnect()
+            self._of_peer.pop(peer, None)  # last: what is interrupted before is done again
 
     def io(self, event: Event) -> Event | None:
         """Take an event of one of the connections; return it if it is none's."""

@@ -141,10 +141,11 @@ class Copies(Fallback):
         return Client(self._mux, self._url, max_outbuffer=_MOST_BYTES)
 
     def _leave(self, peer: Peer) -> None:
-        client = self._of_peer.pop(peer, None)
+        client = self._of_peer.get(peer)
         if client is not None:
             self._left.add(client)
             self._end_if_idle(client)
+            self._of_peer.pop(peer, None)  # last: what is interrupted before is done again
 
     def _end_if_idle(self, client: Client) -> None:
         if not client.has_requests():

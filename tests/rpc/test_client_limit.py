@@ -106,6 +106,17 @@ def test_a_callback_that_calls_stands_behind_those_that_wait(mux, connect):
     assert names(peer.read()) == ["a", "b", "later"]
 
 
+def test_nor_does_it_overtake_them_when_there_is_room(mux, connect):
+    client, peer = connect(limit=2)
+    client.a()
+    client.b(lambda *values: client.later())
+    client.c()
+    turn(mux, client)
+    peer.sock.sendall(peer.packet(0) + peer.packet(1))
+    turn(mux, client)
+    assert names(peer.read()) == ["a", "b", "c", "later"]
+
+
 def test_waiting_for_calls_that_wait(mux, connect):
     client, peer = connect(limit=1)
     first, second, third = client.a(), client.b(), client.c()
@@ -178,6 +189,18 @@ def test_the_clients_timeout_begins_when_a_call_leaves(timed, clock, timed_conne
     clock.advance(0.1)
     turn(timed, client)
     assert got[1:] == [("b", CallTimeout)]
+
+
+def test_no_time_at_all_begins_then_too(timed, clock, timed_connect, got):
+    client, _ = timed_connect(limit=1, timeout=0)
+    client.a().set_timeout(None)
+    first = next(iter(client.dump_requests().values()))
+    client.b(got.error_taker("b"))
+    turn(timed, client)
+    assert not got
+    first.cancel()
+    turn(timed, client)
+    assert got == [("b", CallTimeout)]
 
 
 def test_the_time_of_a_procedure_begins_then_too(timed, clock, timed_connect, got):

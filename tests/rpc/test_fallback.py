@@ -363,6 +363,11 @@ def test_a_program_that_cannot_be_started_again(pass_on, mux, tmp_path, caplog):
         passing.rpc.io(mux.mux(0.01))
     assert answers[0][:2] == [0, "error"]
     assert "has ended with status 3" in caplog.text
+    passing.rpc._forwarding.fallback._due = mux.clock() + 100  # it was started a moment ago
+    peer.send(1, "process")
+    while not peer.read():
+        passing.rpc.io(mux.mux(0.01))
+    assert f"cannot be passed on to python://{program}: python://{program} has ended" in caplog.text
     passing.rpc._forwarding.fallback._due = 0
     peer.send(1, "process")
     while not (answers := peer.read()):
@@ -460,3 +465,12 @@ def test_the_packet_of_a_call_that_waits_counts(pass_on, mux, behind):
     settle(passing)
     (sock,) = passing.rpc.clients
     assert passing.rpc._peers.by_fh[sock].waiting_size > 20_000
+
+
+def test_a_client_of_the_program_stays_when_it_is_no_fallback_any_more(pass_on, mux, behind):
+    client = Client(mux, behind.url)
+    passing = pass_on(client)
+    passing.rpc.fallback = None
+    call = client.call("note", 1)
+    turn(mux, passing.rpc, behind.rpc, client)
+    assert call.result(0) == (1,)
