@@ -431,19 +431,22 @@ def test_a_server_that_is_its_own_fallback(mux, pass_on, behind, tmp_path, caplo
     passing.rpc.close_listeners()
 
 
-def test_what_the_server_gives_up_is_not_waited_for(pass_on, mux, behind):
+def test_what_the_server_gives_up_is_never_sent_if_it_waits(pass_on, mux, behind):
     client = Client(mux, behind.url, limit=1)
-    passing = pass_on(client, timeout=0.01)
+    passing = pass_on(client)
+    passing.rpc.set_options("note", timeout=0.01)
     peer = passing.front.peer()
     peer.send_calls(("park", 1), ("note", 2))
     answers = []
-    while len(answers) < 2:
+    while not answers or not behind.procedures.parked:
         behind.rpc.io(passing.rpc.io(mux.mux(0.01)))
         answers += peer.read()
-    assert [answer[1:3] for answer in answers] == [["error", "timeout-server"]] * 2
-    assert not client.has_requests()
+    assert answers == [[1, "error", "timeout-server", "errors", ["timeout-server"]]]
+    assert len(client.dump_requests()) == 1
+    behind.rpc.return_(behind.procedures.parked.pop())
     settle(passing)
-    assert behind.procedures.ran == [1]  # what waited until it was given up is never sent
+    assert peer.read() == [[0]]
+    assert behind.procedures.ran == [1]
 
 
 def test_what_is_given_up_at_a_url(pass_on, mux, behind):
