@@ -105,7 +105,9 @@ class Fallback:
         try:
             self._clients[client.fh] = client
             self._connections[client.fh] = self
-        except BaseException:  # Ctrl-C, say: nobody has it
+        except BaseException:  # Ctrl-C, say: nobody uses it, but its end is ours
+            self._clients[client.fh] = client
+            self._connections[client.fh] = self
             client.disconnect()
             raise
         return client

@@ -7,6 +7,7 @@ disconnected.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -83,7 +84,8 @@ class Forwarding:
 
     def goes_on_with(self, event: Event) -> bool:
         """True if an event that was interrupted comes again by itself."""
-        target = self.connections.get(event.fh)
+        is_socket = isinstance(event.fh, socket.socket)  # else it may be nothing to look up
+        target = self.connections.get(event.fh) if is_socket else None
         return target is not None and target.goes_on_with(event)
 
     def passes_on(self, procedure: str) -> bool:
