@@ -64,7 +64,7 @@ class Fallback:
             self._shared = self._clients[server.fh] = server
             connections[server.fh] = self
         elif not self._is_each_own:
-            self._shared = self._open()
+            self._open()
 
     def client_of(self, peer: Peer) -> Client:
         """Return the client that passes the calls of one of ours on.
@@ -80,12 +80,12 @@ class Fallback:
                     raise Disconnected(f"{self.name} is this server itself")
                 if client is None:
                     peer.call_when_gone(lambda: self._leave(peer))
-                client = self._of_peer[peer] = self._open(peer)
+                client = self._open(peer)
             return client
         if self._shared is None:
             if self._mux.clock() < self._due:
                 raise Disconnected(f"{self.name} has ended")
-            self._shared = self._open()
+            return self._open()
         return self._shared
 
     def _leads_to_us(self, peer: Peer) -> bool:
@@ -100,11 +100,16 @@ class Fallback:
         return False
 
     def _open(self, peer: Peer | None = None) -> Client:
+        """Make a connection, and note whose it is: None is everybody's."""
         self._due = self._mux.clock() + _PATIENCE
         client = self._connect(peer)
         try:
             self._clients[client.fh] = client
             self._connections[client.fh] = self
+            if peer is None:
+                self._shared = client
+            else:
+                self._of_peer[peer] = client
         except BaseException:  # Ctrl-C, say: nobody uses it, but its end is ours
             self._clients[client.fh] = client
             self._connections[client.fh] = self

@@ -73,6 +73,7 @@ class Notes:
             try:
                 action = self.actions.popleft()
                 action()
+                action = None  # else it would be done again if the next `popleft()` is interrupted
             except Exception:  # noqa: BLE001  # a codec of the program's own may raise anything
                 log.exception("a callback or call that was dropped could not be told so")
             except BaseException:  # Ctrl-C, say
