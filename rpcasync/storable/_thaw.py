@@ -1,13 +1,13 @@
 """Storable image to Python values: the way in, and the fast path for ordinary images.
 
 There are two decoders. The one here reads what nearly every call and answer is made of:
-plain lists, dicts, strings and numbers. It keeps no tag table, which makes it several times
-faster. The other one, in `_decoder`, reads everything.
+plain lists, dicts, strings and numbers, and functions, which come as objects. It keeps no tag
+table, which makes it several times faster. The other one, in `_decoder`, reads everything.
 
 The one rule: the fast path never judges. Whatever it does not expect, be it a rare opcode or
 a broken image, it gives up, and the complete decoder starts again from the first byte. So
 there is one place that knows what is wrong with an image, and an image is scanned twice at
-worst. This file does not know about tags, classes or error codes of items.
+worst. This file does not know about tags, what classes mean, or error codes of items.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ from rpcasync.errors import DecodeError
 from rpcasync.storable._decoder import Decoder
 from rpcasync.storable._opcodes import (
     ARRAY,
+    BLESS,
     BOOLEAN_FALSE,
     BOOLEAN_TRUE,
     BYTE,
     HASH,
+    LONG_CLASS,
     LSCALAR,
     LUTF8STR,
     NATIVE_ORDER,
@@ -36,6 +38,7 @@ from rpcasync.storable._opcodes import (
     UTF8STR,
 )
 from rpcasync.storable._typed import FLOAT_CHARACTERS, LIMIT, MINOR, ascii_value, float_value
+from rpcasync.storable._values import blessed
 
 __all__ = ["read", "thaw"]
 
@@ -233,6 +236,8 @@ def _array(
                 value, pos = _hash(data, text, pos + 2, levels - 1, rounds, other)
             elif op == ARRAY:
                 value, pos = _array(data, text, pos + 2, levels - 1, rounds, other)
+            elif op == BLESS:
+                value, pos = _object(data, text, pos + 2, levels - 2, rounds, other)
             else:
                 raise _Unusual
             items.append(value)
@@ -280,6 +285,19 @@ def _hash(
     if len(table) != count:  # a key came twice
         raise _Unusual
     return table, pos
+
+
+def _object(
+    data: bytes, text: str, pos: int, levels: int, rounds: _Rounds, other: _Other
+) -> tuple[object, int]:
+    """Read an object that is a hash from its class on, as functions that a client passes are."""
+    size = data[pos]
+    start = pos + 1
+    pos = start + size
+    if levels < 1 or rounds is not None or not 0 < size < LONG_CLASS or data[pos] != HASH:
+        raise _Unusual
+    table, end = _hash(data, text, pos + 1, levels, rounds, other)
+    return blessed(text[start:pos], table), end
 
 
 def _other_scalar(op: int, data: bytes, text: str, pos: int) -> tuple[object, int]:

@@ -560,6 +560,52 @@ def test_fast_path_takes_every_common_item(first, second):
         assert repr(fast) == repr(Decoder(data, 256, "latin-1").root())
 
 
+def object_image(*inner: bytes, name: bytes = b"RPC::Async::Coderef") -> bytes:
+    """A list with an object in it, which is a hash."""
+    pairs = b"".join(item + u32(1) + bytes([ord("a") + at]) for at, item in enumerate(inner))
+    head = b"\x04\x11" + bytes([len(name)]) + name + b"\x03" + u32(len(inner))
+    return image(b"\x05", head + pairs, b"\x08\x00")
+
+
+@pytest.mark.parametrize("inner", [(), *((item, b"\x05") for item in COMMON)])
+@pytest.mark.parametrize("name", [b"A", b"caf\xe9", b"x" * 127])
+def test_fast_path_takes_objects_in_lists(inner, name):
+    """As a function is that a client passes."""
+    data = object_image(*inner, name=name)
+    fast = by_fast_path(data, 256)
+    assert fast is not NotImplemented
+    assert repr(fast) == repr(Decoder(data, 256, "latin-1").root())
+
+
+@pytest.mark.parametrize(
+    ("inner", "levels"),
+    [((), 3), ((b"\x05",), 3), ((b"\x04\x02" + u32(0),), 4), ((b"\x04\x03" + u32(0),), 4)],
+)
+def test_fast_path_keeps_the_depth_limit_with_objects(inner, levels):
+    data = object_image(*inner)
+    assert by_fast_path(data, levels) is not NotImplemented
+    Decoder(data, levels, "latin-1").root()
+    for fewer in range(1, levels):
+        assert by_fast_path(data, fewer) is NotImplemented
+        assert code_of(data, max_depth=fewer) == "limit-depth"
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        object_image(name=b""),
+        object_image(b"\x05")[:20],
+        object_image(b"\x05")[:-5],
+        image(b"\x04\x11\x80" + u32(1) + b"A\x03" + u32(0)),
+        image(b"\x04\x11\x01A\x11\x01B\x03" + u32(0)),
+        image(b"\x04\x11\x01A\x0a\x01x"),
+        image(b"\x04\x11\x01A\x03" + u32(0), b"\x04\x12\x00\x03" + u32(0)),
+    ],
+)
+def test_fast_path_leaves_other_objects_to_the_complete_decoder(data):
+    assert by_fast_path(data, 256) is NotImplemented
+
+
 @pytest.mark.parametrize("kinds", list(itertools.product("ah", repeat=3)))
 def test_fast_path_keeps_the_depth_limit(kinds):
     """Arrays in hashes, hashes in arrays..."""
