@@ -30,7 +30,17 @@ from collections.abc import Callable
 
 from rpcasync.storable._freeze import write
 from rpcasync.storable._leaves import BYTES, LARGEST, Form
-from rpcasync.storable._opcodes import ARRAY, BLESS, IX_BLESS, LONG_CLASS, NETWORK_ORDER, OBJECT
+from rpcasync.storable._opcodes import (
+    ARRAY,
+    BLESS,
+    IX_BLESS,
+    LEAST_INT,
+    LONG_CLASS,
+    MOST_INT,
+    NETINT,
+    NETWORK_ORDER,
+    OBJECT,
+)
 from rpcasync.storable._scalars import SCALARS, Reader
 from rpcasync.storable._typed import MINOR
 from rpcasync.storable._walk import NO_CLASS, Item, Places, scalar_end, tag_at, walk
@@ -43,6 +53,7 @@ _ID_TAG = 1
 _REFERS_TO_ID = bytes([OBJECT]) + _ID_TAG.to_bytes(4, "big")  # or it is a key, after a zero
 
 _u32 = struct.Struct(">I")
+_netint = struct.Struct(">Bi").pack
 _PERL_FORM, _TYPED_FORM = Form(None, typed=False), Form(None, typed=True)
 
 
@@ -96,8 +107,8 @@ def _check(payload: bytes) -> None:
 
 def _written(id: Id, payload: bytes) -> bytes:  # noqa: A002
     """Return the item of an id, as an encoder writes it into such an image."""
-    if type(id) is int and id in BYTES:
-        return BYTES[id]
+    if type(id) is int and LEAST_INT <= id <= MOST_INT:  # as good as always
+        return BYTES.get(id) or _netint(NETINT, id)
     form = _TYPED_FORM if payload[1] == MINOR else _PERL_FORM
     return write([id], 1, LARGEST, form)[_FIRST:]
 
