@@ -63,7 +63,10 @@ class Outbox:
         if self._queued > self._max_outbuffer:
             self._make_room(call)
         call.id, packet = self._protocol.call(call.procedure, values, call, keep)
-        self._put(packet)
+        try:  # as in `_put()`, which would take its time for each call
+            self._queued = self._send(self._fh, packet, later=True)
+        except KeyError:
+            self._tell_not_watched()
 
     def relay(
         self, call: Call, values: list[object], payload: bytes, functions: Mapping[Id, object]
@@ -83,8 +86,12 @@ class Outbox:
     def _put(self, packet: bytes) -> None:
         try:
             self._queued = self._send(self._fh, packet, later=True)
-        except KeyError:  # there will be no event any more that could fail the call
-            self._mux.push_event(Closed(self._fh, reason=NOT_WATCHED))
+        except KeyError:
+            self._tell_not_watched()
+
+    def _tell_not_watched(self) -> None:
+        """Fail the calls: there will be no event any more that could."""
+        self._mux.push_event(Closed(self._fh, reason=NOT_WATCHED))
 
     def _make_room(self, call: Call) -> None:
         """Send what can be sent.
