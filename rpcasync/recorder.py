@@ -167,7 +167,7 @@ class Recorder:
     def _add(self, peer: Peer) -> _Client:
         client = self._clients[peer] = _Client(self.counts["clients"] + 1)
         self.counts["clients"] += 1
-        peer.on_invoke = partial(self._invoked, client)
+        peer.with_extras().on_invoke = partial(self._invoked, client)
         peer.call_when_gone(lambda: self._leave(peer, "gone"))
         return client
 

@@ -33,8 +33,7 @@ class Closing:
 
     def cancel(self) -> None:
         """Do not call it after all; twice is once, and so is behind its call."""
-        if self._peer.closings is not None:
-            self._peer.closings.pop(self, None)
+        self._peer.with_extras().closings.pop(self, None)
 
     @property
     def caller(self) -> Caller:
@@ -63,22 +62,20 @@ class Closings:
     def add(self, caller: Caller, function: Callable[[Caller], object]) -> Closing:
         """Have a function called when the client has gone; soon, if it has already."""
         closing, peer = Closing(caller, function), caller._peer
-        if peer.closings is None:
-            peer.closings = {}
-        peer.closings[closing] = None
+        peer.with_extras().closings[closing] = None
         if peer.gone:
             self.forget(peer)
         return closing
 
     def forget(self, peer: Peer) -> None:
         """Have the functions of a client called which has gone."""
-        if peer.closings and peer not in self.due:
+        if peer.extras is not None and peer.extras.closings and peer not in self.due:
             self._notes.add(partial(self._tell, peer))
             self.due[peer] = None  # last: should it be interrupted before, it is noted twice
 
     def _tell(self, peer: Peer) -> None:
         """Call the functions in order. One that Ctrl-C interrupts is called again."""
-        closings = peer.closings or {}
+        closings = peer.with_extras().closings
         for closing in tuple(closings):
             if closing not in closings:  # cancelled by one before
                 continue

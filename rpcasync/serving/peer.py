@@ -37,16 +37,30 @@ class Sender(Protocol):
         ...
 
 
+class Extras:
+    """What the server knows about few clients: the others take no memory for it."""
+
+    __slots__ = ("closings", "meta", "on_gone", "on_invoke", "retries")
+
+    def __init__(self) -> None:
+        self.meta: dict[Any, Any] = {}  # the program's, about this client; see `Caller`
+        self.retries: dict[Any, dict[Any, None]] = {}  # by call: see `retries`
+        self.closings: dict[Any, None] = {}  # when it has gone, in order: see `closings`
+        self.on_gone: list[Callable[[], None]] = []  # called once it has gone
+
+        # Called with what is sent to a function of its: the id, and the values; None to release it.
+        self.on_invoke: Callable[[Id, list[object] | None], None] | None = None
+
+
 class Peer:
     """What the server knows about one client."""
 
     __slots__ = (
         "_coderefs",
-        "_meta",
         "broken",
         "calls",
-        "closings",
         "ending",
+        "extras",
         "failed",
         "fh",
         "framing",
@@ -56,12 +70,9 @@ class Peer:
         "is_inner",
         "muted",
         "name",
-        "on_gone",
-        "on_invoke",
         "paused",
         "protocol",
         "queued",
-        "retries",
         "running",
         "sender",
         "stalled",
@@ -92,34 +103,30 @@ class Peer:
         self.waiting_size = 0  # bytes that they take
         self.stalled = False  # their turn came while too much was queued
         self.is_inner = False  # it is of this program's own, and no client as others are
-        self.on_gone: list[Callable[[], None]] | None = None  # called once it has gone
-        self._meta: dict[Any, Any] | None = None
-        self.retries: dict[Any, dict[Any, None]] | None = None  # by call: see `retries`
-        self.closings: dict[Any, None] | None = None  # when it has gone, in order: see `closings`
+        self.extras: Extras | None = None
         self._coderefs: WeakValueDictionary[Id, Coderef] | None = None
 
-        # Called with what is sent to a function of its: the id, and the values; None to release it.
-        self.on_invoke: Callable[[Id, list[object] | None], None] | None = None
+    def with_extras(self) -> Extras:
+        """Return what few clients have, made by the first who asks."""
+        if self.extras is None:
+            self.extras = Extras()
+        return self.extras
 
     def call_when_gone(self, function: Callable[[], None]) -> None:
         """Have a function called on the turn after it has gone.
 
         Ctrl-C may have it called again, so that it must do no harm the second time.
         """
-        if self.on_gone is None:
-            self.on_gone = []
-        self.on_gone.append(function)
+        self.with_extras().on_gone.append(function)
 
     @property
     def meta(self) -> dict[Any, Any]:
         """What the program notes of this client; see `Caller`. Most programs have nothing to."""
-        if self._meta is None:
-            self._meta = {}
-        return self._meta
+        return self.with_extras().meta
 
     @meta.setter
     def meta(self, meta: dict[Any, Any]) -> None:
-        self._meta = meta
+        self.with_extras().meta = meta
 
     # Its functions, for `Coderef`
 
@@ -164,8 +171,8 @@ class Peer:
     def invoke(self, id: Id, args: list[object], payload: bytes = b"") -> None:  # noqa: A002
         """Send a call of a function of the client's; in another server's packet, if it is one."""
         log.debug("> callback %r of %s", id, self.name)
-        if self.on_invoke is not None:
-            self.on_invoke(id, args)
+        if self.extras is not None and self.extras.on_invoke is not None:
+            self.extras.on_invoke(id, args)
         if payload:
             packet = self.protocol.relayed(id, payload, invoke_values(args))
         else:
@@ -190,7 +197,7 @@ class Peer:
 
     def _send_release(self, callback_id: Id) -> None:
         if not self.gone:
-            if self.on_invoke is not None:
-                self.on_invoke(callback_id, None)
+            if self.extras is not None and self.extras.on_invoke is not None:
+                self.extras.on_invoke(callback_id, None)
             with contextlib.suppress(Disconnected):  # then there is nobody to be told
                 self.sender.send_callback(self, self.protocol.release(callback_id))

@@ -116,7 +116,7 @@ class Peers:
             self.notes.wake()
         if self.watchers is not None:
             self.watchers.ended(caller, packet[4:])
-        if peer.retries:
+        if peer.extras is not None:
             end_retries(peer, caller)
         return is_sent
 
@@ -188,7 +188,7 @@ class Peers:
         peer = caller._peer
         if self.admissions[peer.is_inner].finish(caller):
             self.notes.wake()
-        if peer.retries:
+        if peer.extras is not None:
             end_retries(peer, caller)
 
     def note_dropped(self, dropped: Dropped) -> None:
@@ -290,9 +290,11 @@ class Peers:
         self.inner.discard(peer.fh)
         end_retries(peer)
         self.closings.forget(peer)
-        for function in peer.on_gone or ():
-            self.notes.add(function)
-        peer.on_gone = None  # last: should it be interrupted before, they are noted twice
+        extras = peer.extras
+        if extras is not None:
+            for function in extras.on_gone:
+                self.notes.add(function)
+            extras.on_gone = []  # last: should it be interrupted before, they are noted twice
         self.by_fh.pop(peer.fh, None)
         if not self.by_fh:
             self._alarms.clear()  # else the timer would keep a mux waiting that has nothing else

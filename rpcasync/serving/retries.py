@@ -38,7 +38,7 @@ class Retry:
         caller, self._caller, self._function = self._caller, None, None
         if caller is None:
             return
-        by_caller = caller._peer.retries or {}
+        by_caller = caller._peer.with_extras().retries
         retries = by_caller.get(caller)
         if retries is not None:
             retries.pop(self, None)
@@ -87,19 +87,16 @@ class Retries:
         if not retry.is_live():
             retry.cancel()
             return retry
-        peer = caller._peer
-        if peer.retries is None:
-            peer.retries = {}
         self._alarms.set(seconds, retry)  # first: a call that is kept has to go on some time
-        peer.retries.setdefault(caller, {})[retry] = None
+        caller._peer.with_extras().retries.setdefault(caller, {})[retry] = None
         return retry
 
 
 def end_retries(peer: Peer, caller: object = None) -> None:
     """Cancel those of a call that is answered; without a call, those of a client that has gone."""
-    by_caller = peer.retries or {}
+    if peer.extras is None:
+        return
+    by_caller = peer.extras.retries
     for each in list(by_caller) if caller is None else [caller]:
         for retry in tuple(by_caller.get(each, ())):
             retry.cancel()
-    if not by_caller:
-        peer.retries = None

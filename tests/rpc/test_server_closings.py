@@ -316,8 +316,7 @@ def test_a_call_of_a_client_that_has_gone_still_has_it(bench, procedures):
 
 def test_a_client_without_any_has_no_dict(bench, procedures):
     _peer, caller = parked(bench, procedures)
-    assert caller._peer._meta is None
-    assert (caller._peer.retries, caller._peer.closings) == (None, None)
+    assert caller._peer.extras is None
 
 
 def test_calls_and_callbacks_may_be_kept_in_it(bench, procedures):
