@@ -114,7 +114,7 @@ class ServerProtocol(_Protocol):
         max_packet: bytes in one packet, both ways.
     """
 
-    __slots__ = ("_codec", "_codecs", "_settled")
+    __slots__ = ("_codec", "_codecs")
 
     def __init__(
         self, codecs: Sequence[Codec] | None = None, max_packet: int = DEFAULT_MAX_PACKET
@@ -122,7 +122,6 @@ class ServerProtocol(_Protocol):
         super().__init__(max_packet)
         self._codecs = (StorableCodec(typed=False), JSONCodec()) if codecs is None else codecs
         self._codec: Codec | None = None  # chosen by the first packet
-        self._settled: Codec | None = None  # the same, from the second one on
 
     def next_message(self, make: Callable[..., R] = Request) -> R | None:  # type: ignore[assignment]
         """Return the next request, None if there is none yet.
@@ -137,7 +136,10 @@ class ServerProtocol(_Protocol):
         if not frames:
             return None
         frame = frames[-1]
-        codec = self._settled or self._detect(frame)
+        codec = self._codec
+        is_first = codec is None
+        if codec is None:
+            codec = self._detect(frame)
         try:
             value: Any = codec.decode(frame)
             if type(value) is list and len(value) > 1 and type(value[1]) is str:
@@ -152,7 +154,7 @@ class ServerProtocol(_Protocol):
             request = make(*check_request(value), len(frame), CALLBACK_MARK in frame)
         except Exception as error:  # noqa: BLE001  # it is raised as another
             other = None
-            if self._settled is None:
+            if is_first:
                 other = by_client(error, codec, frame, self.framing.behind())
             raise self._reject(other or error, codec) from None
         del frames[-1]
@@ -164,10 +166,7 @@ class ServerProtocol(_Protocol):
         return self._codec or self._codecs[0]
 
     def _detect(self, frame: bytes) -> Codec:
-        """Choose the codec by the first packet, and have it for good by the second."""
-        if self._codec is not None:
-            self._settled = self._codec
-            return self._settled
+        """Choose the codec by the first packet."""
         first = (codec for codec in self._codecs if frame[0] == codec.first_byte)
         codec = next(first, self._codecs[0])
         if isinstance(codec, StorableCodec):
