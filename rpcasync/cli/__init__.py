@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from rpcasync._log import log_to_stderr
 from rpcasync.cli.call import call
 from rpcasync.cli.commands import options_in, overview
-from rpcasync.cli.listen import listen
 from rpcasync.cli.methods import methods
 from rpcasync.cli.output import CommandFailed, say
 from rpcasync.cli.shell import shell
@@ -22,8 +21,14 @@ from rpcasync.cli.tab import print_script
 __all__ = ["main"]
 
 
+def _listen(options: argparse.Namespace) -> int:
+    from rpcasync.cli.listen import listen  # only there: a call has no use for it
+
+    return listen(options)
+
+
 def _record(options: argparse.Namespace) -> int:
-    from rpcasync.cli.record import record  # only there: a call has no use for it
+    from rpcasync.cli.record import record
 
     return record(options)
 
@@ -53,7 +58,7 @@ def _made(options: argparse.Namespace) -> int:
 
 _ASK = "_complete"  # a command that only the scripts for TAB know
 _COMMANDS = {
-    "listen": listen,
+    "listen": _listen,
     "call": call,
     "methods": methods,
     "record": _record,
