@@ -1,16 +1,19 @@
-"""What a shadow costs the callers of a server: without one, and with parts of the calls compared.
+"""What it costs the callers of a server when it has an old one beside it, or stands in front of it.
 
     python tests/benchmarks/shadowing.py
 
-Each server is a process of its own, and so is the old one that they ask, too. They are measured in
-turns, so that a busy machine slows them alike; the figure is the median of the rounds. With one
-call at a time it is what a caller waits; with many, what the server can do in a second.
+Calls are compared, all or some; or passed on, all of them, and recorded. Each server is a process
+of its own, and so is the old one that they ask. They are measured in turns, so that a busy machine
+slows them alike; the figure is the median of the rounds. With one call at a time it is what a
+caller waits; with many, what the server can do in a second.
 """
 
 from __future__ import annotations
 
+import os
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -19,19 +22,20 @@ from pathlib import Path
 _ROOT = Path(__file__).resolve().parents[2]
 sys.path[:1] = [str(_ROOT), str(_ROOT / "tests")]
 
-from support.programs import Program  # noqa: E402
+from support.programs import PROGRAMS, Program  # noqa: E402
 
 from benchmarks.report import Table, machine  # noqa: E402
 from eventmux import EventMux  # noqa: E402
 from rpcasync import Client  # noqa: E402
 
-_SERVER = _ROOT / "examples" / "add_server.py"
-_WAYS: dict[str, list[str]] = {
-    "no shadow": [],
-    "sample 0": ["--shadow-sample", "0"],
-    "sample 0.1": ["--shadow-sample", "0.1"],
-    "sample 1.0": ["--shadow-sample", "1.0"],
-    "sample 1.0, the old one answers": ["--answer", "old"],
+_WAYS = {  # the words of a command; an old server is at OLD
+    "no shadow": "listen SERVER",
+    "sample 0": "listen --shadow OLD --shadow-sample 0 SERVER",
+    "sample 0.1": "listen --shadow OLD --shadow-sample 0.1 SERVER",
+    "sample 1.0": "listen --shadow OLD --shadow-sample 1.0 SERVER",
+    "sample 1.0, the old one answers": "listen --shadow OLD --answer old SERVER",
+    "passed on": "listen --fallback OLD OTHER",
+    "passed on and recorded": "record --to OLD FILE",
 }
 _IN_FLIGHT = 100
 _ROUNDS = 15
@@ -39,11 +43,20 @@ _CALLS = 1000  # in each
 
 
 @contextmanager
-def _serving(options: list[str]) -> Iterator[str]:
-    command = [sys.executable, "-m", "rpcasync", "listen", "-u", "tcp://127.0.0.1:0"]
-    server = Program([*command, *options, _SERVER])
+def _serving(folder: str, words: str) -> Iterator[str]:
+    """Give the URL of a server that runs."""
+    url = f"unix://{folder}/{len(os.listdir(folder)) + 1}"
+    meant = {
+        "OLD": f"unix://{folder}/1",  # it is the first
+        "SERVER": str(_ROOT / "examples" / "add_server.py"),
+        "OTHER": str(PROGRAMS / "half_ported_server.py"),
+        "FILE": f"{folder}/calls",
+    }
+    command, *rest = (meant.get(word, word) for word in words.split())
+    server = Program([sys.executable, "-m", "rpcasync", command, "-u", url, *rest])
     try:
-        yield server.wait_for_log("listening on").rpartition(" ")[2]
+        server.wait_for_log("recorded in" if command == "record" else "listening on")
+        yield url
     finally:
         server.stop()
 
@@ -72,11 +85,12 @@ def measure(rounds: int = _ROUNDS, calls: int = _CALLS) -> dict[str, list[float]
     """Return for each way the seconds of a call, one at a time and with many under way."""
     with ExitStack() as stack:
         mux = stack.enter_context(EventMux())
-        old = stack.enter_context(_serving([]))
-        clients = {}
-        for name, options in _WAYS.items():
-            shadow = ["--shadow", old, *options] if options else []
-            clients[name] = Client(mux, stack.enter_context(_serving(shadow)))
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        stack.enter_context(_serving(folder, _WAYS["no shadow"]))
+        clients = {
+            name: Client(mux, stack.enter_context(_serving(folder, words)))
+            for name, words in _WAYS.items()
+        }
         taken: dict[str, list[list[float]]] = {name: [[], []] for name in _WAYS}
         for _ in range(rounds):
             for name, client in clients.items():
@@ -90,7 +104,7 @@ def measure(rounds: int = _ROUNDS, calls: int = _CALLS) -> dict[str, list[float]
 def table(rounds: int = _ROUNDS, calls: int = _CALLS) -> Table:
     """Return what was measured."""
     columns = ("server", "one at a time, us", "to none", f"{_IN_FLIGHT} in flight, us", "to none")
-    found = Table("A shadow", columns, note="Time for a call; medians.")
+    found = Table("Beside an old server", columns, note="Time for a call; medians.")
     measured = measure(rounds, calls)
     first = next(iter(measured.values()))
     for name, times in measured.items():
