@@ -86,6 +86,10 @@ class Coderef:
         """True if it can be called: the client is there, and it was not released."""
         return not self._released and not self._owner.gone
 
+    def is_of(self, owner: CoderefOwner) -> bool:
+        """Return True if it came by this connection."""
+        return self._owner is owner
+
     def __call__(self, /, *args: object, **named: object) -> None:
         """Call the client's function with values, then with names and values.
 

@@ -9,12 +9,14 @@ is used as it is.
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from typing import cast
 
 from eventmux import EventMux
 from eventmux.events import Event, Handle
 from rpcasync._log import log
 from rpcasync.client import Client
+from rpcasync.coderefs import Coderef
 from rpcasync.errors import Disconnected
 from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import Mux
@@ -23,6 +25,9 @@ from rpcasync.urls import is_stream_url, parse_stream_url
 __all__ = ["Fallback"]
 
 _PATIENCE = 1.0  # seconds from the start of a program until it is started again
+_MOST_LEAVING = 64  # connections of clients that have gone, whose calls were not sent yet
+_MOST_BYTES_LEAVING = 64 * 1024 * 1024  # and what is queued for them
+_MANY = 10  # times the callbacks of one client, on what all share
 
 
 class Fallback:
@@ -56,6 +61,7 @@ class Fallback:
         self._connections = connections
         self._clients: dict[Handle, Client] = {}
         self._of_peer: dict[Peer, Client] = {}
+        self._leaving: dict[Client, None] = {}  # those of clients that have gone, oldest first
         self._closed: set[Client] = set()  # those whose process has not ended yet
         self._shared: Client | None = None
         self._lost: Client | None = None  # the last one that had not to end
@@ -81,6 +87,7 @@ class Fallback:
                 if client is None:
                     peer.call_when_gone(lambda: self._leave(peer))
                 client = self._open(peer)
+                peer.with_extras().behind = partial(self.buflen, client)
             return client
         if self._shared is None:
             if self._mux.clock() < self._due:
@@ -98,6 +105,32 @@ class Fallback:
             there = None if client is None else client.fh.getpeername()
             return bool(there) and there == peer.fh.getsockname()  # a pair of sockets has none
         return False
+
+    def buflen(self, client: Client) -> int:
+        """Return how many bytes are queued for a connection."""
+        try:
+            return self._mux.buflen(client.fh)
+        except KeyError:  # it has gone
+            return 0
+
+    def has_room(self, client: Client, peer: Peer, limit: int) -> bool:
+        """Return True if one of our clients may pass functions on.
+
+        Passed twice, a function is two of the other server's, and what that keeps of a client
+        that has gone, nobody can tell it to let go of.
+
+        Args:
+            client: the connection.
+            peer: our client.
+            limit: how many functions of it may be alive.
+        """
+        functions = client._protocol.callbacks
+        if len(functions) < limit:
+            return True
+        if self._is_each_own or len(functions) >= _MANY * limit:
+            return False
+        own = (isinstance(each, Coderef) and each.is_of(peer) for each in functions.values())
+        return sum(own) < limit
 
     def _open(self, peer: Peer | None = None) -> Client:
         """Make a connection, and note whose it is: None is everybody's."""
@@ -125,8 +158,22 @@ class Fallback:
     def _leave(self, peer: Peer) -> None:
         client = self._of_peer.get(peer)
         if client is not None:
-            client.disconnect()
+            self._see_off(client)
             self._of_peer.pop(peer, None)  # last: what is interrupted before is done again
+
+    def _see_off(self, client: Client) -> None:
+        """Disconnect. What is queued leaves first, unless others that left wait with too much."""
+        client.disconnect()
+        if not self.buflen(client):
+            return
+        self._leaving[client] = None
+        queued = sum(map(self.buflen, self._leaving))
+        while len(self._leaving) > _MOST_LEAVING or queued > _MOST_BYTES_LEAVING:
+            oldest = next(iter(self._leaving))
+            del self._leaving[oldest]
+            queued -= self.buflen(oldest)
+            oldest.disconnect(0)
+            log.warning("fallback %s does not read: calls of clients that left are lost", self.name)
 
     def io(self, event: Event) -> Event | None:
         """Take an event of one of the connections; return it if it is none's."""
@@ -165,6 +212,7 @@ class Fallback:
         """Note the end of a connection, or of its process: the last of them is the end of both."""
         if is_closed:
             self._closed.add(client)
+            self._leaving.pop(client, None)
             if client is self._shared:
                 self._shared, self._lost = None, client
         process = client.process

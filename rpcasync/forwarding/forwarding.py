@@ -16,9 +16,10 @@ from weakref import WeakValueDictionary
 from eventmux.events import Event
 from rpcasync._log import log, shorten
 from rpcasync.client import Client
-from rpcasync.errors import CallTimeout, Disconnected, EncodeError, RPCError
+from rpcasync.errors import CallTimeout, Disconnected, EncodeError, Fault, RPCError
 from rpcasync.forwarding.fallback import Fallback
 from rpcasync.forwarding.relayed import Answer, Relayed
+from rpcasync.serving.budget import LITTLE
 from rpcasync.serving.callers import Caller, has_timed_out
 from rpcasync.serving.dispatch import Dispatcher
 from rpcasync.serving.peer import Peer
@@ -104,11 +105,12 @@ class Forwarding:
         Raises:
             Exception: it cannot be passed on.
         """
+        peer, most = caller._peer, self._dispatcher.max_callbacks
         payload, caller._payload = (
             getattr(caller, "_payload", b""),
             b"",
         )  # none if it came before us
-        if caller._peer.is_inner:
+        if peer.is_inner:
             return False
         watchers = self._peers.watchers
         if watchers is not None:
@@ -117,10 +119,17 @@ class Forwarding:
         if target is None:
             return False
         try:
-            client = target.client_of(caller._peer)
+            client = target.client_of(peer)
+            if caller.has_callbacks and not target.has_room(client, peer, most):
+                raise Fault(f"{shorten(caller.procedure)}: too many callbacks are kept")
             call = Relayed(client, caller.procedure, partial(self._done, caller, target))
             call.send(values, payload, caller.has_callbacks)
             self._note(caller, call)
+            extras = peer.extras
+            if extras is not None and extras.behind is not None and extras.behind() > LITTLE:
+                self._peers.budget.see(peer)
+        except Fault:
+            raise
         except (RPCError, OSError) as error:
             self._fail(caller, target, error)
         return True

@@ -1,7 +1,8 @@
 """What all clients may cost together: bytes that are kept for them.
 
-That is what has come of packets, calls that wait, and answers that were not sent yet. Nobody else
-suffers when there is too much: those who hold most are disconnected until the rest fits.
+That is what has come of packets, calls that wait, those that are passed on and did not leave yet,
+and answers that were not sent. Nobody else suffers when there is too much: those who hold most are
+disconnected until the rest fits.
 
 A client is looked at when it has more than a little, and all of them when they seem to have too
 much: what has become less is found out then.
@@ -50,6 +51,8 @@ class Budget:
 
     def _count(self, peer: Peer) -> None:
         held = peer.framing.held + peer.waiting_size + peer.queued
+        if peer.extras is not None and peer.extras.behind is not None:
+            held += peer.extras.behind()
         self._total += held - peer.held
         peer.held = held
         if held:

@@ -26,6 +26,9 @@ __all__ = ["Copies", "Copy", "InnerCopies"]
 
 
 _MOST_BYTES = 1024 * 1024  # queued for one connection: beyond, copies are skipped
+_MOST_BYTES_OF_ALL = 64 * 1024 * 1024
+_LITTLE = 16 * 1024  # bytes, for which the others are not looked at
+_MOST_LEFT = 64  # connections of clients that have gone: beyond, no other is made
 _MOST_FUNCTIONS = 10_000  # of one connection: the old server may keep what it gets
 
 
@@ -122,7 +125,13 @@ class Copies(Fallback):
             RPCError: it cannot be sent.
             OSError: the old server cannot be started.
         """
+        if len(self._left) >= _MOST_LEFT and peer not in self._of_peer:
+            raise QueueFull(f"{procedure}: copies for {len(self._left)} clients that left go first")
         client = self.client_of(peer)
+        if len(payload) + self.buflen(client) > _LITTLE:
+            queued = sum(map(self.buflen, self._clients.values()))
+            if queued > _MOST_BYTES_OF_ALL:
+                raise QueueFull(f"{procedure}: {queued} bytes are queued already")
         if has_callbacks and client.has_coderefs() >= _MOST_FUNCTIONS:
             raise QueueFull(f"{procedure}: {_MOST_FUNCTIONS} callbacks are held already")
         copy = Copy(client, procedure, partial(self._done, client, done))

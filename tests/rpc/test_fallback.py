@@ -477,3 +477,90 @@ def test_a_client_of_the_program_stays_when_it_is_no_fallback_any_more(pass_on, 
     call = client.call("note", 1)
     turn(mux, passing.rpc, behind.rpc, client)
     assert call.result(0) == (1,)
+
+
+# ---- strangers, and a server behind that does not read -----------------------------------
+
+
+def test_a_callback_that_is_passed_again_and_again_is_bounded(passing, behind):
+    passing.rpc.set_limits(max_callbacks=3)
+    peer, other = passing.front.peer(), passing.front.peer()
+    kept = [[number, 1] for number in range(3)]
+    assert [passing.ask(peer, number, "keep", CallbackRef(7))[0] for number in range(3)] == kept
+    text = "keep: too many callbacks are kept"
+    assert passing.ask(peer, 3, "keep", CallbackRef(7)) == [[3, "error", text, "errors", [text]]]
+    assert passing.ask(other, 0, "keep", CallbackRef(7)) == [[0, 1]]  # another has its own
+    behind.procedures.kept.clear()
+    gc.collect()
+    settle(passing)
+    peer.read()
+    assert passing.ask(peer, 4, "keep", CallbackRef(8)) == [[4, 1]]
+
+
+def test_callbacks_of_clients_that_have_gone_are_bounded(pass_on, mux, behind):
+    passing = pass_on(Client(mux, behind.url), max_callbacks=3)
+    answers = []
+    for number in range(12):
+        for each in range(3):
+            peer = passing.front.peer()
+            peer.send(number, "keep", CallbackRef(each))
+            settle(passing)
+            answers += [values[1] for values in peer.read() if values[1] != "destroy"]
+            peer.sock.close()
+            settle(passing)
+    assert answers == [1] * 30 + ["error"] * 6
+    behind.procedures.kept.clear()
+
+
+@pytest.fixture
+def deaf(tmp_path):
+    """A server that accepts nobody."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.bind(f"{tmp_path}/deaf")
+        sock.listen(1000)
+        yield f"unix://{tmp_path}/deaf"
+
+
+def send_much(passing, peer, count):
+    """Send so many calls of 50 KB, or until it is disconnected."""
+    with contextlib.suppress(ConnectionError):
+        for number in range(count):
+            peer.send(number, "list", "x" * 50_000)
+            passing.turn()
+
+
+def test_what_the_server_behind_does_not_read_is_its_clients(pass_on, deaf, caplog):
+    passing = pass_on(deaf, max_buffered=2_000_000)
+    peers = [passing.front.peer() for _ in range(4)]
+    for count, peer in enumerate(peers):
+        send_much(passing, peer, 5 * count)
+    assert len(passing.rpc.clients) == 4
+    send_much(passing, peers[2], 40)
+    assert len(passing.rpc.clients) == 3
+    assert "bytes of" in caplog.text
+    assert "of all clients, limit is 2000000" in caplog.text
+
+
+def test_connections_of_clients_that_left_are_bounded(pass_on, deaf, monkeypatch, caplog):
+    monkeypatch.setattr("rpcasync.forwarding.fallback._MOST_LEAVING", 3)
+    passing = pass_on(deaf)
+    for _ in range(10):
+        peer = passing.front.peer()
+        send_much(passing, peer, 6)
+        peer.sock.close()
+        passing.turn()
+        assert len(passing.rpc._forwarding.connections) <= 4
+    assert f"fallback {deaf} does not read: calls of clients that left are lost" in caplog.text
+
+
+def test_bytes_of_clients_that_left_are_bounded(pass_on, deaf, monkeypatch):
+    monkeypatch.setattr("rpcasync.forwarding.fallback._MOST_BYTES_LEAVING", 500_000)
+    passing = pass_on(deaf)
+    for _ in range(5):
+        peer = passing.front.peer()
+        send_much(passing, peer, 10)
+        peer.sock.close()
+        passing.turn()
+        passing.turn()
+        sockets = list(passing.rpc._forwarding.connections)
+        assert sum(map(passing.mux.buflen, sockets)) < 500_000

@@ -443,6 +443,38 @@ def test_an_old_server_that_does_not_read(both, tmp_path):
         assert 1_000_000 < both.mux.buflen(sock) < 1_300_000
 
 
+def test_copies_of_clients_that_left_are_bounded(both, answer, monkeypatch):
+    monkeypatch.setattr("rpcasync.shadowing.copies._MOST_LEFT", 3)
+    both.begin(answer=answer)
+    second = both.old if answer == "new" else both.new
+    second.rpc_list = second.rpc_park
+    for number in range(10):
+        peer = both.front.peer()
+        assert both.ask(peer, number, "list", 1) == [[number, 1]]
+        peer.sock.close()
+        both.turn()
+        assert len(second.parked) <= 3
+    assert both.counts("list") == (0, 0, 7, 0)
+    for caller in second.parked:
+        second.bench.rpc.return_(caller, 1)
+    both.turn()
+    assert both.counts("list") == (3, 0, 7, 0)
+    assert both.ask(both.front.peer(), 0, "list", 1) == [[0, 1]]
+
+
+def test_bytes_of_all_copies_are_bounded(both, tmp_path, monkeypatch):
+    monkeypatch.setattr("rpcasync.shadowing.copies._MOST_BYTES_OF_ALL", 1_000_000)
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.bind(f"{tmp_path}/deaf")
+        deaf.listen()
+        both.begin(old=f"unix://{tmp_path}/deaf")
+        for peer in [both.front.peer() for _ in range(5)]:
+            for number in range(10):
+                assert both.ask(peer, number, "list", "x" * 90_000) == [[number, "x" * 90_000]]
+        queued = [both.mux.buflen(sock) for sock in both.rpc._forwarding.connections]
+        assert 900_000 < sum(queued) < 1_200_000
+
+
 def test_a_copy_is_not_waited_for_without_end(both, answer):
     peer = both.begin(answer=answer, timeout=0)
     slow = both.old if answer == "new" else both.new
