@@ -32,6 +32,7 @@ from fuzz.cutting import CUTTING
 from fuzz.decoding import DECODING
 from fuzz.endpoints import ENDPOINTS
 from fuzz.judge import Escape, Figures, Judge, shortened
+from fuzz.passing import PASSING
 from fuzz.recordings import RECORDINGS
 from fuzz.targets import Target
 from fuzz.waiting import WAITING
@@ -47,7 +48,7 @@ _PROGRESS = 5.0  # seconds between two looks at the processes
 _LINES = 25  # of a traceback
 
 
-TARGETS = {**DECODING, **CUTTING, **RECORDINGS, **ENDPOINTS, **WAITING}
+TARGETS = {**DECODING, **CUTTING, **PASSING, **RECORDINGS, **ENDPOINTS, **WAITING}
 """What makes each target, by name."""
 
 

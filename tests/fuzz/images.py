@@ -15,7 +15,7 @@ from random import Random
 from fuzz.mutators import LENGTHS, some_size
 from fuzz.words import CODEREF, KEYS, WORDS
 
-__all__ = ["LEAVES", "Image", "image"]
+__all__ = ["LEAVES", "Image", "image", "image_item"]
 
 _CLASSES = (CODEREF, "JSON::PP::Boolean", "Regexp", "A", "", "A\nB", "\xe9::\xff", "x" * 200)
 
@@ -253,3 +253,10 @@ def image(source: Random) -> bytes:
     """Return a Storable image, right or not; one in three is typed."""
     made = source.choices(_STYLES, _WEIGHTS)[0](source)
     return b"\x05\x01" + made[2:] if source.random() < 0.33 else made
+
+
+def image_item(source: Random) -> bytes:
+    """Return one thing of an image, whose references fit in no image but its own."""
+    made = Image(source, some_size(source, 10))
+    made.item(1)
+    return bytes(made.out)
