@@ -94,13 +94,13 @@ class Room:
     def __init__(self) -> None:
         self._left = _MOST
 
-    def take(self) -> None:
-        """Take the room of one name or type.
+    def take(self, count: int = 1) -> None:
+        """Take the room of one name or type, or of so many.
 
         Raises:
             RPCError: there is none left.
         """
-        self._left -= 1
+        self._left -= count
         if self._left < 0:
             raise RPCError(f"the server tells more than {_MOST} names and types")
 
@@ -121,11 +121,9 @@ def copied(value: object, room: Room, levels: int = _DEEPEST) -> object:
     if isinstance(value, (list, tuple)) and levels:
         return [copied(each, room, levels - 1) for each in value]
     if isinstance(value, dict) and levels:
-        return {
-            str(as_text(key)): copied(part, room, levels - 1)
-            for key, part in value.items()
-            if isinstance(key, (str, bytes, int))
-        }
+        keys = {key: str(as_text(key)) for key in value if isinstance(key, (str, bytes, int))}
+        room.take(sum(key.count("|") for key in keys.values()))  # a key may have many names
+        return {name: copied(value[key], room, levels - 1) for key, name in keys.items()}
     return ANY.name
 
 

@@ -30,6 +30,7 @@ from benchmarks.report import machine, write_between
 
 from fuzz.cutting import CUTTING
 from fuzz.decoding import DECODING
+from fuzz.describing import DESCRIBING
 from fuzz.endpoints import ENDPOINTS
 from fuzz.judge import Escape, Figures, Judge, shortened
 from fuzz.passing import PASSING
@@ -48,7 +49,15 @@ _PROGRESS = 5.0  # seconds between two looks at the processes
 _LINES = 25  # of a traceback
 
 
-TARGETS = {**DECODING, **CUTTING, **PASSING, **RECORDINGS, **ENDPOINTS, **WAITING}
+TARGETS = {
+    **DECODING,
+    **CUTTING,
+    **PASSING,
+    **DESCRIBING,
+    **RECORDINGS,
+    **ENDPOINTS,
+    **WAITING,
+}
 """What makes each target, by name."""
 
 

@@ -90,6 +90,12 @@ def test_one_part_many_times_is_too_much():
         read_procedures({"f": {"in": {"x": value}}})
 
 
+def test_many_names_in_one_key_are_too_much():
+    with pytest.raises(RPCError, match="tells more than 100000 names and types"):
+        read({"|".join(f"a{number}" for number in range(100_001)): "int"})
+    assert len(read({"a|b|c": "int"}).fields) == 3
+
+
 def test_a_list_in_itself_is_cut():
     value = []
     value.append(value)
