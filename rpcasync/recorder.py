@@ -32,6 +32,7 @@ from rpcasync.wire.messages import Id, failure_text
 __all__ = ["Recorder"]
 
 _LONGEST_NAME = 1000  # characters of a procedure's name
+_MOST_KEPT = 64 * 1024 * 1024  # characters of calls that have not ended
 _STORABLE, _JSON = StorableCodec(), JSONCodec()
 
 
@@ -96,6 +97,7 @@ class Recorder:
         self._clock = clock
         self._start, self._wall = clock(), now()
         self._clients: dict[Peer, _Client] = {}
+        self._kept = 0  # characters of calls that have not ended
 
     @property
     def under_way(self) -> int:
@@ -125,7 +127,7 @@ class Recorder:
             self._end(client, caller.id, "open", _Part())
         self.counts["calls"] += 1
         size, name = len(payload) or caller.size, caller.procedure
-        is_short = size <= LONGEST_PART and len(name) <= _LONGEST_NAME
+        is_short = size <= LONGEST_PART and len(name) <= _LONGEST_NAME and self._kept < _MOST_KEPT
         arguments = self._part(name, values, size) if is_short else _Part(size=size)
         call = client.calls[caller.id] = _Open(
             client.number,
@@ -135,6 +137,7 @@ class Recorder:
             _format_of(payload),
             arguments,
         )
+        self._kept += len(arguments.text or "")
         if caller.has_callbacks:
             for each in _ids_in(values):
                 client.functions[each] = call
@@ -194,11 +197,17 @@ class Recorder:
             return
         call.callbacks_size += len(text)
         call.callbacks_redacted |= part.is_redacted
-        if part.text is None or call.callbacks_size > LONGEST_PART:
+        is_long = part.text is None or call.callbacks_size > LONGEST_PART
+        if is_long or self._kept >= _MOST_KEPT:
             call.callbacks_size = max(call.callbacks_size, LONGEST_PART + 1)  # no more of them
-            call.callbacks.clear()
+            self._drop_callbacks(call)
         else:
             call.callbacks.append(text)
+            self._kept += len(text)
+
+    def _drop_callbacks(self, call: _Open) -> None:
+        self._kept -= sum(map(len, call.callbacks))
+        call.callbacks.clear()
 
     # Lines
 
@@ -207,7 +216,7 @@ class Recorder:
         try:
             text = to_text(values)
             without = values
-            if procedure in self._redaction.procedures or self._redaction.may_hit(text):
+            if self._redaction.has_procedure(procedure) or self._redaction.may_hit(text):
                 without = self._redaction.apply(procedure, values)
             if without is not values:
                 text = to_text(without)
@@ -243,7 +252,9 @@ class Recorder:
             skipped["callbacks"] = call.callbacks_size
         elif call.callbacks:
             parts.add_text("callbacks", f"[{', '.join(call.callbacks)}]")
-        call.callbacks.clear()
+        self._drop_callbacks(call)
+        self._kept -= len(call.arguments.text or "")
+        call.arguments = _Part()  # as long as the server keeps a function, the call is known
         if call.callbacks_redacted:
             redacted.append("callbacks")
         if skipped:

@@ -32,7 +32,9 @@ class Redaction:
     def __init__(self, names: Collection[str] = (), procedures: Collection[str] = ()) -> None:
         self.names = frozenset(names)
         self.procedures = frozenset(procedures)
-        self._quoted = [to_text(name) for name in sorted(self.names)]
+        self._names = _with_octets(self.names)
+        self._procedures = _with_octets(self.procedures)
+        self._quoted = [to_text(name) for name in sorted(self._names)]
 
     def apply(self, procedure: str, values: list[object]) -> list[object]:
         """Return the values without what has to go; the same list if there is nothing.
@@ -40,7 +42,7 @@ class Redaction:
         Raises:
             ValueError: they are nested too deeply to look through.
         """
-        if procedure in self.procedures:
+        if self.has_procedure(procedure):
             return [REDACTED] if values else values
         if not self.names:
             return values
@@ -49,6 +51,10 @@ class Redaction:
         except RecursionError:
             raise ValueError("nested too deeply") from None
         return [*found] if found is not values else values
+
+    def has_procedure(self, name: str) -> bool:
+        """True if all values of a procedure go."""
+        return name in self._procedures
 
     def may_hit(self, text: str) -> bool:
         """False if values that are this JSON cannot have anything in them that has to go.
@@ -87,7 +93,13 @@ class Redaction:
 
     def _is_secret(self, name: object) -> bool:
         text = as_text(name)
-        return type(text) is str and text in self.names
+        return type(text) is str and text in self._names
+
+
+def _with_octets(names: Collection[str]) -> frozenset[str]:
+    """Return names, and what comes of them where a Perl program has no `use utf8`."""
+    octets = (name.encode("utf-8", "surrogatepass").decode("latin-1") for name in names)
+    return frozenset(names).union(octets)
 
 
 def _are_same(parts: Any, others: Any) -> bool:

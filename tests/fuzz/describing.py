@@ -21,11 +21,31 @@ from rpcasync.errors import RPCError
 __all__ = ["DESCRIBING"]
 
 _BREAK = ['"""', '"', "'", "\\", '\\"""', "\n", "\r", "\x0c", "\0", "\u2028", "\x1b[31m", "#", "{}"]
-_CODE = ["boom()", "\nboom()\n", '"""\nboom()\n"""', "x=boom()", "*boom()", ")\nboom(", "]=boom();["]
+_CODE = [
+    "boom()",
+    "\nboom()\n",
+    '"""\nboom()\n"""',
+    "x=boom()",
+    "*boom()",
+    ")\nboom(",
+    "]=boom();[",
+]
 _NAMES = ["self", "rpc", "fields", "reply", "builtins", "str", "object", "list", "Client", "mux"]
 _NAMES += ["class", "None", "print", "match", "__class__", "_given", "_given_values", "itertools"]
 _NAMES += ["TypedDict", "Callable", "Fault", "Server", "caller", "globals", "annotations", "values"]
-_NAMES += ["\ufb01nd", "\xaa", "\u0661", "a\u0301", "\ud800", "1st", "foo-bar", "x_1", "*", "a|b", "*x"]
+_NAMES += [
+    "\ufb01nd",
+    "\xaa",
+    "\u0661",
+    "a\u0301",
+    "\ud800",
+    "1st",
+    "foo-bar",
+    "x_1",
+    "*",
+    "a|b",
+    "*x",
+]
 _TYPES = ["int", "integer32", "utf8string", "binary", "boolean", "sub", "float64", "any", "int:pos"]
 _STATEMENTS = (ast.Import, ast.ImportFrom, ast.ClassDef, ast.FunctionDef, ast.AnnAssign, ast.Assign)
 
@@ -83,15 +103,15 @@ def _module(text: str) -> ModuleType:
         check(is_doc or isinstance(node, _STATEMENTS), "a statement", ast.unparse(node))
     module = sys.modules["made"] = ModuleType("made")
     try:
-        exec(compile(text, "made", "exec"), vars(module))  # noqa: S102
+        exec(compile(text, "made", "exec"), vars(module))
     finally:
         del sys.modules["made"]
     return module
 
 
 def _check_refuses(function: Callable[..., object]) -> None:
-    code = function.__code__  # type: ignore[attr-defined]
-    named = {name: None for name in code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]}
+    code = function.__code__
+    named = dict.fromkeys(code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount])
     try:
         function(*[None] * code.co_argcount, **named)
     except Fault as error:

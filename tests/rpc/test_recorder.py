@@ -325,6 +325,36 @@ def test_many_long_callbacks_are_left_out_together(recorded):
     assert second.skipped["callbacks"] > LONGEST_PART
 
 
+def test_what_is_kept_of_calls_under_way_is_bounded(recorded, monkeypatch):
+    monkeypatch.setattr("rpcasync.recorder._MOST_KEPT", 10_000)
+    server = recorded()
+    held = server.procedures.held
+    server.procedures.rpc_park = lambda caller, *values: held.append(caller)
+    peer = server.bench.peer()
+    for number in range(5):
+        server.bench.ask(peer, number, "park", "x" * 4000)
+    server.bench.ask(peer, 5, "count", 1, CallbackRef(9))
+    server.bench.ask(peer, 6, "release")
+    server.bench.ask(peer, 7, "park", "x" * 4000)
+    server.bench.ask(peer, 8, "release")
+    lines = server.lines()
+    sizes = [4000, 4000, 4000, 0, 0, 0, 0, 4000, 0]
+    assert [(each.arguments and len(each.arguments[0])) or 0 for each in lines] == sizes
+    assert "arguments" in lines[4].skipped
+    assert "callbacks" in lines[5].skipped
+    assert server.recorder._kept == 0
+
+
+def test_a_call_that_has_ended_is_not_kept_for_its_callbacks(recorded):
+    server = recorded()
+    peer = server.bench.peer()
+    server.bench.ask(peer, 0, "count", 1, CallbackRef(9))
+    (client,) = server.recorder._clients.values()
+    assert client.functions[9].arguments.text is None
+    server.bench.ask(peer, 1, "again", "late")
+    assert server.lines()[0].callbacks == [(9, [0]), (9, ["late"])]
+
+
 def test_a_name_that_is_too_long_is_cut(recorded):
     server = recorded()
     server.bench.ask(server.bench.peer(), 0, "x" * 5000)

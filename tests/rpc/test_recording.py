@@ -203,6 +203,16 @@ def test_what_needs_no_redaction_is_the_same_list() -> None:
     assert Redaction(["password"]).apply("p", values) is values
 
 
+@pytest.mark.parametrize(
+    "key", ["p\xe4sswort", "p\xe4sswort".encode(), "p\xe4sswort".encode().decode("latin-1")]
+)
+def test_a_name_as_octets_of_utf_8_is_the_same_name(key):
+    redaction = Redaction(["p\xe4sswort"], ["pr\xfcfe"])
+    assert redaction.apply("p", [key, "s3cret"]) == [key, REDACTED]
+    assert redaction.may_hit(to_text([key, "s3cret"]))
+    assert redaction.apply("pr\xfcfe".encode().decode("latin-1"), ["s3cret"]) == [REDACTED]
+
+
 secrets = st.recursive(
     st.just("s3cret"), lambda inner: st.lists(inner, max_size=3) | inner.map(ScalarRef)
 )
