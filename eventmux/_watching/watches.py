@@ -180,6 +180,7 @@ class Watches:
             "_owed",
             "_reported",
             "_round_end",
+            "_waited",
             "alive",
             "asked",
             "clock",
@@ -204,6 +205,7 @@ class Watches:
         self._has_ended = False
         # See _is_turn_of_others().
         self._is_round = False  # a round of timers is in the queue
+        self._waited = 0  # how many others waited then
         self._round_end = -math.inf
         self._is_owed = False  # the others have a look at the handles before the next one
         self._owed = 0  # and so many events
@@ -221,7 +223,10 @@ class Watches:
     def timer(self, seconds: float, data: object, repeat: bool, fh: Handle | None) -> Watch:
         """Watch the time."""
         self._check_alive()
-        if self._is_round and not self.queue.urgent:
+        queue = self.queue
+        # Not one that the program sets while it has the last timer of the round: it would be on
+        # time whenever that takes longer than until it is due.
+        if self._is_round and not queue.urgent and len(queue.waiting) != self._waited:
             self._end_round(self.clock())
         watch = _TimerWatch(self, seconds, data, repeat, fh)
         self.changed()
@@ -273,6 +278,7 @@ class Watches:
             return
         self.timers.run(now)
         self._is_round = bool(self.queue.urgent)
+        self._waited = len(self.queue.waiting)
 
     def _end_round(self, now: float) -> None:
         self._is_round = False

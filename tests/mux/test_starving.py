@@ -77,6 +77,17 @@ def test_a_timer_that_is_set_again_from_its_own_event(mux, clock, up, seconds, c
     assert events_until(mux, up, handle) < 2 * count + 5
 
 
+@pytest.mark.parametrize("seconds", [0, 0.001])
+def test_a_timer_that_is_set_before_what_takes_long(mux, clock, up, seconds):
+    def handle(event):
+        clock.advance(0.000001)
+        mux.timer(seconds)
+        clock.advance(SLOW)
+
+    mux.timer(0)
+    assert events_until(mux, up, handle) < 7
+
+
 def test_no_more_than_one_round_before_the_others(mux, clock, up):
     # Three timers, each of which sets two more: the round does not grow.
     def handle(event):
