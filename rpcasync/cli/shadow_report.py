@@ -70,7 +70,7 @@ def _lines(
 def _about_sample(report: Mapping[str, object]) -> str:
     sample, left_out = report.get("sample"), report.get("left_out")
     text = ""
-    if isinstance(sample, (int, float)) and sample < 1:
+    if isinstance(sample, (int, float)) and 0 <= sample < 1:
         text += f"; {sample:.4g} of the calls are compared"
     if isinstance(left_out, list) and left_out:
         text += f"; left out: {', '.join(map(str, left_out))}"

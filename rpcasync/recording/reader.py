@@ -142,7 +142,7 @@ class Recording:
                 raise RecordingError(errno.EINVAL, f"line {count}: {error}", path) from None
             except ValueError as error:
                 self._add(problem)
-                problem = Problem(path, count, str(error), is_cut=not data.endswith(b"\n"))
+                problem = Problem(path, count, str(error), is_cut=_is_cut(data))
                 if problem.is_cut:
                     problem.reason = "cut in the middle"
                 continue
@@ -180,6 +180,11 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
         while len(rest) == _LONGEST and not rest.endswith(b"\n"):
             rest = file.readline(_LONGEST)
         yield line
+
+
+def _is_cut(data: bytes) -> bool:
+    """True if the end of a line is not there; of one that is too long, it was not read."""
+    return not data.endswith(b"\n") and len(data) < _LONGEST
 
 
 def _parsed(data: bytes) -> Header | CallLine | Late:

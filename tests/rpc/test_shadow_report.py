@@ -277,6 +277,14 @@ def test_one_that_somebody_has_changed(reporting, path, capsys, procedures):
     shown(capsys, path, "--json")
 
 
+@pytest.mark.parametrize("sample", [-(10**400), 10**400, float("nan"), True, None, "x", [1]])
+def test_a_sample_that_is_none(reporting, path, capsys, sample):
+    path.write_text(json.dumps({**read_report(path), "sample": sample}))
+    _, (out, err) = shown(capsys, path)
+    assert err == ""
+    assert "of the calls are compared" not in out
+
+
 def test_options_that_need_a_shadow(capfd):
     for options in (["--answer", "old"], ["--shadow-sample", "1"], ["--shadow-except", "x"]):
         with pytest.raises(SystemExit) as end:
