@@ -86,7 +86,7 @@ class Coderef:
         """True if it can be called: the client is there, and it was not released."""
         return not self._released and not self._owner.gone
 
-    def is_of(self, owner: CoderefOwner) -> bool:
+    def _is_of(self, owner: CoderefOwner) -> bool:
         """Return True if it came by this connection."""
         return self._owner is owner
 

@@ -45,6 +45,8 @@ class Fallback:
         OSError: the program cannot be started.
     """
 
+    _counts = True  # what is queued for a connection is held by the client that has it
+
     def __init__(self, mux: Mux, server: Client | str, connections: dict[object, Fallback]) -> None:
         if not isinstance(server, (Client, str)):
             raise TypeError(f"fallback is {server!r}, must be a Client or a URL")
@@ -87,7 +89,8 @@ class Fallback:
                 if client is None:
                     peer.call_when_gone(lambda: self._leave(peer))
                 client = self._open(peer)
-                peer.with_extras().behind = partial(self.buflen, client)
+                if self._counts:
+                    peer.with_extras().behind = partial(self.buflen, client)
             return client
         if self._shared is None:
             if self._mux.clock() < self._due:
@@ -129,7 +132,7 @@ class Fallback:
             return True
         if self._is_each_own or len(functions) >= _MANY * limit:
             return False
-        own = (isinstance(each, Coderef) and each.is_of(peer) for each in functions.values())
+        own = (isinstance(each, Coderef) and each._is_of(peer) for each in functions.values())
         return sum(own) < limit
 
     def _open(self, peer: Peer | None = None) -> Client:

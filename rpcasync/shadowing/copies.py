@@ -68,6 +68,8 @@ class Copies(Fallback):
         timeout: seconds after which a copy is not waited for any more.
     """
 
+    _counts = False  # no client goes for what its copies take
+
     def __init__(
         self,
         mux: Mux,

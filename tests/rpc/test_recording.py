@@ -380,6 +380,19 @@ def test_two_cannot_record_to_one_file(tmp_path: Path) -> None:
     assert numbers(path) == [(1, 1)]
 
 
+def test_a_line_that_is_too_long_is_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("rpcasync.recording.reader._LONGEST", 1000)
+    line = recordings.call_line(1, "echo", ["x" * 2000])
+    path = recordings.write_recording(tmp_path / "calls", line, recordings.call_line(2))
+    with Recording(str(path)) as recording:
+        assert [each.line.call for each in recording] == [2]
+        (problem,) = recording.problems
+    assert (problem.number, problem.is_cut) == (2, False)
+    assert problem.reason == "longer than 1000 bytes"
+
+
 def test_a_recording_that_is_cut_anywhere_is_read_and_continued(tmp_path: Path) -> None:
     path, lines = tmp_path / "calls", [call_line(1), call_line(2)]
     written(path, *lines)
