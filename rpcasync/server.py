@@ -518,9 +518,11 @@ class Server:
                 is_ours = True
                 if event.type == "closed":
                     peers.closed(fh)
-            elif not self._arrivals.io(fh, event) and (
-                fh not in self._forwarding.connections or not self._forwarding.io(event)
-            ):
+            elif fh in self._forwarding.connections:
+                is_ours = True  # also when that was its last event, and it is not known any more
+                if not self._forwarding.io(event):
+                    return event
+            elif not self._arrivals.io(fh, event):
                 return event
             if not notes.can_wake:
                 notes.do()
