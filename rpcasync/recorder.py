@@ -2,7 +2,7 @@
 
 A line is made when its call has ended, out of what was noted when it came, and leaves with the next
 `flush()`. Whoever turns the loop flushes before it waits: then all that a client may have seen is
-in the file.
+in the file, but for what a turn of many answers has sent before its end.
 
 It never harms a call: what cannot be written is left out, and said to be so.
 """

@@ -78,7 +78,7 @@ def test_methods():
             (["call", CHILD, "park", "--timeout", "0.01"], 1, "rpcasync: park: no answer"),
             (["call", CHILD, "explode"], 1, "rpcasync: explode: failed; see the server's log\n"),
             (["call", "unix:///no/such/socket", "x"], 1, "directory: is the server running?\n"),
-            (["call", "python://no_such.py", "x"], 1, "No such file or directory: 'no_such.py'\n"),
+            (["call", "python://no_such.py", "x"], 1, "no_such.py: No such file or directory\n"),
             (["call", "http://x", "y"], 2, "cannot parse 'http://x': expected tcp://, unix://"),
             (["call", "udp://127.0.0.1:9", "y"], 2, "it is no stream of bytes\n"),
             (["call", "open2://cat", "y"], 2, "it is no stream of bytes\n"),
