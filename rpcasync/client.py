@@ -123,6 +123,7 @@ class Client:
         self._thread = get_ident()
         self._name = server if isinstance(server, str) else repr(server)
         self._unseen: Event | None = None  # what `result()` has taken from the mux
+        self._is_relay = False  # a server gives us events, and may be interrupted behind that
         self._taken: Event | None = None  # by `io()`: goes on by itself, should that be interrupted
         self._nested = 0  # how many wait, each in a callback of the one before
         self._gave_up = False  # what the server sent could not be understood
@@ -452,6 +453,8 @@ class Client:
             self._taken = event
             raise
         self._unseen = None
+        if not self._is_relay:
+            self._taken = None  # it may have read many bytes
         if self._closes_on_idle:
             self._see_idle()
         if failure is not None:

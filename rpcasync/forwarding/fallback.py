@@ -69,6 +69,7 @@ class Fallback:
         self._lost: Client | None = None  # the last one that had not to end
         self._due = 0.0  # when the program may be started again
         if isinstance(server, Client):
+            server._is_relay = True
             self._shared = self._clients[server.fh] = server
             connections[server.fh] = self
         elif not self._is_each_own:
@@ -140,6 +141,7 @@ class Fallback:
         self._due = self._mux.clock() + _PATIENCE
         client = self._connect(peer)
         try:
+            client._is_relay = True
             self._clients[client.fh] = client
             self._connections[client.fh] = self
             if peer is None:

@@ -101,6 +101,17 @@ def test_callbacks_are_let_go(mux, pair):
     assert seen() is None
 
 
+def test_what_was_read_is_not_kept(mux, pair):
+    client, peer = pair
+    client.x(lambda *values: None)
+    turn(mux, client)
+    peer.send(0, "x" * 10_000)
+    turn(mux, client)
+    assert not [
+        each for each in gc.get_objects() if isinstance(each, Read) and each.fh is client.fh
+    ]
+
+
 def test_pending_calls(mux, pair):
     client, peer = pair
     first, second = client.x(1), client.y()
