@@ -8,6 +8,7 @@ This file knows nothing of what is sent.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol, cast
 
 from eventmux import EventMux, Watch
@@ -34,6 +35,9 @@ class _FailsLater(Protocol):
     def due(self) -> float | None: ...
 
     def fail(self) -> Exception | None: ...
+
+
+_NONE: Mapping[str, float | None] = {}  # most clients have no more
 
 
 class Times:
@@ -68,7 +72,7 @@ class Times:
         self._inbox = inbox
         self._loss = loss
         self._default = default
-        self._own: dict[str, float | None] = {}  # of single procedures
+        self._own: Mapping[str, float | None] = _NONE  # of single procedures
         self._due = 0.0  # when the alarm is
         self.alarm: Watch | None = None
         """The mux's timer, whose data this is."""
@@ -82,7 +86,7 @@ class Times:
             ValueError: it is negative, infinite or NaN.
             TypeError: it is no number.
         """
-        self._own[procedure] = check_timeout(seconds)
+        self._own = {**self._own, procedure: check_timeout(seconds)}
 
     def give(self, call: Call) -> None:
         """Give a call the time that it has from the start; one that waits, from when it is sent."""
