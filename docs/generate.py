@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, get_args
 
 HERE = Path(__file__).resolve().parent
 PAGE = HERE / "reference.md"
@@ -83,7 +83,8 @@ def _module(module: ModuleType, names: list[str]) -> Iterator[str]:
     events = [each for each in values.values() if _is_event(each)]
     errors = [each for each in values.values() if _is_error(each)]
     for name, value in values.items():
-        is_class = inspect.isclass(value) and value is not Any  # that is one, since 3.11
+        # `Any` is one since 3.11, and `tuple[int]` is one before it.
+        is_class = inspect.isclass(value) and value is not Any and not get_args(value)
         if is_class and value not in events and value not in errors:
             yield from _class(value)
         elif inspect.isfunction(value):

@@ -132,6 +132,7 @@ def test_docstrings_are_read_back(text):
     exec("\n".join(["def f():", *lines, "    return 5"]), scope)
     assert scope["f"]() == 5
     doc = scope["f"].__doc__ or ""
+    text = text.encode("utf-8", "backslashreplace").decode()
     assert [line.strip() for line in doc.strip().split("\n")] == [
         line.strip() for line in text.strip().split("\n")
     ]
@@ -140,6 +141,11 @@ def test_docstrings_are_read_back(text):
 @pytest.mark.parametrize("text", ['"', '""', '"""', "\\", '\\"', 'x"', '"x', 'a"""b', "a\\"])
 def test_docstrings_with_quotes(text):
     test_docstrings_are_read_back.hypothesis.inner_test(text)
+
+
+def test_a_lone_surrogate_is_shown():
+    # Python 3.13 and later compile no docstring that has one.
+    assert docstring("a \ud800", "") == ['"""a \\\\ud800"""']
 
 
 def test_lines_are_as_long_as_they_may_be():
