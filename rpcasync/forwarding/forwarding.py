@@ -105,12 +105,9 @@ class Forwarding:
         Raises:
             Exception: it cannot be passed on.
         """
-        peer, most = caller._peer, self._dispatcher.max_callbacks
-        payload, caller._payload = (
-            getattr(caller, "_payload", b""),
-            b"",
-        )  # none if it came before us
-        if peer.is_inner:
+        payload = getattr(caller, "_payload", b"")  # none if it came before us
+        caller._payload = b""
+        if caller._peer.is_inner:
             return False
         watchers = self._peers.watchers
         if watchers is not None:
@@ -119,20 +116,26 @@ class Forwarding:
         if target is None:
             return False
         try:
-            client = target.client_of(peer)
-            if caller.has_callbacks and not target.has_room(client, peer, most):
-                raise Fault(f"{shorten(caller.procedure)}: too many callbacks are kept")
-            call = Relayed(client, caller.procedure, partial(self._done, caller, target))
-            call.send(values, payload, caller.has_callbacks)
-            self._note(caller, call)
-            extras = peer.extras
-            if extras is not None and extras.behind is not None and extras.behind() > LITTLE:
-                self._peers.budget.see(peer)
-        except Fault:
+            self._pass_on(caller, target, values, payload)
+        except Fault:  # what the client may not do, it is told as by a procedure
             raise
         except (RPCError, OSError) as error:
             self._fail(caller, target, error)
         return True
+
+    def _pass_on(
+        self, caller: Caller, target: Fallback, values: list[object], payload: bytes
+    ) -> None:
+        peer, most = caller._peer, self._dispatcher.max_callbacks
+        client = target.client_of(peer)
+        if caller.has_callbacks and not target.has_room(client, peer, most):
+            raise Fault(f"{shorten(caller.procedure)}: too many callbacks are kept")
+        call = Relayed(client, caller.procedure, partial(self._done, caller, target))
+        call.send(values, payload, caller.has_callbacks)
+        self._note(caller, call)
+        extras = peer.extras
+        if extras is not None and extras.behind is not None and extras.behind() > LITTLE:
+            self._peers.budget.see(peer)
 
     def _note(self, caller: Caller, call: Relayed) -> None:
         """Note that a call is under way: nobody waits for it any more once its client has gone."""
@@ -182,9 +185,6 @@ class Forwarding:
 
     def _fail(self, caller: Caller, target: Fallback, error: RPCError | OSError) -> None:
         """Answer with an error that does not tell a client more of the other server than it may."""
-        if caller._peer.gone:
-            self._peers.answer(caller, b"")
-            return
         name = shorten(caller.procedure)
         log.error("procedure %s cannot be passed on to %s: %s", name, target.name, error)
         with self._failure_of(caller):

@@ -1,8 +1,8 @@
 """A call that is passed on as it came, and its answer, handed over as it comes.
 
-Neither is read on the way, where both ends speak the same format: what a Perl program sees is what
-another has written, to the last flag. Only the ids in it are others, as each connection has its
-own.
+Both are read on the way, for the limits, and neither is written anew where both ends speak
+Storable: what a Perl program sees is what another has written, to the last flag. Only the ids in it
+are others, as each connection has its own.
 """
 
 from __future__ import annotations

@@ -125,6 +125,12 @@ def test_methods_lists_both(passing, codec):
     assert methods["add"]["in"].keys() == {"n1", "n2"}
 
 
+def test_of_a_name_that_both_have_methods_tells_ours(passing):
+    passing.behind.procedures.rpc_ours = lambda caller, /, *, theirs: None
+    ((_, _, methods),) = passing.ask(passing.front.peer(), 0, "methods", "defs", 1)
+    assert "theirs" not in methods["ours"]["in"]
+
+
 def test_callbacks_go_through_and_are_released(passing, codec):
     peer = passing.front.peer(codec)
     assert passing.ask(peer, 0, "keep", {"deep": [CallbackRef(40)]}, CallbackRef(41)) == [[0, 2]]
