@@ -24,6 +24,7 @@ from eventmux.events import (
     Connect,
     Error,
     Event,
+    HalfClosed,
     Read,
     ReadLast,
     Ready,
@@ -33,6 +34,7 @@ from eventmux.events import (
     Timer,
 )
 from eventmux.mux import EventMux
+from eventmux.peers import Credentials, Peer, ProxyHeader, ProxySSL, TLSSession
 
 __all__ = [
     "Accepting",
@@ -44,17 +46,23 @@ __all__ = [
     "Closed",
     "Closing",
     "Connect",
+    "Credentials",
     "Error",
     "Event",
     "EventMux",
     "EventMuxError",
+    "HalfClosed",
     "MalformedRecord",
     "OutputOverflow",
+    "Peer",
+    "ProxyHeader",
+    "ProxySSL",
     "Read",
     "ReadLast",
     "Ready",
     "Sent",
     "Signal",
+    "TLSSession",
     "Timeout",
     "Timer",
     "URLError",

@@ -14,6 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeVar
 
+from eventmux.peers import Address, Peer
+
 if TYPE_CHECKING:
     import socket
 
@@ -29,6 +31,7 @@ __all__ = [
     "Connect",
     "Error",
     "Event",
+    "HalfClosed",
     "Handle",
     "MaybeNone",
     "Read",
@@ -52,9 +55,6 @@ class HasFileno(Protocol):
 
 Handle = HasFileno | int
 """What can be watched: an object that has a file descriptor, or the descriptor itself."""
-
-Address = tuple[str, int] | tuple[str, int, int, int] | str | bytes
-"""A socket address as the `socket` module gives it: IPv4, IPv6, or the path of a UNIX socket."""
 
 MaybeNone = Any
 """In a union: or None, but what the program watches tells whether; type checkers do not ask."""
@@ -85,7 +85,8 @@ class Connect(Event):
     """A listening socket accepted a connection: `fh` is new and watched already.
 
     `parent_fh` is the listener, `address` the peer's. `pid`, `uid` and `gid` are the peer's
-    process, user and group, for UNIX sockets on Linux; they are None elsewhere.
+    process, user and group, for UNIX sockets on Linux; they are None elsewhere. `peer` has all
+    that is known of it, as `EventMux.peer()`.
     """
 
     type: ClassVar[Literal["connect"]] = "connect"
@@ -95,6 +96,7 @@ class Connect(Event):
     pid: int | None = None
     uid: int | None = None
     gid: int | None = None
+    peer: Peer = _NOT_GIVEN
 
 
 @dataclass(slots=True)
@@ -152,6 +154,17 @@ class Sent(Event):
     """
 
     type: ClassVar[Literal["sent"]] = "sent"
+    fh: Handle = _NOT_GIVEN
+
+
+@dataclass(slots=True)
+class HalfClosed(Event):
+    """The peer has finished sending, and may still read: with `half_close`, writing goes on.
+
+    It comes behind all that was read. What is to be said is sent, and then the handle closed.
+    """
+
+    type: ClassVar[Literal["half_closed"]] = "half_closed"
     fh: Handle = _NOT_GIVEN
 
 
@@ -263,6 +276,7 @@ AnyEvent = (
     | Closing
     | Connect
     | Error
+    | HalfClosed
     | Read
     | ReadLast
     | Ready

@@ -32,6 +32,7 @@ from eventmux._waiting.spinning import Spinner
 from eventmux._watching.watches import Watch
 from eventmux.buffers import Buffer
 from eventmux.events import Address, AnyEvent, Closed, Event, Handle
+from eventmux.peers import Peer
 from eventmux.urls import parse_url
 
 __all__ = ["EventMux"]
@@ -259,6 +260,15 @@ class EventMux(Nestable, Generic[Own]):
             manual_accept: report `Accepting`, and let the program accept.
             manual_read: report `CanRead`, and let the program read.
             manual_write: report `CanWrite`, and let the program write.
+            tls: a context of the `ssl` module: the stream is encrypted by it. All that is said
+                here of bytes is said of plain ones.
+            handshake_timeout: seconds that TLS, or a PROXY header, may take to be through.
+            half_close: report `HalfClosed` when the peer has finished sending, and go on writing;
+                without it the handle is closed then.
+            idle_timeout: seconds. A handle on which nothing has come or gone for so long gets an
+                `Error` and is closed; None is never.
+            keepalive: have the kernel ask a TCP peer that is silent whether it is still there.
+            nodelay: have TCP send small pieces at once.
 
         If it raises, nothing has changed.
 
@@ -574,6 +584,17 @@ class EventMux(Nestable, Generic[Own]):
         elif value is not _UNSET:
             self._sessions[key] = value
         return self._sessions.get(key)
+
+    def peer(self, fh: Handle) -> Peer:
+        """Return who is at the other end of a connection.
+
+        Of what has no peer, such as a listener or a pipe, nothing is known: all is None. The same
+        holds for the address of a plain connection that has broken; `Connect.peer` may be kept.
+
+        Raises:
+            KeyError: the handle is not watched.
+        """
+        return self._channel(fh).peer()
 
     def handles(self) -> list[Handle]:
         """Return the handles that are watched."""

@@ -23,6 +23,7 @@ from typing import cast
 
 from eventmux._socketfiles import binding, inherited, unix_address
 from eventmux.events import Address
+from eventmux.peers import Credentials
 from eventmux.urls import Endpoint
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "listen",
     "look_up",
     "own_peer_error",
+    "peer_address",
     "placeholder",
     "set_nodelay",
     "start",
@@ -54,6 +56,7 @@ _BROKEN = (errno.EBADF, errno.EFAULT, errno.EINVAL, errno.ENOTSOCK)
 _OUT_OF_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.ENOSPC)
 _TYPES = {
     "tcp": socket.SOCK_STREAM,
+    "tls": socket.SOCK_STREAM,
     "udp": socket.SOCK_DGRAM,
     "unix": socket.SOCK_STREAM,
     "unix_dgram": socket.SOCK_DGRAM,
@@ -188,7 +191,7 @@ def look_up(endpoint: Endpoint) -> list[Target]:
     Raises:
         OSError: the name is unknown, the resolver does not answer...
     """
-    if endpoint.host or endpoint.scheme == "tcp":
+    if endpoint.host or endpoint.scheme in ("tcp", "tls"):
         return _interleave(_resolve(endpoint))
     return known_targets(endpoint) or []
 
@@ -416,16 +419,20 @@ def is_broken_listener(error: OSError) -> bool:
     return error.errno in _BROKEN
 
 
-def credentials(sock: socket.socket) -> tuple[int, int, int] | tuple[None, None, None]:
-    """Return the process, user and group id of the peer of a UNIX socket, Nones otherwise.
+def credentials(sock: socket.socket) -> Credentials | None:
+    """Return the process, user and group of the peer of a UNIX socket, None otherwise.
 
     Linux has SO_PEERCRED for every family, but its values mean nothing for TCP.
     """
     if sock.family != _AF_UNIX or _SO_PEERCRED is None:
-        return None, None, None
+        return None
     raw = sock.getsockopt(socket.SOL_SOCKET, _SO_PEERCRED, _CREDENTIALS.size)
-    pid, uid, gid = _CREDENTIALS.unpack(raw)
-    return pid, uid, gid
+    return Credentials(*_CREDENTIALS.unpack(raw))
 
 
-# Datagrams
+def peer_address(sock: socket.socket) -> Address | None:
+    """Return the address of the peer; None if there is none, or not any more."""
+    try:
+        return cast("Address", sock.getpeername())
+    except OSError:
+        return None

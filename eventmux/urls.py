@@ -2,6 +2,7 @@
 
     tcp://host:port         a name, an IPv4 address, or an IPv6 address in brackets, which may have
                             a zone as it is: [fe80::1%br-lan], not %25 as in RFC 6874
+    tls://host:port         the same, and TLS (see `EventMux.listen()` and `connect()`)
     udp://host:port         datagrams; udp://:port and udp:// are sockets without a peer
     unix://path             the path is all that follows, so unix:///run/x and unix://x.sock
     unix://@name            a name in Linux's abstract namespace
@@ -24,6 +25,7 @@ __all__ = ["Endpoint", "meant_url", "parse_url"]
 
 _EXPECTED = {
     "tcp": "tcp://host:port",
+    "tls": "tls://host:port",
     "udp": "udp://host:port, udp://:port or udp://",
     "unix": "unix://path",
     "unix_dgram": "unix_dgram://path",
@@ -58,9 +60,9 @@ class Endpoint:
 
 
 def parse_url(url: str) -> Endpoint:
-    """Parse a `tcp`, `udp`, `unix`, `unix_dgram` or `unix_seqpacket` URL.
+    """Parse a `tcp`, `tls`, `udp`, `unix`, `unix_dgram` or `unix_seqpacket` URL.
 
-    The host of a TCP or UDP URL may be empty, which means every address when listening. The
+    The host of a TCP, TLS or UDP URL may be empty, which means every address when listening. The
     port of `udp://` is 0.
 
     Raises:
@@ -176,7 +178,7 @@ def _with_scheme(url: str, schemes: tuple[str, ...]) -> str | None:
     match = _WITHOUT_SLASHES.fullmatch(url)
     if match and match["scheme"] in schemes:
         rest = match["rest"].lstrip("/")
-        is_absolute = match["rest"].startswith("/") and match["scheme"] not in ("tcp", "udp")
+        is_absolute = match["rest"].startswith("/") and match["scheme"] not in ("tcp", "tls", "udp")
         return f"{match['scheme']}://{'/' if is_absolute else ''}{rest}"
     if re.fullmatch(":?[0-9]{1,5}", url, re.ASCII):
         return f"tcp://127.0.0.1:{url.removeprefix(':')}"

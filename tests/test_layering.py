@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # A file may import those of its package that stand in an earlier line, and nothing in its own.
 FLOORS = {
     "eventmux": [
-        ["errors", "events", "_forking", "_memory", "_nearest"],
+        ["errors", "peers", "_forking", "_memory", "_nearest"],
+        ["events"],
         ["buffers", "urls", "_queue", "_trace", "_socketfiles"],
         ["sockets", "datagrams", "_waiting"],
         ["_watching"],
@@ -54,6 +55,7 @@ INSIDE = {
         ["ports"],
         ["lending"],
         ["channel"],
+        ["arrivals", "extras"],
         ["intake", "listeners", "nested", "endings"],
         ["streams"],
         ["packets"],

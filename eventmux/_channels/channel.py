@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
+from eventmux import sockets
 from eventmux._channels.descriptors import Descriptor
 from eventmux._channels.handles import is_still, which_file
 from eventmux._channels.lending import Loan
@@ -23,6 +24,7 @@ from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import Port, prepare
 from eventmux.errors import EventMuxError, OutputOverflow
 from eventmux.events import Address, Closed, Closing, Error, Event, Handle, Read
+from eventmux.peers import Peer
 
 __all__ = [
     "BEHIND",
@@ -317,6 +319,13 @@ class Channel:
     def is_socket(self) -> bool:
         """True for sockets, False for pipes, terminals, files and devices."""
         return not isinstance(self.port, Descriptor)
+
+    def peer(self) -> Peer:
+        """Return who is at the other end."""
+        port = self.port
+        if isinstance(port, Descriptor):
+            return Peer(None)
+        return Peer(sockets.peer_address(port), sockets.credentials(port))
 
     def is_lost(self) -> bool:
         """True if the program closed the handle without telling."""

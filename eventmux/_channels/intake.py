@@ -18,13 +18,14 @@ from typing import cast
 
 from eventmux._channels.backlog import Backlog
 from eventmux._channels.channel import BEHIND, WAITING, Channel, Outlet
-from eventmux._channels.lingering import Lingering
+from eventmux._channels.extras import USUAL_EXTRAS, Extras, Rejected
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import RECV_FLAGS, Port
 from eventmux.buffers import Buffer
 from eventmux.buffers._rewinding import Rewinding, rewindable
 from eventmux.errors import EventMuxError
 from eventmux.events import Closed, Closing, Error, Event, Handle, Read, ReadLast
+from eventmux.peers import Peer
 
 __all__ = ["Intake"]
 
@@ -43,39 +44,12 @@ def _one_read(size: int) -> tuple[tuple[int, int]]:
     return ((size, RECV_FLAGS),)
 
 
-class _Rejected:
-    """Input that could not be cut: why, and what it was."""
-
-    __slots__ = ("failure", "rest")
-
-    def __init__(self, failure: EventMuxError, rest: list[bytes]) -> None:
-        self.failure = failure
-        self.rest = rest
-
-
-class _After:
-    """What comes after the usual life of a stream; most streams that are idle share one."""
-
-    __slots__ = ("backlog", "end", "is_heard", "is_let_go", "is_unsettled", "lingering")
-
-    def __init__(self) -> None:
-        self.backlog: Backlog | None = None  # once the buffer was changed
-        self.end: OSError | _Rejected | bool = False  # why nothing is read any more
-        self.is_let_go = False  # the program has closed it
-        self.is_heard = False  # nothing more comes of the peer, as was seen after that
-        self.is_unsettled = False  # the mux is to call settle()
-        self.lingering: Lingering | None = None  # once the last word is said
-
-
-_USUAL = _After()
-
-
 class Intake(Channel):
     """A channel that reads a stream of bytes."""
 
     __slots__ = (
-        "_after",
         "_buffer",
+        "_extras",
         "_is_giving",
         "_is_plain",
         "_one_read",
@@ -95,17 +69,21 @@ class Intake(Channel):
         self._one_read = _one_read(options.read_size)
         self._is_giving = False  # in the middle of the records of one read
         self._taken: Sequence[bytes] | None = None  # records that the program was not told of
-        self._after = _USUAL
+        self._extras = USUAL_EXTRAS
         self._see_buffer()
 
     def _see_buffer(self) -> None:
         self._is_plain = self._buffer is None and self.options.meta_handler is None
 
-    def _own_after(self) -> _After:
+    def _own_extras(self) -> Extras:
         """Return that of this stream alone, for a change."""
-        if self._after is _USUAL:
-            self._after = _After()
-        return self._after
+        if self._extras is USUAL_EXTRAS:
+            self._extras = Extras()
+        return self._extras
+
+    def peer(self) -> Peer:
+        """Return who is at the other end."""
+        return self._extras.peer or super().peer()
 
     def readable(self) -> None:
         """Read once; with a buffer, until a record is complete or there is no more to read."""
@@ -121,7 +99,7 @@ class Intake(Channel):
             except BlockingIOError:
                 return
             except OSError as error:
-                self._own_after().end = error
+                self._own_extras().end = error
                 self.fail(error)
                 return
             except MemoryError:  # the other handles are still to be served
@@ -147,7 +125,7 @@ class Intake(Channel):
             try:
                 before = -1
                 before = getattr(buffer, "pending", 0)
-                backlog = self._after.backlog
+                backlog = self._extras.backlog
                 is_cut = (
                     self._cut(buffer, data) if backlog is None else self._cut_slowly(backlog, data)
                 )
@@ -173,7 +151,7 @@ class Intake(Channel):
     def _cut_again(self, before: int, data: bytes) -> None:
         """Cut once more what a signal handler has cut off, if the program was not told of it."""
         again = getattr(self._buffer, "again", None)
-        if self._taken is None or again is None or self._after.backlog is not None:
+        if self._taken is None or again is None or self._extras.backlog is not None:
             return
         self._buffer, came = again(before, self._taken, data)
         self._cut(self._buffer, came)
@@ -229,9 +207,9 @@ class Intake(Channel):
         """What has come cannot be cut: read no more. What is sent still leaves."""
         if self.closing:  # the program's code has closed it in the middle of a read
             return
-        after = self._own_after()
-        after.end = rejected = _Rejected(failure, buffer.read_last())
-        behind = after.backlog.rest() if after.backlog else b""
+        extras = self._own_extras()
+        extras.end = rejected = Rejected(failure, buffer.read_last())
+        behind = extras.backlog.rest() if extras.backlog else b""
         text = str(failure)
         self._emit(Error(self.fh, text, None, failure, b"".join([*rejected.rest, behind])))
         if self.reason is None:  # else it failed to send before
@@ -240,7 +218,7 @@ class Intake(Channel):
 
     def _end(self) -> None:
         """The peer has finished sending. It may still read, so queued output is not dropped."""
-        self._own_after().end = True
+        self._own_extras().end = True
         buffer = self._buffer
         if buffer is not None:
             is_record = not buffer.returns_last
@@ -254,7 +232,7 @@ class Intake(Channel):
     def _is_in_the_middle(self) -> bool:
         """True if the peer was in the middle of a record, so that more is on its way."""
         buffer = self._buffer
-        return isinstance(self._after.end, _Rejected) or bool(
+        return isinstance(self._extras.end, Rejected) or bool(
             getattr(buffer, "pending", 0) or getattr(buffer, "waiting", False)
         )
 
@@ -292,30 +270,30 @@ class Intake(Channel):
         self._buffer = fresh
         self._see_buffer()
         self.muted &= ~WAITING
-        after = self._own_after()
-        if after.backlog is None:
-            after.backlog = Backlog()
-        after.backlog.put_back(behind)
+        extras = self._own_extras()
+        if extras.backlog is None:
+            extras.backlog = Backlog()
+        extras.backlog.put_back(behind)
         self._go_on()
 
     def _is_to_come(self, events: list[Event]) -> bool:
         """True if the program was not told yet that the input has ended."""
-        if self._after.is_let_go or not any(type(event) is Closing for event in events):
+        if self._extras.is_let_go or not any(type(event) is Closing for event in events):
             return False
-        end = self._after.end
-        if isinstance(end, _Rejected):
+        end = self._extras.end
+        if isinstance(end, Rejected):
             return any(self._is_about_end(event) for event in events)
         return bool(end)
 
     def _is_about_end(self, event: Event) -> bool:
         """True for the `Error` that tells why nothing is read any more."""
-        end = self._after.end
-        failure = end.failure if isinstance(end, _Rejected) else end
+        end = self._extras.end
+        failure = end.failure if isinstance(end, Rejected) else end
         return isinstance(event, Error) and event.exception is failure
 
     def _take_back(self, events: list[Event]) -> bytes:
         """Take back what was not handed out; return the bytes of the stream, from the first on."""
-        buffer, end = self._buffer, self._after.end
+        buffer, end = self._buffer, self._extras.end
         reads = [event for event in events if isinstance(event, (Read, ReadLast))]
         for event in events:
             is_input = isinstance(event, (Read, ReadLast, Closing, Closed))
@@ -323,7 +301,7 @@ class Intake(Channel):
                 self._emit(event)
         if self.closing:
             self._open_again()
-        rest = end.rest if isinstance(end, _Rejected) else []
+        rest = end.rest if isinstance(end, Rejected) else []
         # If there are more than the buffer knows of, the program has put some back that it had.
         known = getattr(buffer, "given", len(reads) + len(rest)) - len(rest)
         strange = max(0, len(reads) - known)
@@ -335,11 +313,11 @@ class Intake(Channel):
     def _open_again(self) -> None:
         """The end of the input was not told yet, and may come in another way."""
         self.closing, self.closed = False, None
-        after = self._own_after()
-        if after.end is not True:
+        extras = self._own_extras()
+        if extras.end is not True:
             self.reason = None
-        if isinstance(after.end, _Rejected):
-            after.end = False
+        if isinstance(extras.end, Rejected):
+            extras.end = False
 
     def _cut_slowly(self, backlog: Backlog, data: bytes) -> bool:
         """Do what `_cut()` does, in pieces: the next record may change the buffer again."""
@@ -348,7 +326,7 @@ class Intake(Channel):
 
     def _go_on(self) -> bool:
         """Cut what was read before, until there is a record; False if there was none."""
-        backlog = self._after.backlog
+        backlog = self._extras.backlog
         try:
             while backlog and not self.closing and not self.muted & WAITING:
                 if self._buffer is None:
@@ -360,33 +338,33 @@ class Intake(Channel):
             self._see_backlog()
 
     def _see_backlog(self) -> None:
-        after = self._after
-        if self.closing or not after.backlog:
+        extras = self._extras
+        if self.closing or not extras.backlog:
             self.muted &= ~BEHIND
-            if after.end and not self.closing and not self.muted & WAITING:
-                self._end_again(after.end)
+            if extras.end and not self.closing and not self.muted & WAITING:
+                self._end_again(extras.end)
         else:
             self.muted |= BEHIND
             if not self.muted & WAITING:  # else it goes on when the size is known
                 self._unsettle()
 
-    def _end_again(self, end: OSError | _Rejected | bool) -> None:
+    def _end_again(self, end: OSError | Rejected | bool) -> None:
         if isinstance(end, OSError):
             self.fail(end)
         else:
             self._end()
 
     def _unsettle(self) -> None:
-        after = self._own_after()
-        if not after.is_unsettled:
-            after.is_unsettled = True
+        extras = self._own_extras()
+        if not extras.is_unsettled:
+            extras.is_unsettled = True
             self._outlet.settle(self)
 
     def settle(self) -> None:
         """All that was cut has been handed out, and will not be taken back: go on."""
-        after = self._after
-        after.is_unsettled = False
+        extras = self._extras
+        extras.is_unsettled = False
         if type(self._buffer) is Rewinding:
             self._buffer.forget()
-        if after.backlog:
+        if extras.backlog:
             self._go_on()

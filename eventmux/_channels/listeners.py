@@ -21,7 +21,7 @@ from eventmux._channels.channel import DEFERRED, Channel, Outlet, reason_of
 from eventmux._channels.lending import Loan
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import Port
-from eventmux.events import Accepting, Connect, Error, Handle
+from eventmux.events import Accepting, Address, Error, Handle
 
 __all__ = ["Listener"]
 
@@ -44,7 +44,7 @@ class Listener(Channel):
         options: ChannelOptions,
         meta: object,
         *,
-        adopt: Callable[[Listener, socket.socket], None],
+        adopt: Callable[[Listener, socket.socket, Address], None],
         defer: Callable[[Channel, float], None],
     ) -> None:
         super().__init__(fh, port, outlet, options, meta)
@@ -92,12 +92,10 @@ class Listener(Channel):
             return False
         sock, address = found
         try:
-            ids = sockets.credentials(sock)
-            self._adopt(self, sock)
+            self._adopt(self, sock, address)
         except BaseException:
             sock.close()
             raise
-        self._emit(Connect(sock, self.fh, address, *ids))
         return True
 
     def _fail_to_accept(self, error: OSError) -> None:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any, Final, TypedDict
+from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, cast
 
 from eventmux._nearest import no_option
 from eventmux.buffers import Buffer
 from eventmux.events import Address
 
-__all__ = ["USUAL", "ChannelOptions", "Options", "Usual", "check_buffer"]
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+__all__ = ["USUAL", "ChannelOptions", "Options", "Usual", "check_buffer", "check_context"]
 
 _BUFFER_METHODS = ("write", "read", "read_last", "fresh", "returns_last")
 
@@ -42,6 +45,12 @@ class Options(TypedDict, total=False):
     manual_accept: bool
     manual_read: bool
     manual_write: bool
+    tls: SSLContext | None
+    handshake_timeout: float
+    half_close: bool
+    idle_timeout: float | None
+    keepalive: bool
+    nodelay: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +58,8 @@ class ChannelOptions:
     """The options of a handle; a listener hands its own on to what it accepts.
 
     Raises:
-        ValueError: a number is no int of at least 1.
-        TypeError: `buffered` is no buffer, or `meta_handler` cannot be called.
+        ValueError: a number is no int of at least 1, or a time is not above 0.
+        TypeError: `buffered` is no buffer, `meta_handler` cannot be called, or `tls` is no context.
     """
 
     read_size: int = 65536
@@ -63,6 +72,16 @@ class ChannelOptions:
     manual_accept: bool = False
     manual_read: bool = False
     manual_write: bool = False
+    tls: SSLContext | None = None
+    server_side: bool = False
+    server_hostname: str | None = None
+    handshake_timeout: float = 10.0
+    half_close: bool = False
+    idle_timeout: float | None = None
+    keepalive: bool = True
+    nodelay: bool = True
+    proxy: Literal["require"] | None = None
+    trusted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check what the program has given."""
@@ -74,13 +93,21 @@ class ChannelOptions:
         check_buffer(self.buffered)
         if self.meta_handler is not None and not callable(self.meta_handler):
             raise TypeError(f"meta_handler is {self.meta_handler!r}, must be callable")
+        if self.tls is not None:
+            check_context(self.tls)
+        _check_time("handshake_timeout", self.handshake_timeout)
+        if self.idle_timeout is not None:
+            _check_time("idle_timeout", self.idle_timeout)
 
-    def having(self, method: Callable[..., object], options: Options) -> ChannelOptions:
+    def having(
+        self, method: Callable[..., object], options: Options, **own: object
+    ) -> ChannelOptions:
         """Return these options with others in their place; no `read_size` leaves it as it is.
 
         Args:
             method: which one the program has called.
             options: what it has given, by name; `meta` is not for the channels.
+            own: what that method alone has.
 
         Raises:
             TypeError: there is no such option; or as for the class.
@@ -88,9 +115,9 @@ class ChannelOptions:
         """
         unknown = options.keys() - _NAMES
         if unknown:
-            own: dict[str, object] = getattr(method, "__kwdefaults__", None) or {}
-            raise TypeError(no_option(method.__qualname__, unknown, [*own, *_NAMES]))
-        given: dict[str, Any] = {**options}
+            its: dict[str, object] = getattr(method, "__kwdefaults__", None) or {}
+            raise TypeError(no_option(method.__qualname__, unknown, [*its, *_NAMES]))
+        given: dict[str, Any] = {**options, **own}
         given.pop("meta", None)
         if given.get("read_size", self) is None:
             del given["read_size"]
@@ -103,6 +130,20 @@ _NAMES = Options.__optional_keys__
 def _check_count(name: str, value: object) -> None:
     if type(value) is not int or value < 1:
         raise ValueError(f"{name} is {value!r}, must be a positive int")
+
+
+def _check_time(name: str, value: object) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not 0 < cast("float", value) < float("inf"):
+        raise ValueError(f"{name} is {value!r}, must be a number of seconds above 0")
+
+
+def check_context(tls: object) -> None:
+    """Raise TypeError for what is no `ssl.SSLContext`."""
+    import ssl  # it takes a while; whoever has a context has it already
+
+    if not isinstance(tls, ssl.SSLContext):
+        raise TypeError(f"tls is {tls!r}, must be an ssl.SSLContext")
 
 
 def check_buffer(buffered: object) -> None:

@@ -114,7 +114,7 @@ class Stream(Intake):
             return EVENT_READ | EVENT_WRITE if self.unsent else EVENT_READ
         if self.dialing:
             return 0
-        lingering = self._after.lingering
+        lingering = self._extras.lingering
         if lingering is not None:
             return EVENT_READ if not lingering.is_over and not self.muted & HELD else 0
         write = EVENT_WRITE if self.unsent or not (self._ready or self.closing) else 0
@@ -350,7 +350,7 @@ class Stream(Intake):
     def close(self) -> None:
         """Stop taking anything in and emit `Closing`; what is queued is sent first."""
         self._takes_output = False
-        self._own_after().is_let_go = True
+        self._own_extras().is_let_go = True
         self._begin_to_close()
 
     def _open_again(self) -> None:
@@ -383,9 +383,9 @@ class Stream(Intake):
         return self.unsent + unacknowledged(self.port)
 
     def linger(self) -> bool:
-        """Let the peer read the last words; True if that takes time, and `Closed` comes after."""
+        """Let the peer read the last words; True if that takes time, and `Closed` comes extras."""
         port = self.port
-        if isinstance(port, Descriptor) or self._after.lingering or not self._can_linger():
+        if isinstance(port, Descriptor) or self._extras.lingering or not self._can_linger():
             return False
         is_unread, is_unix = has_unread(port), port.family == _UNIX
         if is_unread is None or not (is_unread or (self._is_in_the_middle() and not is_unix)):
@@ -394,15 +394,15 @@ class Stream(Intake):
             discard(port)
             return False
         self._takes_output = False
-        after = self._own_after()
+        extras = self._own_extras()
         lingering = Lingering(port, self.closed)
-        after.lingering, self.closed = lingering, None  # nothing comes in between
+        extras.lingering, self.closed = lingering, None  # nothing comes in between
         self._outlet.see_off(self, LINGER)
         return True
 
     def has_put_off(self, closed: Closed) -> bool:
         """True if another `Closed` comes in the place of that one."""
-        lingering = self._after.lingering
+        lingering = self._extras.lingering
         return lingering is not None and lingering.put_off is closed
 
     def _can_linger(self) -> bool:
@@ -411,24 +411,24 @@ class Stream(Intake):
 
     def _is_in_the_way(self) -> bool:
         """True if the peer's input may keep it from reading our last words: it sends first."""
-        after = self._after
-        is_silent = self.connecting or after.is_heard or self.muted & HELD
-        return after.is_let_go and not is_silent and self.is_socket
+        extras = self._extras
+        is_silent = self.connecting or extras.is_heard or self.muted & HELD
+        return extras.is_let_go and not is_silent and self.is_socket
 
     def _hear(self) -> None:
         """Drop what comes behind our last words, or while they leave."""
-        lingering = self._after.lingering
+        lingering = self._extras.lingering
         if lingering is not None and not lingering.is_over:
             lingering.hear()
             if lingering.is_over:
                 self._end_if_drained()
         elif lingering is None and self.unsent and self._is_in_the_way():
             _, may_go_on = discard(cast("socket.socket", self.port))
-            self._own_after().is_heard = not may_go_on
+            self._own_extras().is_heard = not may_go_on
 
     def tell_end(self) -> None:
         """Emit `Closed` if that is what is missing, and not what is waited for."""
-        lingering = self._after.lingering
+        lingering = self._extras.lingering
         if lingering is None or lingering.is_over:
             super().tell_end()
         elif self.closed is None:
@@ -436,8 +436,8 @@ class Stream(Intake):
 
     def give_up(self, within: str) -> None:
         """End what is closing as it is: it has had its time."""
-        if self._after.lingering is not None:
-            self._after.lingering.is_over = True
+        if self._extras.lingering is not None:
+            self._extras.lingering.is_over = True
         super().give_up(within)
 
     def discard(self) -> None:

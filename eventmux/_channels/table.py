@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any, cast
 
 from eventmux import sockets
+from eventmux._channels.arrivals import Arrival
 from eventmux._channels.channel import PAUSED, Channel, Outlet
 from eventmux._channels.descriptors import Descriptor
 from eventmux._channels.dialing import Dialer
@@ -31,7 +32,8 @@ from eventmux._queue import EventQueue
 from eventmux._waiting.poller import Poller
 from eventmux._watching.timers import Entry
 from eventmux._watching.watches import Watches
-from eventmux.events import CanRead, Handle
+from eventmux.events import Address, CanRead, Handle
+from eventmux.peers import Peer
 from eventmux.urls import Endpoint
 
 __all__ = ["ChannelTable"]
@@ -234,13 +236,18 @@ class ChannelTable:
             dialer.stop()
             channel.dialing = False
 
-    def adopt(self, listener: Listener, sock: socket.socket) -> None:
-        """Watch a connection that a listener accepted."""
-        options = listener.options
-        meta = _copy(listener.meta)
-        channel = self._build(_KINDS[sock.type], sock, sock, options, meta, ready=True)
+    def adopt(self, listener: Listener, sock: socket.socket, address: Address) -> None:
+        """Watch a connection that a listener accepted, and tell the program of it."""
+        peer = Peer(address, sockets.credentials(sock))
+        self.welcome(sock, Arrival(listener.fh, listener.options, _copy(listener.meta), peer))
+
+    def welcome(self, sock: socket.socket, arrival: Arrival) -> None:
+        """Watch a connection whose proxy, if it has one, has said who is there."""
+        kind = _KINDS[sock.type]
+        channel = self._build(kind, sock, sock, arrival.options, arrival.meta, ready=True)
         channel.own()
         self.watch(channel)
+        self._outlet.emit(arrival.connect(sock))
 
     # Coming and going
 

@@ -10,7 +10,7 @@ from support.fakes import ScriptedSocket
 from support.outlets import outlet_to
 from support.pump import kinds
 
-from eventmux import BufferOverflow, MalformedRecord
+from eventmux import BufferOverflow, Connect, MalformedRecord
 from eventmux._channels.listeners import Listener
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.streams import Stream
@@ -605,9 +605,14 @@ def listening(*accept):
     """Return a listener, its events, what it handed over and the pauses it asked for."""
     events, adopted, pauses = [], [], []
     sock = ScriptedSocket(accept=accept, fd=5)
+
+    def adopt(which, sock, address):
+        adopted.append((which, sock))
+        events.append(Connect(sock, which.fh, address))
+
     listener = Listener(
         *(sock, sock, outlet_to(events), ChannelOptions(100, 10), "meta"),
-        adopt=lambda which, sock: adopted.append((which, sock)),
+        adopt=adopt,
         defer=lambda which, seconds: pauses.append((which, seconds)),
     )
     return listener, events, adopted, pauses
@@ -696,7 +701,7 @@ def test_a_connection_that_cannot_be_watched_is_closed():
     sock = ScriptedSocket()
     listener, _, _, _ = listening((sock, ""))
 
-    def refuse(which, sock):
+    def refuse(which, sock, address):
         raise ZeroDivisionError
 
     listener._adopt = refuse
@@ -710,9 +715,10 @@ def test_what_is_wrong_with_one_connection_does_not_concern_the_listener():
     listener, events, _, pauses = listening((one, ""), (other, ""))
     refused = [one]
 
-    def adopt(which, sock):
+    def adopt(which, sock, address):
         if sock in refused:
             raise OSError(errno.ENOTCONN, "it has gone")
+        events.append(Connect(sock, which.fh, address))
 
     listener._adopt = adopt
     listener.readable()

@@ -15,6 +15,8 @@ from eventmux import (
     Closed,
     Closing,
     Connect,
+    Credentials,
+    Peer,
     Read,
     Ready,
     Sent,
@@ -78,7 +80,9 @@ def test_an_accepted_connection(mux):
     listener = mux.listen("tcp://127.0.0.1:0")
     with socket.create_connection(listener.getsockname()) as peer:
         event = mux.mux()
-        assert event == Connect(event.fh, listener, peer.getsockname(), None, None, None)
+        assert event == Connect(
+            event.fh, listener, peer.getsockname(), peer=Peer(peer.getsockname())
+        )
         assert set(mux.handles()) == {listener, event.fh}
         assert not event.fh.getblocking()
         peer.send(b"hello")
@@ -113,7 +117,7 @@ def test_a_unix_connection_brings_credentials(mux):
     assert events["ready"] == Ready(fh)
     ids = (os.getpid(), os.getuid(), os.getgid())
     accepted = events["connect"].fh
-    assert events["connect"] == Connect(accepted, listener, events["connect"].address, *ids)
+    assert events["connect"] == Connect(accepted, listener, "", *ids, Peer("", Credentials(*ids)))
 
 
 def test_a_refused_connection(mux):

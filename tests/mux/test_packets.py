@@ -13,7 +13,18 @@ from support.fakes import ScriptedSocket
 from support.outlets import outlet_to
 from support.pump import PATIENCE, drain, kinds, take
 
-from eventmux import Closed, Closing, Connect, Error, EventMux, Read, Ready, Sent
+from eventmux import (
+    Closed,
+    Closing,
+    Connect,
+    Credentials,
+    Error,
+    EventMux,
+    Peer,
+    Read,
+    Ready,
+    Sent,
+)
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.packets import Datagram, PacketStream
 from eventmux.buffers import Split
@@ -605,7 +616,7 @@ def test_listening_for_connections_of_packets(mux, tmp_path):
     events = {event.type: event for event in take(mux, 2)}
     accepted = events["connect"].fh
     ids = os.getpid(), os.getuid(), os.getgid()
-    assert events["connect"] == Connect(accepted, listener, "", *ids)
+    assert events["connect"] == Connect(accepted, listener, "", *ids, Peer("", Credentials(*ids)))
     assert events["ready"] == Ready(fh)
     mux.send(fh, b"one", b"two")
     assert drain(mux) == [Sent(fh), Read(accepted, b"one"), Read(accepted, b"two")]

@@ -140,7 +140,7 @@ def test_the_error_is_a_value_error():
 @pytest.mark.parametrize(
     ("url", "accepted"),
     [
-        ("http://host:80", "tcp, udp, unix, unix_dgram or unix_seqpacket"),
+        ("http://host:80", "tcp, tls, udp, unix, unix_dgram or unix_seqpacket"),
         ("nonsense", "scheme://..."),
         ("tcp://host", "tcp://host:port"),
         ("udp://host", "udp://host:port, udp://:port or udp://"),
@@ -180,7 +180,7 @@ def test_any_text_is_parsed_or_refused(text):
 
 # What was meant
 
-SCHEMES = "tcp, udp, unix, unix_dgram or unix_seqpacket"
+SCHEMES = "tcp, tls, udp, unix, unix_dgram or unix_seqpacket"
 
 
 @pytest.mark.parametrize(

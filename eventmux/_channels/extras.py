@@ -1,0 +1,41 @@
+"""What few streams have: what comes after their usual life, and how they began.
+
+Most streams that are idle share one `Extras`, so that what is rare costs them nothing.
+"""
+
+from __future__ import annotations
+
+from eventmux._channels.backlog import Backlog
+from eventmux._channels.lingering import Lingering
+from eventmux.errors import EventMuxError
+from eventmux.peers import Peer
+
+__all__ = ["USUAL_EXTRAS", "Extras", "Rejected"]
+
+
+class Rejected:
+    """Input that could not be cut: why, and what it was."""
+
+    __slots__ = ("failure", "rest")
+
+    def __init__(self, failure: EventMuxError, rest: list[bytes]) -> None:
+        self.failure = failure
+        self.rest = rest
+
+
+class Extras:
+    """Those of one stream."""
+
+    __slots__ = ("backlog", "end", "is_heard", "is_let_go", "is_unsettled", "lingering", "peer")
+
+    def __init__(self) -> None:
+        self.backlog: Backlog | None = None  # once the buffer was changed
+        self.end: OSError | Rejected | bool = False  # why nothing is read any more
+        self.is_let_go = False  # the program has closed it
+        self.is_heard = False  # nothing more comes of the peer, as was seen after that
+        self.is_unsettled = False  # the mux is to call settle()
+        self.lingering: Lingering | None = None  # once the last word is said
+        self.peer: Peer | None = None  # what the socket itself does not tell of it
+
+
+USUAL_EXTRAS = Extras()
