@@ -27,6 +27,8 @@ from eventmux.events import (
     HalfClosed,
     Read,
     ReadLast,
+    ReadWithDestination,
+    ReadWithFds,
     Ready,
     Sent,
     Signal,
@@ -34,6 +36,7 @@ from eventmux.events import (
     Timer,
 )
 from eventmux.mux import EventMux
+from eventmux.passing import PassedFds
 from eventmux.peers import Credentials, Peer, ProxyHeader, ProxySSL, TLSSession
 
 __all__ = [
@@ -54,11 +57,14 @@ __all__ = [
     "HalfClosed",
     "MalformedRecord",
     "OutputOverflow",
+    "PassedFds",
     "Peer",
     "ProxyHeader",
     "ProxySSL",
     "Read",
     "ReadLast",
+    "ReadWithDestination",
+    "ReadWithFds",
     "Ready",
     "Sent",
     "Signal",

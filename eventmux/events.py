@@ -19,6 +19,8 @@ from eventmux.peers import Address, Peer
 if TYPE_CHECKING:
     import socket
 
+    from eventmux.passing import PassedFds
+
 __all__ = [
     "Accepting",
     "Address",
@@ -36,6 +38,8 @@ __all__ = [
     "MaybeNone",
     "Read",
     "ReadLast",
+    "ReadWithDestination",
+    "ReadWithFds",
     "Ready",
     "Sent",
     "Signal",
@@ -138,6 +142,32 @@ class Read(Event):
 
 
 @dataclass(slots=True)
+class ReadWithFds(Read):
+    """A `Read` of a handle with `receive_fds`: descriptors may have come with the data.
+
+    `fds` has them, and closes what the program does not take. On a stream they were sent with the
+    piece of data that ends this read; more may be in front of it.
+    """
+
+    fds: PassedFds = _NOT_GIVEN
+
+
+@dataclass(slots=True)
+class ReadWithDestination(Read):
+    """A `Read` of a handle with `destination`: it says which address the packet was sent to.
+
+    `destination` is the one in the packet, `interface` the number of the network interface by which
+    it came, and `local` the address of ours to answer from, as the `source` of `sendto()`. It is
+    the same as `destination`, but for what was sent to a group or to all: then it is that of the
+    interface, and None with IPv6, where the kernel chooses.
+    """
+
+    destination: str = ""
+    interface: int = 0
+    local: str | None = None
+
+
+@dataclass(slots=True)
 class ReadLast(Event):
     """What was left in the buffer, an incomplete record, when the stream ended or broke."""
 
@@ -223,10 +253,14 @@ class CanRead(Event):
 
     It comes again at each turn while it can. The end of a stream is the program's to see: a read
     returns `b""`, and the program calls `close()` or `kill()`.
+
+    With `exceptional` it is another thing that there is to be read, such as urgent data of TCP, of
+    a handle that was added with that option. That comes once for each time the kernel tells of it.
     """
 
     type: ClassVar[Literal["can_read"]] = "can_read"
     fh: Handle = _NOT_GIVEN
+    exceptional: bool = False
 
 
 @dataclass(slots=True)

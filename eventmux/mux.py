@@ -18,10 +18,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Generic, cast, overload
 
 from eventmux import datagrams, sockets
-from eventmux._channels.channel import PAUSED, Channel
-from eventmux._channels.handles import is_closed
+from eventmux._channels.channel import PAUSED, Channel, as_bytes
+from eventmux._channels.handles import fileno_of, is_closed
 from eventmux._channels.nested import Nestable
 from eventmux._channels.options import ChannelOptions, Options, check_buffer
+from eventmux._channels.packets import Datagram
+from eventmux._channels.passing import KeptFds
 from eventmux._channels.streams import Stream
 from eventmux._forking import Refusal, tell_of_forks
 from eventmux._loop import Loop
@@ -31,13 +33,16 @@ from eventmux._trace import Trace
 from eventmux._waiting.spinning import Spinner
 from eventmux._watching.watches import Watch
 from eventmux.buffers import Buffer
+from eventmux.destinations import leaving_from
 from eventmux.events import Address, AnyEvent, Closed, Event, Handle
+from eventmux.passing import MOST_FDS
 from eventmux.peers import Peer
 from eventmux.urls import parse_url
 
 __all__ = ["EventMux"]
 
 _UNSET: Any = object()
+_UNIX = getattr(socket, "AF_UNIX", None)  # Windows builds may lack it
 
 # The events of the program's own, which type checkers are told by `EventMux[Done]`.
 if TYPE_CHECKING:
@@ -269,6 +274,16 @@ class EventMux(Nestable, Generic[Own]):
                 `Error` and is closed; None is never.
             keepalive: have the kernel ask a TCP peer that is silent whether it is still there.
             nodelay: have TCP send small pieces at once.
+            exceptional: report `CanRead` with `exceptional` when the kernel has something out of
+                the ordinary (POLLPRI): urgent data of TCP, a terminal's packet mode, a change of a
+                file in sysfs or /proc. The program reads it, at once, and nothing is read before
+                it was told; a file is watched for nothing else. It takes one more descriptor, and
+                epoll.
+            receive_fds: how many descriptors one read of a UNIX socket may bring: each `Read` is a
+                `ReadWithFds` then. More are an `Error`, which ends a stream; without the option the
+                kernel closes what a peer sends. Not with a buffer.
+            destination: of a UDP socket, have each `Read` be a `ReadWithDestination`, which says to
+                which address the packet was sent. Linux.
 
         If it raises, nothing has changed.
 
@@ -454,7 +469,57 @@ class EventMux(Nestable, Generic[Own]):
             self._loop.sent(channel, data)
         return channel.unsent
 
-    def sendto(self, fh: Handle, address: Address, *data: bytes) -> int:
+    def send_fds(
+        self,
+        fh: Handle,
+        data: bytes,
+        fds: Iterable[Handle],
+        *,
+        address: Address | None = None,
+    ) -> int:
+        """Queue bytes, or a packet, with descriptors that the peer is to have as its own.
+
+        They are duplicated, so the program may close its own at once, and leave in order with what
+        is queued. Those of a stream arrive with the first of these bytes. What never leaves is
+        closed. A peer that does not ask for them (`receive_fds`, `recvmsg()`) gets the data alone.
+
+        Args:
+            fh: a UNIX socket.
+            data: what goes along; a stream takes no descriptors without.
+            fds: up to 253 handles: sockets, files, numbers...
+            address: where a datagram is to go, if the socket has no peer.
+
+        Returns:
+            How many bytes, or packets, are in the queue now. After `close()` all is ignored.
+
+        Raises:
+            KeyError: the handle is not watched.
+            TypeError: it is no UNIX socket, data is not bytes, or `fds` are no handles.
+            ValueError: there is no data, no descriptor, or there are more than 253; the address
+                cannot be.
+            OSError: a descriptor is closed, or the process is out of them.
+        """
+        channel = self._channel_to_send(fh)
+        port = channel.port
+        if not isinstance(port, socket.socket) or port.family != _UNIX or channel.options.tls:
+            raise TypeError(f"cannot send descriptors on {fh!r}: it is no plain UNIX socket")
+        if address is not None:
+            self._check_address(channel, address)
+        piece = as_bytes(data)
+        if not piece and channel.kind != "dgram":
+            raise ValueError("no data is given for the descriptors to go along with")
+        numbers = [fileno_of(handle) for handle in fds]
+        if not 1 <= len(numbers) <= MOST_FDS:
+            raise ValueError(f"{len(numbers)} descriptors are given, must be 1 to {MOST_FDS}")
+        kept = KeptFds(numbers)
+        self._loop.table.mend(channel)
+        if channel.send_fds(piece, kept, address):
+            self._poller.arm(channel)
+        if not self._loop.is_plain:
+            self._loop.sent(channel, (piece,))
+        return channel.unsent
+
+    def sendto(self, fh: Handle, address: Address, *data: bytes, source: str | None = None) -> int:
         """Queue packets for an address, and send at once what the kernel takes.
 
         Args:
@@ -462,26 +527,41 @@ class EventMux(Nestable, Generic[Own]):
             address: as the `socket` module has it; a host must be numeric, since looking up a
                 name could block.
             data: each one packet, which may be empty.
+            source: the address of ours that they are to come from, as `local` of a
+                `ReadWithDestination`; None leaves it to the kernel. Linux, IPv4 and IPv6.
 
         Returns:
             How many packets are in the queue now. After `close()` the data is ignored.
 
         Raises:
             KeyError: the handle is not watched.
-            TypeError: something is not bytes, the handle has no addresses, or the address is of
+            TypeError: something is not bytes, the handle has no addresses, or an address is of
                 the wrong kind.
-            ValueError: the address is out of range, or has a name.
+            ValueError: an address is out of range, or has a name.
         """
         channel = self._channel_to_send(fh)
-        if channel.kind != "dgram" or not isinstance(channel.port, socket.socket):
-            raise TypeError(f"cannot send on {fh!r} to an address: it is no datagram socket")
-        datagrams.check_address(channel.port, address)
+        self._check_address(channel, address)
+        if source is not None:
+            message = leaving_from(cast("socket.socket", channel.port), source)
         self._loop.table.mend(channel)
-        if channel.send(data, False, address):
+        if source is None:
+            has_changed = channel.send(data, False, address)
+        else:
+            has_changed = cast("Datagram", channel).send_with(data, address, (message,))
+        if has_changed:
             self._poller.arm(channel)
         if not self._loop.is_plain:
             self._loop.sent(channel, data)
         return channel.unsent
+
+    @staticmethod
+    def _check_address(channel: Channel, address: object) -> None:
+        port = channel.port
+        if channel.kind != "dgram" or not isinstance(port, socket.socket):
+            raise TypeError(
+                f"cannot send on {channel.fh!r} to an address: it is no datagram socket"
+            )
+        datagrams.check_address(port, address)
 
     def flush(self) -> None:
         """Send what `send(later=True)` has put off, as far as the kernel takes it.

@@ -66,8 +66,11 @@ def test_the_package_is_typed(package):
 
 
 def test_event_types_are_the_names_of_the_classes():
+    """A `Read` that says more has the type of a `Read`: programs ask for that."""
     for name in eventmux.__all__:
         public = getattr(eventmux, name)
-        if isinstance(public, type) and issubclass(public, eventmux.Event):
+        if isinstance(public, type) and issubclass(public, eventmux.Read):
+            assert public.type == "read"
+        elif isinstance(public, type) and issubclass(public, eventmux.Event):
             spelled = "".join(f"_{c.lower()}" if c.isupper() else c for c in name).strip("_")
             assert public.type == ("" if public is eventmux.Event else spelled)

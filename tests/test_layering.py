@@ -15,10 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # A file may import those of its package that stand in an earlier line, and nothing in its own.
 FLOORS = {
     "eventmux": [
-        ["errors", "peers", "_forking", "_memory", "_nearest"],
+        ["errors", "passing", "peers", "_forking", "_memory", "_nearest"],
         ["events"],
         ["buffers", "urls", "_queue", "_trace", "_socketfiles"],
-        ["sockets", "datagrams", "_waiting"],
+        ["sockets", "datagrams", "destinations", "_waiting"],
         ["_watching"],
         ["_channels"],
         ["_loop"],
@@ -50,7 +50,7 @@ INSIDE = {
     "eventmux._waiting": [["spinning", "pollable"], ["poller"]],
     "eventmux._watching": [["timers", "signals", "mailbox"], ["children", "wakeup"], ["watches"]],
     "eventmux._channels": [
-        ["options", "handles", "lingering", "backlog"],
+        ["options", "handles", "lingering", "backlog", "passing"],
         ["descriptors"],
         ["ports"],
         ["lending"],
@@ -59,7 +59,9 @@ INSIDE = {
         ["intake", "listeners", "nested", "endings"],
         ["streams"],
         ["packets"],
-        ["dialing", "manual"],
+        ["dialing", "manual", "accompanied"],
+        ["exceptional"],
+        ["special"],
         ["table"],
     ],
     "eventmux.buffers": [["_records"], ["_rewinding", "_size", "_split"], ["_http"]],

@@ -21,6 +21,7 @@ from eventmux._channels.descriptors import Descriptor
 from eventmux._channels.handles import is_still, which_file
 from eventmux._channels.lending import Loan
 from eventmux._channels.options import ChannelOptions
+from eventmux._channels.passing import KeptFds
 from eventmux._channels.ports import Port, prepare
 from eventmux.errors import EventMuxError, OutputOverflow
 from eventmux.events import Address, Closed, Closing, Error, Event, Handle, Read
@@ -238,6 +239,15 @@ class Channel:
         """Put bytes in the output queue, unless the handle failed or was closed by our side."""
         del data, receiver
         raise TypeError(f"cannot send on {self.fh!r}: {self.why_not}")
+
+    def send_fds(self, data: bytes, fds: KeptFds, receiver: Address | None = None) -> bool:
+        """Do what `send()` does with one piece of data, and have descriptors go along.
+
+        Raises:
+            TypeError: nothing, or no descriptors, can be sent here.
+        """
+        del data, fds, receiver
+        raise TypeError(f"cannot send descriptors on {self.fh!r}: {self.why_not}")
 
     def _has_enough(self) -> bool:
         """True if what was put off need not wait for more."""

@@ -77,13 +77,18 @@ class Descriptor:
         there is no /proc, O_NONBLOCK is set for the moment of each call. A pipe or a device that
         the program has made has nobody else who could mind.
         """
-        if stat.S_ISREG(self._mode) or stat.S_ISDIR(self._mode):
+        if self.is_regular or stat.S_ISDIR(self._mode):
             return True
         is_shared = self._is_tty or _is_inherited(self._fd)
         if is_shared and (self._is_tty or self.is_pipe):
             self._io = _open_again(self._fd)
         self._is_blocking_for_others = is_shared and self._io == self._fd
         return is_shared
+
+    @property
+    def is_regular(self) -> bool:
+        """True for a file, or what looks like one."""
+        return stat.S_ISREG(self._mode)
 
     def gettimeout(self) -> float | None:
         """Return None if it blocks, else 0."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from eventmux._channels.backlog import Backlog
 from eventmux._channels.lingering import Lingering
+from eventmux._channels.passing import Passing
 from eventmux.errors import EventMuxError
 from eventmux.peers import Peer
 
@@ -26,7 +27,16 @@ class Rejected:
 class Extras:
     """Those of one stream."""
 
-    __slots__ = ("backlog", "end", "is_heard", "is_let_go", "is_unsettled", "lingering", "peer")
+    __slots__ = (
+        "backlog",
+        "end",
+        "is_heard",
+        "is_let_go",
+        "is_unsettled",
+        "lingering",
+        "passing",
+        "peer",
+    )
 
     def __init__(self) -> None:
         self.backlog: Backlog | None = None  # once the buffer was changed
@@ -35,6 +45,7 @@ class Extras:
         self.is_heard = False  # nothing more comes of the peer, as was seen after that
         self.is_unsettled = False  # the mux is to call settle()
         self.lingering: Lingering | None = None  # once the last word is said
+        self.passing: Passing | None = None  # once descriptors were sent along
         self.peer: Peer | None = None  # what the socket itself does not tell of it
 
 

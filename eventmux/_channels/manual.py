@@ -14,7 +14,7 @@ from eventmux._channels.packets import Datagram, PacketStream
 from eventmux._channels.streams import Stream
 from eventmux.events import Address, CanRead, CanWrite
 
-__all__ = ["MANUAL"]
+__all__ = ["MANUAL", "ManualStream"]
 
 
 class _Manual(Channel):
@@ -58,7 +58,9 @@ class _Manual(Channel):
         super().queue(data, receiver)
 
 
-class _ManualStream(_Manual, Stream):
+class ManualStream(_Manual, Stream):
+    """A stream that the program reads, writes, or both."""
+
     __slots__ = ()
 
 
@@ -71,7 +73,7 @@ class _ManualDatagram(_Manual, Datagram):
 
 
 MANUAL: dict[type[Channel], type[Channel]] = {
-    Stream: _ManualStream,
+    Stream: ManualStream,
     PacketStream: _ManualPacketStream,
     Datagram: _ManualDatagram,
 }

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, cast
 from eventmux._nearest import no_option
 from eventmux.buffers import Buffer
 from eventmux.events import Address
+from eventmux.passing import MOST_FDS
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -51,6 +52,9 @@ class Options(TypedDict, total=False):
     idle_timeout: float | None
     keepalive: bool
     nodelay: bool
+    exceptional: bool
+    receive_fds: int | None
+    destination: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,9 @@ class ChannelOptions:
     nodelay: bool = True
     proxy: Literal["require"] | None = None
     trusted: tuple[str, ...] = ()
+    exceptional: bool = False
+    receive_fds: int | None = None
+    destination: bool = False
 
     def __post_init__(self) -> None:
         """Check what the program has given."""
@@ -95,6 +102,10 @@ class ChannelOptions:
             raise TypeError(f"meta_handler is {self.meta_handler!r}, must be callable")
         if self.tls is not None:
             check_context(self.tls)
+        if self.receive_fds is not None:
+            _check_count("receive_fds", self.receive_fds)
+            if self.receive_fds > MOST_FDS:
+                raise ValueError(f"receive_fds is {self.receive_fds}, the limit is {MOST_FDS}")
         _check_time("handshake_timeout", self.handshake_timeout)
         if self.idle_timeout is not None:
             _check_time("idle_timeout", self.idle_timeout)

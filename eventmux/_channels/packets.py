@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import starmap
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any, ClassVar, cast
@@ -20,11 +20,12 @@ from eventmux import datagrams
 from eventmux._channels.channel import THROTTLED, Channel, Outlet, as_bytes, reason_of
 from eventmux._channels.descriptors import Descriptor
 from eventmux._channels.options import ChannelOptions
+from eventmux._channels.passing import KeptFds, Passing
 from eventmux._channels.ports import RECV_FLAGS, SEND_FLAGS, Port
 from eventmux._channels.streams import Stream
 from eventmux.events import Address, Error, Handle, Read, Sent
 
-__all__ = ["Datagram", "PacketStream"]
+__all__ = ["Ancillary", "Datagram", "PacketStream", "too_long"]
 
 _WRITES_PER_TURN = 64
 _REPORTS_PER_TURN = 64
@@ -33,6 +34,8 @@ _OUT_OF_RESOURCES = (errno.ENOBUFS, errno.ENOMEM)
 _BROKEN = (errno.EBADF, errno.ENOTSOCK)
 _TRUNCATED = int(getattr(socket, "MSG_TRUNC", 0))  # the enum would call functions of Python's
 
+Ancillary = Iterable[tuple[int, int, bytes]]
+Packet = tuple[bytes, Address | None, Ancillary | None]
 Received = tuple[bytes, list[Any], int, Any]
 Receive = Callable[[int, int, int], Received]
 
@@ -50,7 +53,7 @@ def _recvmsg(port: Port) -> Receive:
     return recvfrom
 
 
-def _too_long(fh: Handle, data: bytes, read_size: int, sender: Address | None) -> Error:
+def too_long(fh: Handle, data: bytes, read_size: int, sender: Address | None) -> Error:
     text = f"packet of more than read_size, {read_size} bytes"
     return Error(fh, text, errno.EMSGSIZE, data=data, sender=sender)
 
@@ -59,7 +62,7 @@ class Datagram(Channel):
     """A datagram socket, or a device that gives one packet at each read."""
 
     kind: ClassVar[str] = "dgram"
-    __slots__ = ("_defer", "_ends_with_nothing", "_out", "_receive", "_stalled")
+    __slots__ = ("_ancillary", "_defer", "_ends_with_nothing", "_out", "_receive", "_stalled")
 
     def __init__(
         self,
@@ -75,7 +78,8 @@ class Datagram(Channel):
             datagrams.report_errors(cast("socket.socket", port))
         super().__init__(fh, port, outlet, options, meta)
         self._defer = defer
-        self._out: deque[tuple[bytes, Address | None]] = deque()
+        self._out: deque[Packet] = deque()
+        self._ancillary: Ancillary | None = None  # what goes with the packets being queued
         self._stalled = False
         self._receive = _recvmsg(port)
         self._ends_with_nothing = isinstance(port, Descriptor)
@@ -125,13 +129,18 @@ class Datagram(Channel):
                     self._fail_to_receive(error)
                 return
             if flags & _TRUNCATED:
-                self._emit(_too_long(self.fh, event.data, read_size, event.sender))
+                self._emit(too_long(self.fh, event.data, read_size, event.sender))
             elif event.data or not self._ends_with_nothing:
                 self._emit(event)
                 self._identify(event)
             else:
                 self._begin_to_close()  # only sockets have packets of no bytes: it is the end
                 return
+
+    def _stop_reading(self, error: OSError) -> None:
+        """Deal with a read that gave no packet."""
+        if not self._report() and not isinstance(error, BlockingIOError):
+            self._fail_to_receive(error)
 
     def _fail_to_receive(self, error: OSError) -> None:
         if error.errno in _BROKEN or isinstance(self.port, Descriptor):
@@ -172,11 +181,26 @@ class Datagram(Channel):
 
     # Output
 
+    def send_with(
+        self, data: tuple[bytes, ...], receiver: Address | None, ancillary: Ancillary
+    ) -> bool:
+        """Do what `send()` does, with ancillary data beside each packet."""
+        self._ancillary = ancillary
+        try:
+            return self.send(data, False, receiver)
+        finally:
+            self._ancillary = None
+
+    def send_fds(self, data: bytes, fds: KeptFds, receiver: Address | None = None) -> bool:
+        """Send a packet as `send()` does, and descriptors along with it."""
+        return self.send_with((data,), receiver, fds)
+
     def queue(self, data: tuple[bytes, ...], receiver: Address | None = None) -> None:
         """Put packets in the output queue, unless the handle was closed by our side."""
         packets = [chunk if type(chunk) is bytes else as_bytes(chunk) for chunk in data]
         if not self.closing:
-            self._out.extend((packet, receiver) for packet in packets)
+            ancillary = self._ancillary
+            self._out.extend((packet, receiver, ancillary) for packet in packets)
             self.unsent = len(self._out)
             high_water = self.options.high_water
             if high_water is not None and self.unsent > high_water:
@@ -206,7 +230,7 @@ class Datagram(Channel):
         packets of the others back. Those of one receiver stay in order.
         """
         full: set[Address] = set()
-        kept: deque[tuple[bytes, Address | None]] = deque()
+        kept: deque[Packet] = deque()
         attempts = 0
         try:
             while self._out and attempts < _WRITES_PER_TURN:
@@ -224,25 +248,24 @@ class Datagram(Channel):
 
     def _send_first(self) -> bool:
         """Send the first packet, or give it up; False if it has to wait."""
-        data, receiver = self._out[0]
-        error = self._try_to_send(data, receiver)
+        packet = self._out[0]
+        error = self._try_to_send(*packet)
         if error is not None and not _must_wait(error):
-            error = self._send_again(data, receiver, error)
+            error = self._send_again(packet, error)
         if error is not None:
             return False
         self._out.popleft()
         return True
 
-    def _send_again(
-        self, data: bytes, receiver: Address | None, earlier: OSError
-    ) -> OSError | None:
+    def _send_again(self, packet: Packet, earlier: OSError) -> OSError | None:
         """Try a second time, and give the packet up, or return why it has to wait.
 
         The kernel may have told of an earlier packet, and not have looked at this one. If it is
         this one, it may have queued a report of each attempt, too.
         """
+        data, receiver, _ = packet
         reports = self._reports()
-        error = self._try_to_send(data, receiver)
+        error = self._try_to_send(*packet)
         if not reports and (error is None or error.errno != earlier.errno):
             self._emit(Error(self.fh, reason_of(earlier), earlier.errno, earlier))
         bad = None if error is None or _must_wait(error) else error
@@ -260,9 +283,14 @@ class Datagram(Channel):
         self._emit(Error(self.fh, text, bad.errno, bad, data, receiver=receiver, mtu=mtu))
         return None
 
-    def _try_to_send(self, data: bytes, receiver: Address | None) -> OSError | None:
+    def _try_to_send(
+        self, data: bytes, receiver: Address | None, ancillary: Ancillary | None
+    ) -> OSError | None:
         try:
-            if receiver is None:
+            if ancillary is not None:
+                port = cast("socket.socket", self.port)
+                port.sendmsg((data,), ancillary, SEND_FLAGS, receiver)
+            elif receiver is None:
                 self.port.send(data, SEND_FLAGS)
             else:
                 self.port.sendto(data, SEND_FLAGS, receiver)
@@ -288,6 +316,11 @@ class Datagram(Channel):
         """Go on after the pause that was asked for."""
         super().resume()
         self._stalled = False
+
+    def silence(self) -> None:
+        """Emit nothing any more, and close what was to go along with packets."""
+        super().silence()
+        self._out.clear()
 
     def _drop_output(self) -> None:
         self._lost += self.unsent
@@ -330,7 +363,7 @@ class PacketStream(Stream):
             self.fail(error)
             return
         if flags & _TRUNCATED:
-            self._emit(_too_long(self.fh, event.data, read_size, None))
+            self._emit(too_long(self.fh, event.data, read_size, None))
         elif event.data:
             self._emit(event)
             self._identify(event)
@@ -340,11 +373,15 @@ class PacketStream(Stream):
     def _longest_piece(self) -> int:
         return 0  # packets are counted
 
+    def _send_by(self, passing: Passing) -> Callable[[bytes | memoryview, int], int]:
+        return passing.send_packet
+
     def _append(self, chunks: list[bytes]) -> None:
         if not all(chunks):
             raise ValueError("cannot send an empty packet: it would look like the end")
+        count = len(chunks)
         self._out += chunks
-        self.unsent += len(chunks)
+        self.unsent += count  # with no call in between
 
     def _send_once(self) -> bool:
         """Send one packet; False if the kernel did not take it."""

@@ -68,6 +68,12 @@ class BorrowedSocket(socket.socket):
         [sent] = starmap(super().sendto, (arguments,))
         return sent
 
+    def sendmsg(self, *arguments: Any) -> int:
+        """Send with ancillary data, if the number is still that of this socket."""
+        check(self.owner, self.fileno(), self.file)
+        [sent] = starmap(super().sendmsg, (arguments,))
+        return sent
+
     def __del__(self) -> None:
         """Leave the program's handle open, should the mux be dropped without its end."""
         self.detach()

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import Callable
 from itertools import starmap
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import ClassVar, cast
@@ -34,6 +35,7 @@ from eventmux._channels.lingering import (
     unacknowledged,
 )
 from eventmux._channels.options import ChannelOptions
+from eventmux._channels.passing import KeptFds, Parcel, Passing
 from eventmux._channels.ports import SEND_FLAGS, Port
 from eventmux._waiting.pollable import HELD
 from eventmux.errors import EventMuxError
@@ -86,7 +88,7 @@ class Stream(Intake):
         self._out: list[bytes | memoryview] = []
         self._is_quiet = False  # `Sent` tells nothing new if all that was put off leaves at once
         self._is_direct = ready and self._can_be_direct()
-        self._send = port.send
+        self._send: Callable[[bytes | memoryview, int], int] = port.send
 
     def release(self) -> None:
         """Give the handle back as it was."""
@@ -190,6 +192,25 @@ class Stream(Intake):
         if self._takes_output:
             self._append(chunks)
             self._throttle()
+
+    def send_fds(self, data: bytes, fds: KeptFds, receiver: Address | None = None) -> bool:
+        """Send bytes as `send()` does, and descriptors along with the first of them."""
+        extras = self._own_extras()
+        if extras.passing is None:
+            extras.passing = Passing(cast("socket.socket", self.port))
+            self._send = self._send_by(extras.passing)
+        passing = extras.passing
+        parcel = Parcel(passing.sent + self.unsent, len(data), fds)
+        try:
+            passing.put(parcel)
+            return self.send((data,), False, receiver)
+        finally:
+            if passing.sent + self.unsent == parcel.position:  # it was refused, or interrupted
+                passing.take_back(parcel)
+
+    def _send_by(self, passing: Passing) -> Callable[[bytes | memoryview, int], int]:
+        """Return what stands in for the `send()` of the socket."""
+        return passing.send
 
     def _throttle(self) -> None:
         """Read no more while too much is queued."""
@@ -312,6 +333,8 @@ class Stream(Intake):
         self._takes_output = self._is_direct = False
         self.muted &= ~THROTTLED
         self._out.clear()
+        if self._extras.passing is not None:
+            self._extras.passing.drop()
         self._lost, self.unsent = self._lost + self.unsent, 0
 
     def writable(self) -> bool | None:
@@ -375,6 +398,12 @@ class Stream(Intake):
         for data in self._buffer.read_last() if self._buffer is not None else []:
             self._emit(ReadLast(self.fh, data))
         self._begin_to_close()
+
+    def silence(self) -> None:
+        """Emit nothing any more, and close what was to go along with bytes."""
+        super().silence()
+        if self._extras.passing is not None:
+            self._extras.passing.drop()
 
     def left_to_send(self) -> int:
         """Return what becomes less as the peer reads; the kernel may hold megabytes."""

@@ -21,12 +21,14 @@ from eventmux._channels.channel import PAUSED, Channel, Outlet
 from eventmux._channels.descriptors import Descriptor
 from eventmux._channels.dialing import Dialer
 from eventmux._channels.endings import Endings
+from eventmux._channels.exceptional import Noticing
 from eventmux._channels.listeners import Listener
 from eventmux._channels.manual import MANUAL
 from eventmux._channels.nested import Nestable, Nested
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.packets import Datagram, PacketStream
 from eventmux._channels.ports import Port, open_port
+from eventmux._channels.special import check_special, is_special, special_class
 from eventmux._channels.streams import Sink, Source, Stream
 from eventmux._queue import EventQueue
 from eventmux._waiting.poller import Poller
@@ -155,13 +157,15 @@ class ChannelTable:
             cls = MANUAL[cls]
         elif isinstance(port, Descriptor) and cls is Stream:
             cls = Sink if not port.can_read else Source if not port.can_write else Stream
+        if is_special(options):
+            cls = special_class(cls, options, port)
         if issubclass(cls, Datagram):
             return cls(*arguments, defer=self.defer)
+        if not issubclass(cls, Stream):
+            return cls(*arguments)
         one_way = isinstance(port, Descriptor) and not (port.can_read and port.can_write)
         is_source = isinstance(port, Descriptor) and not port.can_write
-        stream = cast("type[Stream]", cls)(
-            *arguments, ready=ready or is_source or options.manual_write
-        )
+        stream = cls(*arguments, ready=ready or is_source or options.manual_write)
         if one_way and not is_source and cls is not Sink:
             stream.muted |= PAUSED  # the other direction of manual_write: there is none
         return stream
@@ -258,6 +262,8 @@ class ChannelTable:
             if isinstance(channel, Nested):
                 self.nested.append(channel)
             self._poller.watch(channel)
+            if channel.options.exceptional and isinstance(channel, Noticing):
+                self._poller.watch(channel.notice)
         except BaseException:
             self.forget(channel, channel.release)
             raise
@@ -274,6 +280,8 @@ class ChannelTable:
         channel.silence()
         self._stop_dialing(channel)
         self._poller.disarm(channel)
+        if channel.options.exceptional and isinstance(channel, Noticing):
+            self._poller.disarm(channel.notice)
         if self._added.get(channel.fd) is channel:
             del self._added[channel.fd]
         if isinstance(channel, Nested) and channel in self.nested:
@@ -436,6 +444,8 @@ def _check_fit(options: ChannelOptions, cls: type[Channel], port: Port) -> None:
         raise ValueError(f"buffered is for streams, but {port!r} is {what}")
     if options.errors and (cls is not Datagram or isinstance(port, Descriptor)):
         raise ValueError(f"errors is for datagram sockets, but {port!r} is none")
+    if is_special(options):
+        check_special(options, cls, port)
 
 
 def _copy(meta: object) -> object:
