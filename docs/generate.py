@@ -166,7 +166,7 @@ def _event(value: type[Any]) -> str:
         for field in dataclasses.fields(value)
     ]
     head = _call(value.__name__, [_parameter(each) for each in fields])
-    kind = vars(value)["type"]
+    kind = value.type
     return f'{head}\ntype = "{kind}"' if kind else head
 
 

@@ -145,8 +145,9 @@ class Read(Event):
 class ReadWithFds(Read):
     """A `Read` of a handle with `receive_fds`: descriptors may have come with the data.
 
-    `fds` has them, and closes what the program does not take. On a stream they were sent with the
-    piece of data that ends this read; more may be in front of it.
+    `data`, `sender` and `id` are as in a `Read`. `fds` has the descriptors, and closes what the
+    program does not take. On a stream they were sent with the piece of data that ends this read;
+    more may be in front of it.
     """
 
     fds: PassedFds = _NOT_GIVEN
@@ -156,10 +157,11 @@ class ReadWithFds(Read):
 class ReadWithDestination(Read):
     """A `Read` of a handle with `destination`: it says which address the packet was sent to.
 
-    `destination` is the one in the packet, `interface` the number of the network interface by which
-    it came, and `local` the address of ours to answer from, as the `source` of `sendto()`. It is
-    the same as `destination`, but for what was sent to a group or to all: then it is that of the
-    interface, and None with IPv6, where the kernel chooses.
+    `data`, `sender` and `id` are as in a `Read`. `destination` is the one in the packet,
+    `interface` the number of the network interface by which it came, and `local` the address of
+    ours to answer from, as the `source` of `sendto()`. It is the same as `destination`, but for
+    what was sent to a group or to all: then it is that of the interface, and None with IPv6, where
+    the kernel chooses.
     """
 
     destination: str = ""

@@ -28,10 +28,11 @@ Message = tuple[int, int, bytes]
 class PassedFds:
     """Those that came with one read, until the program takes them.
 
-        for fd in event.fds.take():
-            connection = socket.socket(fileno=fd)
+    Taken, they are the program's to close; `socket.socket(fileno=fd)` makes a connection of one.
+    None of them is inherited by a program that is started.
 
-    Taken, they are the program's to close. None of them is inherited by a program that is started.
+    Args:
+        ancillary: what `socket.recvmsg()` gave beside the data.
     """
 
     __slots__ = ("ancillary",)

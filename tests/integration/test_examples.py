@@ -143,6 +143,22 @@ def test_the_echo_server():
         assert server.process.stdout.readline() == "goodbye, reason: None\n"
 
 
+def test_connections_that_are_handed_over():
+    with example("hand_over.py", "0") as server:
+        port = port_of(server)
+        socks = [socket.create_connection(("127.0.0.1", port), timeout=LIMIT) for _ in range(3)]
+        firsts = (b"blue\nand more", b"green\n", b"x" * 2000)
+        for sock, first in zip(socks, firsts, strict=True):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            sock.sendall(first[:2])  # a name may come in pieces
+            sock.sendall(first[2:])
+        for sock, first, name in zip(socks, firsts, ("blue", "other", "other"), strict=True):
+            with sock, sock.makefile("rb") as file:
+                sock.sendall(b"again")
+                sock.shutdown(socket.SHUT_WR)
+                assert file.read() == f"{name} worker: ".encode() + first + b"again"
+
+
 class Person:
     """Somebody in the chat."""
 
