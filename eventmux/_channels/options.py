@@ -132,7 +132,7 @@ class ChannelOptions:
         given.pop("meta", None)
         if given.get("read_size", self) is None:
             del given["read_size"]
-        return replace(self, **given)
+        return replace(self, **given) if given else self  # as of most handles of a program
 
 
 _NAMES = Options.__optional_keys__

@@ -20,6 +20,13 @@ def mux():
         yield mux
 
 
+def test_handles_without_options_share_what_is_usual():
+    usual = ChannelOptions()
+    assert usual.having(EventMux.add, {"meta": 1}) is usual
+    assert usual.having(EventMux.add, {"read_size": None}) is usual
+    assert usual.having(EventMux.add, {"read_size": 5}) == ChannelOptions(read_size=5)
+
+
 @pytest.mark.parametrize(
     ("options", "text"),
     [
