@@ -9,6 +9,7 @@ from eventmux._watching.watches import Watch
 from eventmux.errors import (
     BufferOverflow,
     EventMuxError,
+    MalformedHeader,
     MalformedRecord,
     OutputOverflow,
     URLError,
@@ -55,6 +56,7 @@ __all__ = [
     "EventMux",
     "EventMuxError",
     "HalfClosed",
+    "MalformedHeader",
     "MalformedRecord",
     "OutputOverflow",
     "PassedFds",

@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-__all__ = ["BufferOverflow", "EventMuxError", "MalformedRecord", "OutputOverflow", "URLError"]
+__all__ = [
+    "BufferOverflow",
+    "EventMuxError",
+    "MalformedHeader",
+    "MalformedRecord",
+    "OutputOverflow",
+    "URLError",
+]
 
 
 class EventMuxError(Exception):
@@ -48,6 +55,10 @@ class OutputOverflow(_OverLimit):
     """
 
     text = "output queue of {}, limit is {}: the peer does not read (max_outbuffer)"
+
+
+class MalformedHeader(EventMuxError, ValueError):
+    """What a connection begins with is no PROXY header, or one that breaks the protocol."""
 
 
 class MalformedRecord(EventMuxError, ValueError):

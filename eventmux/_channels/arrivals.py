@@ -3,24 +3,39 @@
 Before it is, it may have to say who it is: by a PROXY header, and by a TLS handshake. One that does
 not ends without an event of its own, since the program does not know it: an `Error` of the
 listener says who it was, and why.
+
+The one rule: who says nothing costs little. There is one time limit for all that comes before the
+program is told, and a bound on how many a listener waits for; over it, whoever has been silent for
+longest gives way.
 """
 
 from __future__ import annotations
 
+import errno
 import socket
+from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
-from eventmux._channels.channel import reason_of
+from eventmux._channels.channel import Emit, reason_of
 from eventmux._channels.options import ChannelOptions
+from eventmux._watching.timers import Entry
 from eventmux.errors import EventMuxError
 from eventmux.events import Connect, Error, Handle
 from eventmux.peers import Address, Peer
 
-__all__ = ["Arrival"]
+__all__ = ["MOST_AWAITED", "Arrival", "Arrivals"]
+
+MOST_AWAITED = 512
+"""Connections of one listener that have yet to say who they are.
+
+Half of the descriptors that a process usually has: the others are for those who have.
+"""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Arrival:
     """What is known of it.
 
@@ -55,3 +70,116 @@ class Arrival:
         text = f"{what} with {self.peer.address!r} failed: {reason}"
         number = getattr(error, "errno", None)
         return Error(self.listener, text, number, error, sender=self.peer.address)
+
+
+class _Wait:
+    """What is waited for."""
+
+    __slots__ = ("drop", "entry", "sock", "what")
+
+    def __init__(
+        self, sock: socket.socket, what: str, drop: Callable[[], None], entry: Entry
+    ) -> None:
+        self.sock = sock
+        self.what = what
+        self.drop = drop
+        self.entry = entry
+
+
+class Arrivals:
+    """All of a mux, by listener.
+
+    Args:
+        emit: queues an event for the program.
+        later: does something after so many seconds.
+        cancel: takes that back.
+        freed: is called when a descriptor was given back.
+    """
+
+    def __init__(
+        self,
+        emit: Emit,
+        later: Callable[[float, Callable[[], None]], Entry],
+        cancel: Callable[[Entry], None],
+        freed: Callable[[], None],
+    ) -> None:
+        self._emit = emit
+        self._later = later
+        self._cancel = cancel
+        self._freed = freed
+        self._waits: dict[Handle, OrderedDict[Arrival, _Wait]] = {}  # silent for longest first
+
+    def enter(
+        self, arrival: Arrival, sock: socket.socket, what: str, drop: Callable[[], None]
+    ) -> None:
+        """Wait for what a connection has to say; a second time, for what comes behind that.
+
+        The time limit, its `handshake_timeout`, counts from the first time on.
+
+        Args:
+            arrival: which.
+            sock: its socket.
+            what: what is waited for, as in "TLS handshake"; see `Arrival.refusal()`.
+            drop: closes it, without an event; what was done already is not done again.
+        """
+        waits = self._waits.setdefault(arrival.listener, OrderedDict())
+        wait = waits.get(arrival)
+        if wait is not None:
+            wait.what, wait.drop = what, drop
+            waits.move_to_end(arrival)
+            return
+        while len(waits) >= MOST_AWAITED:
+            self.give_way(arrival.listener)
+        seconds = arrival.options.handshake_timeout
+        entry = self._later(seconds, partial(self._give_up, arrival, seconds))
+        waits[arrival] = _Wait(sock, what, drop, entry)
+
+    def heard(self, arrival: Arrival) -> None:
+        """It has said something: others have been silent for longer."""
+        waits = self._waits.get(arrival.listener, {})
+        if arrival in waits:
+            cast("OrderedDict[Arrival, _Wait]", waits).move_to_end(arrival)
+
+    def leave(self, arrival: Arrival) -> None:
+        """All is said: the program is told of it."""
+        wait = self._waits.get(arrival.listener, {}).pop(arrival, None)
+        if wait is not None:
+            self._cancel(wait.entry)
+
+    def refuse(self, arrival: Arrival, error: OSError | EventMuxError) -> None:
+        """Drop it, and tell the program why; nothing happens if that was done."""
+        wait = self._waits.get(arrival.listener, {}).get(arrival)
+        if wait is None:
+            return
+        wait.drop()
+        self._emit(arrival.refusal(error, wait.what))
+        self.leave(arrival)  # last: should the rest be interrupted, the time limit does it again
+        self._freed()
+
+    def _give_up(self, arrival: Arrival, seconds: float) -> None:
+        text = f"not complete within {seconds:g} seconds"
+        self.refuse(arrival, TimeoutError(errno.ETIMEDOUT, text))
+
+    def give_way(self, listener: Handle) -> None:
+        """Drop whoever has been silent for longest, if there is any: others need the place."""
+        waits = self._waits.get(listener)
+        if waits:
+            text = f"given up for others, {len(waits)} are waited for"
+            error = ConnectionAbortedError(errno.ECONNABORTED, text)
+            self.refuse(next(iter(waits)), error)
+
+    def dismiss(self, listener: Handle) -> None:
+        """Drop all of a listener, without an event: it ends."""
+        waits = self._waits.get(listener, {})
+        while waits:
+            arrival, wait = next(iter(waits.items()))
+            wait.drop()
+            self.leave(arrival)
+        self._waits.pop(listener, None)
+
+    def close(self) -> None:
+        """Close all sockets, and nothing more: the selector is not ours any more, or has ended."""
+        for waits in self._waits.values():
+            for wait in waits.values():
+                wait.sock.close()
+        self._waits.clear()
