@@ -14,8 +14,8 @@ import selectors
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Generic, cast, overload
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import TYPE_CHECKING, Any, Generic, Literal, cast, overload
 
 from eventmux import datagrams, sockets
 from eventmux._channels.channel import PAUSED, Channel, as_bytes
@@ -228,6 +228,8 @@ class EventMux(Nestable, Generic[Own]):
         *,
         listen: bool | None = None,
         type: str | None = None,  # noqa: A002  # as the method that asks for it
+        proxy: Literal["require"] | None = None,
+        trusted: Collection[str] = (),
         **options: Unpack[Options],
     ) -> None:
         """Watch a handle: a socket, any object with `fileno()`, a descriptor as a number.
@@ -244,6 +246,8 @@ class EventMux(Nestable, Generic[Own]):
             listen: whether it is a listener; default is to ask the kernel.
             type: "stream", "dgram" or "seqpacket"; default is to ask the kernel. What is no
                 socket is a stream unless told otherwise: a tun device is "dgram".
+            proxy: "require" is for a listener whose clients come through proxies; see `listen()`.
+            trusted: which proxies.
             buffered: cut what arrives into records. It serves as a pattern: each stream, and
                 each connection that a listener accepts, gets an empty buffer of this kind.
             meta: anything; `meta(fh)` gives it back. What a listener accepts gets a shallow copy,
@@ -294,7 +298,7 @@ class EventMux(Nestable, Generic[Own]):
                 the handle.
             OSError: it is closed, or the kernel refuses.
         """
-        inner = self._defaults.having(EventMux.add, options)
+        inner = self._defaults.having(EventMux.add, options, proxy=proxy, trusted=trusted)
         self._loop.table.add(fh, inner, options.get("meta"), listen=listen, kind=type)
         self._loop.watches.changed()
 
@@ -334,6 +338,8 @@ class EventMux(Nestable, Generic[Own]):
         *,
         backlog: int = 1024,
         mode: int | None = None,
+        proxy: Literal["require"] | None = None,
+        trusted: Collection[str] = (),
         **options: Unpack[Options],
     ) -> socket.socket:
         """Listen at a URL and watch the socket; a datagram socket is bound to the address.
@@ -346,6 +352,15 @@ class EventMux(Nestable, Generic[Own]):
             backlog: how many connections may wait to be accepted.
             mode: who may connect to a UNIX path, as for `os.chmod()`: 0o600 is our user alone.
                 Default is what the umask leaves.
+            proxy: "require" has each connection begin with a PROXY header, version 1 or 2, in
+                which a proxy says whose it is: `address` of `Connect` is what it says, and
+                `peer.proxy` all of it. One without a header, with one that breaks the protocol,
+                or with none within `handshake_timeout`, is an `Error` of the listener, and
+                nothing more is heard of it. The header is all that is read before `Connect`.
+            trusted: who may say so, since whoever may can pass for anybody. Networks as text, as
+                "10.0.0.0/8" or "::1/128"; for UNIX sockets "unix:", which is whoever `mode` lets
+                connect, or "uid:33", the processes of a user. Others are an `Error` of the
+                listener, and nothing is read of them.
             options: as for `add()`, without `listen` and `type`; what is accepted inherits them.
 
         Raises:
@@ -355,7 +370,7 @@ class EventMux(Nestable, Generic[Own]):
             OSError: the address is in use, the name is unknown, permission is missing... Its
                 `filename` is the URL.
         """
-        inner = self._defaults.having(EventMux.listen, options)
+        inner = self._defaults.having(EventMux.listen, options, proxy=proxy, trusted=trusted)
         sock = sockets.listen(parse_url(url), backlog, mode)
         try:
             self._loop.table.add(sock, inner, options.get("meta"))

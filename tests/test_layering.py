@@ -15,9 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # A file may import those of its package that stand in an earlier line, and nothing in its own.
 FLOORS = {
     "eventmux": [
-        ["errors", "passing", "peers", "_forking", "_memory", "_nearest"],
+        ["errors", "passing", "peers", "_crc32c", "_forking", "_memory", "_nearest"],
         ["events"],
-        ["buffers", "urls", "_queue", "_trace", "_socketfiles"],
+        ["buffers", "proxy", "urls", "_queue", "_trace", "_socketfiles"],
         ["sockets", "datagrams", "destinations", "_waiting"],
         ["_watching"],
         ["_channels"],
@@ -50,14 +50,14 @@ INSIDE = {
     "eventmux._waiting": [["spinning", "pollable"], ["poller"]],
     "eventmux._watching": [["timers", "signals", "mailbox"], ["children", "wakeup"], ["watches"]],
     "eventmux._channels": [
-        ["options", "handles", "lingering", "backlog", "passing"],
-        ["descriptors"],
+        ["trust", "handles", "lingering", "backlog", "passing"],
+        ["options", "descriptors"],
         ["ports"],
         ["lending"],
         ["channel"],
         ["arrivals", "extras"],
         ["intake", "listeners", "nested", "endings"],
-        ["streams"],
+        ["proxied", "streams"],
         ["packets"],
         ["dialing", "manual", "accompanied"],
         ["exceptional"],
@@ -157,7 +157,7 @@ ACROSS = {
 }
 # These deal in bytes and decisions: no socket, clock, process or file may be near.
 PURE = {
-    "eventmux": {"errors", "events", "buffers", "urls", "_queue"},
+    "eventmux": {"errors", "events", "peers", "proxy", "buffers", "urls", "_queue", "_crc32c"},
     "rpcasync": {
         *("errors", "_log", "storable", "wire", "coderefs"),
         *("arguments", "comparing", "describing"),

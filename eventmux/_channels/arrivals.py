@@ -109,6 +109,9 @@ class Arrivals:
         self._freed = freed
         self._waits: dict[Handle, OrderedDict[Arrival, _Wait]] = {}  # silent for longest first
 
+    def _of(self, listener: Handle) -> OrderedDict[Arrival, _Wait]:
+        return self._waits.get(listener) or OrderedDict()
+
     def enter(
         self, arrival: Arrival, sock: socket.socket, what: str, drop: Callable[[], None]
     ) -> None:
@@ -136,19 +139,19 @@ class Arrivals:
 
     def heard(self, arrival: Arrival) -> None:
         """It has said something: others have been silent for longer."""
-        waits = self._waits.get(arrival.listener, {})
+        waits = self._of(arrival.listener)
         if arrival in waits:
-            cast("OrderedDict[Arrival, _Wait]", waits).move_to_end(arrival)
+            waits.move_to_end(arrival)
 
     def leave(self, arrival: Arrival) -> None:
         """All is said: the program is told of it."""
-        wait = self._waits.get(arrival.listener, {}).pop(arrival, None)
+        wait = self._of(arrival.listener).pop(arrival, None)
         if wait is not None:
             self._cancel(wait.entry)
 
     def refuse(self, arrival: Arrival, error: OSError | EventMuxError) -> None:
         """Drop it, and tell the program why; nothing happens if that was done."""
-        wait = self._waits.get(arrival.listener, {}).get(arrival)
+        wait = self._of(arrival.listener).get(arrival)
         if wait is None:
             return
         wait.drop()
@@ -162,7 +165,7 @@ class Arrivals:
 
     def give_way(self, listener: Handle) -> None:
         """Drop whoever has been silent for longest, if there is any: others need the place."""
-        waits = self._waits.get(listener)
+        waits = self._of(listener)
         if waits:
             text = f"given up for others, {len(waits)} are waited for"
             error = ConnectionAbortedError(errno.ECONNABORTED, text)
@@ -170,7 +173,7 @@ class Arrivals:
 
     def dismiss(self, listener: Handle) -> None:
         """Drop all of a listener, without an event: it ends."""
-        waits = self._waits.get(listener, {})
+        waits = self._of(listener)
         while waits:
             arrival, wait = next(iter(waits.items()))
             wait.drop()

@@ -85,6 +85,10 @@ class Intake(Channel):
         """Return who is at the other end."""
         return self._extras.peer or super().peer()
 
+    def introduce(self, peer: Peer) -> None:
+        """Note who is at the other end, as the socket itself does not tell."""
+        self._own_extras().peer = peer
+
     def readable(self) -> None:
         """Read once; with a buffer, until a record is complete or there is no more to read."""
         if self.closing:

@@ -34,7 +34,7 @@ class Listener(Channel):
     """A listening socket."""
 
     why_not = "it is a listener"
-    __slots__ = ("_adopt", "_defer")
+    __slots__ = ("_adopt", "_defer", "_dismiss")
 
     def __init__(
         self,
@@ -46,10 +46,12 @@ class Listener(Channel):
         *,
         adopt: Callable[[Listener, socket.socket, Address], None],
         defer: Callable[[Channel, float], None],
+        dismiss: Callable[[Handle], None],
     ) -> None:
         super().__init__(fh, port, outlet, options, meta)
         self._adopt = adopt
         self._defer = defer
+        self._dismiss = dismiss
 
     def _prepare(self) -> None:
         """Make it non-blocking: no flag says so for one `accept()`."""
@@ -108,3 +110,8 @@ class Listener(Channel):
 
     def writable(self) -> None:
         """Do nothing: a listener never wants to write."""
+
+    def _begin_to_close(self) -> None:
+        """Close it, and first those who have not said who they are."""
+        self._dismiss(self.fh)
+        super()._begin_to_close()

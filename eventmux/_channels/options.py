@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, cast
@@ -62,8 +62,10 @@ class ChannelOptions:
     """The options of a handle; a listener hands its own on to what it accepts.
 
     Raises:
-        ValueError: a number is no int of at least 1, or a time is not above 0.
-        TypeError: `buffered` is no buffer, `meta_handler` cannot be called, or `tls` is no context.
+        ValueError: a number is no int of at least 1, or a time is not above 0; or `proxy`,
+            `trusted` and `manual_accept` do not go together, or nobody is trusted.
+        TypeError: `buffered` is no buffer, `meta_handler` cannot be called, `tls` is no context, or
+            `trusted` is no list of texts.
     """
 
     read_size: int = 65536
@@ -85,7 +87,7 @@ class ChannelOptions:
     keepalive: bool = True
     nodelay: bool = True
     proxy: Literal["require"] | None = None
-    trusted: tuple[str, ...] = ()
+    trusted: Collection[str] = ()
     exceptional: bool = False
     receive_fds: int | None = None
     destination: bool = False
@@ -109,6 +111,8 @@ class ChannelOptions:
         _check_time("handshake_timeout", self.handshake_timeout)
         if self.idle_timeout is not None:
             _check_time("idle_timeout", self.idle_timeout)
+        if self.proxy is not None or self.trusted:
+            _check_proxy(self.proxy, self.trusted, self.manual_accept)
 
     def having(
         self, method: Callable[..., object], options: Options, **own: object
@@ -147,6 +151,18 @@ def _check_time(name: str, value: object) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not 0 < cast("float", value) < float("inf"):
         raise ValueError(f"{name} is {value!r}, must be a number of seconds above 0")
+
+
+def _check_proxy(proxy: object, trusted: Collection[str], manual_accept: bool) -> None:
+    if proxy is None:
+        raise ValueError(f"trusted is {trusted!r}, but there is no proxy='require'")
+    if proxy != "require":
+        raise ValueError(f"proxy is {proxy!r}, must be 'require' or None")
+    if manual_accept:
+        raise ValueError("proxy='require' with manual_accept: it is the program that accepts")
+    from eventmux._channels.trust import Trust  # with `ipaddress` it takes a while
+
+    Trust(trusted)
 
 
 def check_context(tls: object) -> None:

@@ -13,10 +13,10 @@ import socket
 from collections import deque
 from collections.abc import Callable, Container, Iterable
 from functools import partial
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from eventmux import sockets
-from eventmux._channels.arrivals import Arrival
+from eventmux._channels.arrivals import Arrival, Arrivals
 from eventmux._channels.channel import PAUSED, Channel, Outlet
 from eventmux._channels.descriptors import Descriptor
 from eventmux._channels.dialing import Dialer
@@ -38,6 +38,9 @@ from eventmux.events import Address, CanRead, Handle
 from eventmux.peers import Peer
 from eventmux.urls import Endpoint
 
+if TYPE_CHECKING:
+    from eventmux._channels.proxied import Gate
+
 __all__ = ["ChannelTable"]
 
 _FEW = 4  # handles that are looked after at each turn; of more, one at a time
@@ -56,6 +59,7 @@ class ChannelTable:
         self.unflushed: list[Channel] = []  # those with output that was put off
         cancel = watches.timers.cancel
         self.endings = Endings(watches.clock, watches.later, cancel, poller.arm)
+        self.arrivals = Arrivals(queue.push, watches.later, cancel, self._resume_starved)
         self.unsettled: deque[Channel] = deque()  # to go on when their events are handed out
         self._outlet = Outlet(
             queue.push,
@@ -131,11 +135,17 @@ class ChannelTable:
         if kind is not None and kind != cls.kind:
             raise ValueError(f"type is {kind!r}, but {fh!r} is {cls.kind!r}")
         _check_fit(options, cls, port)
+        if options.proxy is not None and not (is_listening and cls is Stream):
+            raise ValueError(f"proxy is for listeners of streams, but {fh!r} is none")
         if cls is Nested:
             return Nested(fh, port, self._outlet, options, meta)
         if is_listening:
+            adopt = self.adopt if options.proxy is None else self._gate(options, port).adopt
             return Listener(
-                *(fh, port, self._outlet, options, meta), adopt=self.adopt, defer=self.defer
+                *(fh, port, self._outlet, options, meta),
+                adopt=adopt,
+                defer=self.defer,
+                dismiss=self.arrivals.dismiss,
             )
         channel = self._build(cls, fh, port, options, meta, ready=False)
         if isinstance(channel, Stream) and isinstance(port, socket.socket):
@@ -240,16 +250,31 @@ class ChannelTable:
             dialer.stop()
             channel.dialing = False
 
+    def _gate(self, options: ChannelOptions, port: Port) -> Gate:
+        """Return what takes those that come through proxies.
+
+        Raises:
+            ValueError: nobody could come.
+        """
+        from eventmux._channels.proxied import Gate  # with `ipaddress` it takes a while
+        from eventmux._channels.trust import Trust
+
+        trust = Trust(options.trusted)
+        trust.check_family(cast("socket.socket", port).family)
+        emit = self._outlet.emit
+        return Gate(trust, _arrive, self.arrivals, self._poller, self.welcome, emit)
+
     def adopt(self, listener: Listener, sock: socket.socket, address: Address) -> None:
         """Watch a connection that a listener accepted, and tell the program of it."""
-        peer = Peer(address, sockets.credentials(sock))
-        self.welcome(sock, Arrival(listener.fh, listener.options, _copy(listener.meta), peer))
+        self.welcome(sock, _arrive(listener, sock, address))
 
     def welcome(self, sock: socket.socket, arrival: Arrival) -> None:
         """Watch a connection whose proxy, if it has one, has said who is there."""
         kind = _KINDS[sock.type]
         channel = self._build(kind, sock, sock, arrival.options, arrival.meta, ready=True)
         channel.own()
+        if arrival.peer.proxy is not None:
+            cast("Stream", channel).introduce(arrival.peer)
         self.watch(channel)
         self._outlet.emit(arrival.connect(sock))
 
@@ -291,21 +316,28 @@ class ChannelTable:
             self._watches.timers.cancel(entry)
         self.endings.forget(channel)
         channel.unflushed = False
+        if isinstance(channel, Listener):
+            self.arrivals.dismiss(channel.fh)
         try:
             finish()
         except Exception:  # the program's own close(), which would fail again
             self.channels.pop(channel.fh, None)
             raise
         self.channels.pop(channel.fh, None)
-        if self._starved:
-            for listener in tuple(self._starved):
-                self._resume(listener)
+        self._resume_starved()
 
     def defer(self, channel: Channel, seconds: float) -> None:
         """Let a channel try again in a while; a listener also when a descriptor is given back."""
         entry = self._watches.later(seconds, lambda: self._resume(channel))
         if isinstance(channel, Listener):
             self._starved[channel] = entry
+            self.arrivals.give_way(channel.fh)
+
+    def _resume_starved(self) -> None:
+        """Let listeners try again that lacked a descriptor: one was given back."""
+        if self._starved:
+            for listener in tuple(self._starved):
+                self._resume(listener)
 
     def _resume(self, channel: Channel) -> None:
         entry = self._starved.pop(channel, None)
@@ -418,6 +450,7 @@ class ChannelTable:
             self._stop_dialing(channel)
             channel.silence()
             channel.release()
+        self.arrivals.close()
 
     # A forked process
 
@@ -435,6 +468,13 @@ class ChannelTable:
             if channel.fh not in keep:
                 channel.drop()
         self._inherited = []
+        self.arrivals.close()
+
+
+def _arrive(listener: Listener, sock: socket.socket, address: Address) -> Arrival:
+    """Return what is known of a connection that a listener accepted."""
+    peer = Peer(address, sockets.credentials(sock))
+    return Arrival(listener.fh, listener.options, _copy(listener.meta), peer)
 
 
 def _check_fit(options: ChannelOptions, cls: type[Channel], port: Port) -> None:
