@@ -30,6 +30,7 @@ __all__ = ["Gate"]
 
 _WHAT = "PROXY header of the connection"
 _USUAL = 536  # bytes; a header is to fit in the smallest packet of TCP (section 2)
+_SHORTEST = 0.001  # seconds
 _UNTRUSTED = "is not trusted to say who its clients are"
 
 
@@ -72,9 +73,14 @@ class Gate:
             return
         sock.setblocking(False)
         proxied = _Proxied(sock, arrival, self._arrivals, *self._rest)
-        self._arrivals.enter(arrival, sock, _WHAT, proxied.drop)
-        proxied.readable()  # a proxy sends it at once, so it is here already, most likely
-        self._poller.arm(proxied)
+        try:
+            self._arrivals.enter(arrival, sock, _WHAT, proxied.drop)
+            proxied.readable()  # a proxy sends it at once, so it is here already, most likely
+            self._poller.arm(proxied)
+        except BaseException:  # Ctrl-C, for example
+            proxied.drop()
+            self._arrivals.leave(arrival)
+            raise
 
 
 class _Proxied:
@@ -165,15 +171,17 @@ class _Proxied:
         """Pass it on: to TLS, or to the program."""
         arrival = self._arrival
         arrival.peer = _told(arrival.peer, header)
-        self._poller.disarm(self)
-        self._sock = None
-        if arrival.options.tls is None:  # else it has yet to shake hands, in what is left of time
-            self._arrivals.leave(arrival)
+        if arrival.options.tls is not None:  # it has yet to shake hands, in what is left of time
+            left = max(self._arrivals.left(arrival), _SHORTEST)
+            arrival.options = replace(arrival.options, handshake_timeout=left)
         try:
-            self._welcome(sock, arrival)
-        except BaseException as error:
-            sock.close()
+            self._poller.disarm(self)
             self._arrivals.leave(arrival)
+            self._welcome(sock, arrival)
+            self._sock = None
+        except BaseException as error:
+            self._arrivals.leave(arrival)
+            self.drop()
             if not isinstance(error, OSError):
                 raise
             self._emit(arrival.refusal(error, _WHAT))  # the selector takes no more, say

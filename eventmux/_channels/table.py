@@ -59,7 +59,9 @@ class ChannelTable:
         self.unflushed: list[Channel] = []  # those with output that was put off
         cancel = watches.timers.cancel
         self.endings = Endings(watches.clock, watches.later, cancel, poller.arm)
-        self.arrivals = Arrivals(queue.push, watches.later, cancel, self._resume_starved)
+        self.arrivals = Arrivals(
+            queue.push, watches.clock, watches.later, cancel, self._resume_starved
+        )
         self.unsettled: deque[Channel] = deque()  # to go on when their events are handed out
         self._outlet = Outlet(
             queue.push,
@@ -275,8 +277,14 @@ class ChannelTable:
         channel.own()
         if arrival.peer.proxy is not None:
             cast("Stream", channel).introduce(arrival.peer)
+        event = arrival.connect(sock)
         self.watch(channel)
-        self._outlet.emit(arrival.connect(sock))
+        try:
+            self._outlet.emit(event)
+        except BaseException:  # Ctrl-C, for example: the program knows nothing of it
+            self.forget(channel, channel.shut)
+            self._queue.remove_of(sock)
+            raise
 
     # Coming and going
 

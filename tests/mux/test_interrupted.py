@@ -15,7 +15,7 @@ import pytest
 from support.fakes import FakeClock
 from support.handled import forgetting
 from support.interrupts import Interrupt, Interrupter
-from support.pump import SELECTORS, SELECTORS_IN_TURN, receive
+from support.pump import PATIENCE, SELECTORS, SELECTORS_IN_TURN, receive
 
 from eventmux import Child, Event, EventMux, Read, Signal, Timeout, _loop
 from eventmux._watching import children
@@ -450,5 +450,33 @@ def test_what_is_waited_for_alone(everywhere, kind, monkeypatch):
             here.turn(interrupter.run)
             assert Read(other, b"x") in here.events
             assert len(here.events) == 6
+
+    everywhere(scenario)
+
+
+def test_a_proxy_header_in_pieces(everywhere, kind):
+    """The mux may close a connection that it is just about to tell of; then nothing is told."""
+
+    def scenario(interrupter):
+        with Setting(kind) as here, contextlib.ExitStack() as stack:
+            url, trusted = "tcp://127.0.0.1:0", ["127.0.0.1"]
+            listener = here.mux.listen(url, proxy="require", trusted=trusted)
+            proxy = stack.enter_context(socket.create_connection(listener.getsockname()))
+            proxy.settimeout(PATIENCE)
+            for piece in (b"PROXY TCP4 192.0.2.1", b" 192.0.2.9 1 2", b"\r\nhello"):
+                with contextlib.suppress(ConnectionError):
+                    proxy.sendall(piece)
+                here.turn(interrupter.run)
+            events = [event.type for event in here.events]
+            if events[:1] == ["connect"]:
+                assert here.events[0].address == ("192.0.2.1", 1)
+            if events != ["connect", "read"]:
+                assert interrupter.has_raised
+                assert events in ([], ["connect", "error", "closing", "closed"])
+                with contextlib.suppress(ConnectionResetError):
+                    assert proxy.recv(1) == b""
+            here.clock.advance(60)  # nothing is waited for any more
+            here.turn(lambda action: action())
+            assert len(here.events) == len(events)
 
     everywhere(scenario)
