@@ -87,7 +87,7 @@ INSIDE = {
     "rpcasync.wire": [
         ["counting", "deadlines", "leaves", "messages"],
         ["codecs", "framing", "splicing"],
-        ["dialect"],
+        ["dialect", "strangers"],
         ["protocol"],
     ],
     "rpcasync.replaying": [["codecs", "tally"], ["connections"], ["replay"]],

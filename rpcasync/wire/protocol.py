@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar, cast
 
 from rpcasync._log import log, shorten
-from rpcasync.errors import EncodeError, ProtocolError
+from rpcasync.errors import EncodeError, FrameTooLarge, ProtocolError
 from rpcasync.storable._places import located_in_list
 from rpcasync.wire.codecs import Codec, JSONCodec, StorableCodec
 from rpcasync.wire.deadlines import Deadlines
@@ -45,6 +45,7 @@ from rpcasync.wire.messages import (
     release_values,
 )
 from rpcasync.wire.splicing import with_id, with_ids
+from rpcasync.wire.strangers import named
 
 __all__ = ["ClientProtocol", "Peeked", "ServerProtocol"]
 
@@ -91,8 +92,16 @@ class _Protocol:
         framing = self.framing
         frames = framing.cut()
         if not frames and framing.failure is not None:
-            raise _copy_of(framing.failure)
+            stranger = None
+            if self._is_first and isinstance(framing.failure, FrameTooLarge):
+                stranger = named(framing.behind())
+            raise stranger or _copy_of(framing.failure)
         return frames
+
+    @property
+    def _is_first(self) -> bool:
+        """True as long as no packet was read."""
+        raise NotImplementedError
 
     def _reject(self, error: Exception, codec: Codec) -> ProtocolError:
         """Note that nothing more can be read, and return why."""
@@ -159,6 +168,10 @@ class ServerProtocol(_Protocol):
             raise self._reject(other or error, codec) from None
         del frames[-1]
         return request
+
+    @property
+    def _is_first(self) -> bool:
+        return self._codec is None
 
     @property
     def codec(self) -> Codec:
@@ -449,7 +462,7 @@ class ClientProtocol(_Protocol):
             if not isinstance(error, (ProtocolError, MemoryError)) and self._is_sound(frames[-1]):
                 raise  # the handler of a signal did, say: it is read again
             other = None
-            if self._peeked_id == _NO_ID:
+            if self._is_first:
                 other = by_server(error, self._codec, frames[-1], self.framing.behind())
             raise self._reject(other or error, self._codec) from None
         self._peeked_id = id
@@ -468,6 +481,10 @@ class ClientProtocol(_Protocol):
             self._peeked_in = None
             log.warning("< reply to a call that is not pending, id %.20r", id)
         return Stray, None, None
+
+    @property
+    def _is_first(self) -> bool:
+        return self._peeked_id == _NO_ID
 
     @property
     def peeked_payload(self) -> bytes:
