@@ -30,6 +30,7 @@ MODULES: list[tuple[str, list[str] | None]] = [
     ("eventmux", None),
     ("eventmux.events", ["Address", "Handle", "MaybeNone", "SomeEvent"]),
     ("eventmux.buffers", None),
+    ("eventmux.proxy", None),
     ("eventmux.aio", None),
     ("rpcasync", None),
     ("rpcasync.aio", None),

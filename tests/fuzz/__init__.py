@@ -4,6 +4,7 @@ run.py        the command; `campaign.py` is what it does
 targets.py    what is given bytes, and what has to be true of it
 decoding.py   targets: thaw, the codecs
 cutting.py    targets: the protocols, and the buffers
+proxied.py    targets: PROXY headers
 endpoints.py  targets: whole servers, clients and streams, over socketpairs
 procedures.py what the servers have
 packets.py    inputs with a structure: streams of packets; words.py, what is in them

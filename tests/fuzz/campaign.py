@@ -34,6 +34,7 @@ from fuzz.describing import DESCRIBING
 from fuzz.endpoints import ENDPOINTS
 from fuzz.judge import Escape, Figures, Judge, shortened
 from fuzz.passing import PASSING
+from fuzz.proxied import PROXIED
 from fuzz.recordings import RECORDINGS
 from fuzz.targets import Target
 from fuzz.waiting import WAITING
@@ -52,6 +53,7 @@ _LINES = 25  # of a traceback
 TARGETS = {
     **DECODING,
     **CUTTING,
+    **PROXIED,
     **PASSING,
     **DESCRIBING,
     **RECORDINGS,

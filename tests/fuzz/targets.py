@@ -7,8 +7,8 @@ thing under test may not raise, or `Broken` if a property does not hold.
 Nothing but the input decides what `run()` does: how a stream is cut, or which limit is set, is
 drawn from its checksum.
 
-`decoding` has those that take one payload, `cutting` those that take a stream, `recordings` that
-which takes a file, `endpoints` and `waiting` those with sockets.
+`decoding` has those that take one payload, `cutting` and `proxied` those that take a stream,
+`recordings` that which takes a file, `endpoints` and `waiting` those with sockets.
 """
 
 from __future__ import annotations

@@ -242,16 +242,17 @@ class Procedures:
     """Of a server that tells its clients who they are."""
 
     def __init__(self):
+        self.server = None
         self.peers = []
 
     def rpc_who(self, caller):
         self.peers.append(caller.peer)
-        caller.return_(host=caller.peer.address[0], port=caller.peer.address[1])
+        self.server.return_(caller, host=caller.peer.address[0], port=caller.peer.address[1])
 
 
 def test_a_server_sees_who_calls_it(mux, tmp_path):
     procedures = Procedures()
-    server = rpcasync.Server(mux, procedures)
+    server = procedures.server = rpcasync.Server(mux, procedures)
     listener = server.listen("tcp://127.0.0.1:0", proxy="require", trusted=TRUSTED)
     options = "127.0.0.1:{1} send-proxy-v2".format(*listener.getsockname())
     with haproxy(options, tmp_path) as front:
