@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 from support.certificates import ca_file, client_context, pem_file, server_context
 from support.documents import blocks
-from support.programs import ROOT, Program
+from support.programs import ROOT, Program, run
 from support.proxies import haproxy, needs_haproxy, running
 from support.pump import PATIENCE, until
 
@@ -19,6 +19,7 @@ import rpcasync
 from eventmux import EventMux, Timeout
 
 pytestmark = needs_haproxy
+PAGE = ROOT / "docs" / "howto" / "behind-a-proxy.md"
 TRUSTED = ["127.0.0.0/8", "unix:"]
 
 
@@ -269,9 +270,20 @@ def test_a_server_sees_who_calls_it(mux, tmp_path):
 # What the documentation shows
 
 
+def test_the_lines_about_tls_of_the_documentation(tmp_path):
+    """They are for the file above; HAProxy checks them, certificates included."""
+    _, lines = blocks(PAGE, "haproxy")
+    lines = lines.replace("server.pem", pem_file("server")).replace("clients.pem", ca_file())
+    times = "".join(f"timeout {kind} 5s\n" for kind in ("connect", "client", "server"))
+    path = tmp_path / "haproxy.cfg"
+    path.write_text(f"defaults\nmode tcp\n{times}listen test\n{lines}")
+    result = run("haproxy", "-c", "-f", str(path))
+    assert (result.returncode, "WARNING" in result.stderr) == (0, False), result.stderr
+
+
 def test_the_configuration_of_the_documentation(tmp_path):
     text = (ROOT / "examples" / "haproxy.cfg").read_text()
-    assert text in blocks(ROOT / "docs" / "howto" / "behind-a-proxy.md", "haproxy")
+    assert text in blocks(PAGE, "haproxy")
     example = ROOT / "examples" / "behind_a_proxy.py"
     server = Program([sys.executable, "-u", example, "tcp://127.0.0.1:0"])
     try:

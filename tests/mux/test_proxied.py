@@ -8,11 +8,14 @@ import os
 import re
 import socket
 import struct
+import sys
 
 import pytest
+from support.certificates import server_context
 from support.fakes import ClockedSelector, FakeClock
 from support.network import linux_only, needs_ipv6
 from support.processes import forked, open_descriptors
+from support.programs import run
 from support.pump import PATIENCE, drain, kinds, take, until
 
 from eventmux import (
@@ -278,6 +281,22 @@ def test_who_was_let_in_has_all_the_time(clocked, dial):
     assert drain(world.mux) == []
 
 
+def test_tls_has_what_is_left_of_the_time(clocked, dial):
+    world = clocked(tls=server_context(), handshake_timeout=10)
+    proxy = dial(world.listener)
+    arrive(world.mux)
+    world.clock.advance(9)
+    proxy.sendall(LINE)
+    arrive(world.mux)
+    world.clock.advance(0.9)
+    arrive(world.mux)
+    world.clock.advance(0.2)
+    (error,) = take(world.mux, 1)
+    assert (error.fh, error.sender, error.errno) == (world.listener, CLIENT, errno.ETIMEDOUT)
+    assert error.error.startswith(f"TLS handshake with {CLIENT!r} failed: ")
+    assert is_ended(proxy)
+
+
 def test_silent_connections_give_way_to_others(mux, listener, dial, monkeypatch):
     monkeypatch.setattr(arrivals, "MOST_AWAITED", 3)
     proxies = [dial(listener) for _ in range(3)]
@@ -514,6 +533,12 @@ def test_a_listener_of_the_programs_own(mux, pair, dial, closing):
 def test_ways_to_write_a_network(mux, dial, network):
     dial(mux.listen("tcp://127.0.0.1:0", proxy="require", trusted=[network]), LINE)
     assert take(mux, 1)[0].type == "connect"
+
+
+def test_what_proxies_need_is_imported_with_them():
+    """The module `ipaddress` takes some milliseconds; `-S` is without what `site` imports."""
+    program = "import sys, eventmux; print({'ipaddress', 'eventmux.proxy'} & {*sys.modules})"
+    assert run(sys.executable, "-S", "-c", program).stdout == "set()\n"
 
 
 def test_what_is_not_asked_for_is_the_programs(mux, dial):
