@@ -19,11 +19,13 @@ with EventMux() as mux, suppress(KeyboardInterrupt):
     print("listening on", listener.getsockname(), flush=True)
     for event in mux:
         match event.type:
-            case "connect" if event.peer.proxy.source is None:
-                print("a check of the proxy's own", flush=True)
             case "connect":
+                proxy = event.peer.proxy
+                if proxy is None or proxy.source is None:
+                    print("a check of the proxy's own", flush=True)
+                    continue
                 print("hello", event.address, flush=True)
-                tls = event.peer.proxy.ssl
+                tls = proxy.ssl
                 name = tls.common_name if tls is not None and tls.verified else "stranger"
                 mux.send(event.fh, f"hello {name} at {event.address[0]}\n".encode())
             case "error" if event.fh is listener:  # who is not trusted, or speaks no PROXY
