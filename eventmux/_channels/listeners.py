@@ -30,8 +30,16 @@ _FAILURES_PER_TURN = 64
 _RETRY = 1.0  # seconds until it is tried again, should no descriptor be given back before
 
 
+def _dismiss_nobody(listener: Handle) -> None:
+    """Have nobody who has yet to say who they are."""
+
+
 class Listener(Channel):
-    """A listening socket."""
+    """A listening socket.
+
+    What it is given besides are: `adopt`, which takes a connection; `defer`, which has it try again
+    after so many seconds; `dismiss`, which drops those that the program was not told of.
+    """
 
     why_not = "it is a listener"
     __slots__ = ("_adopt", "_defer", "_dismiss")
@@ -46,7 +54,7 @@ class Listener(Channel):
         *,
         adopt: Callable[[Listener, socket.socket, Address], None],
         defer: Callable[[Channel, float], None],
-        dismiss: Callable[[Handle], None],
+        dismiss: Callable[[Handle], None] = _dismiss_nobody,
     ) -> None:
         super().__init__(fh, port, outlet, options, meta)
         self._adopt = adopt
