@@ -12,6 +12,7 @@ from eventmux.errors import (
     MalformedHeader,
     MalformedRecord,
     OutputOverflow,
+    TLSError,
     URLError,
 )
 from eventmux.events import (
@@ -70,6 +71,7 @@ __all__ = [
     "Ready",
     "Sent",
     "Signal",
+    "TLSError",
     "TLSSession",
     "Timeout",
     "Timer",

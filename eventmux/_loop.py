@@ -301,6 +301,7 @@ class Loop:
             channel.flush()
             channel.discard()
             self.table.forget(channel, channel.shut)
+        self.table.close()
         self.watches.close()
         self.queue.clear()
         self.poller.close(refusal)

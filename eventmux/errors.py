@@ -15,6 +15,7 @@ __all__ = [
     "MalformedHeader",
     "MalformedRecord",
     "OutputOverflow",
+    "TLSError",
     "URLError",
 ]
 
@@ -63,6 +64,22 @@ class MalformedHeader(EventMuxError, ValueError):
 
 class MalformedRecord(EventMuxError, ValueError):
     """The bytes cannot be cut into records, for example a length that is impossible."""
+
+
+class TLSError(EventMuxError, OSError):
+    """A TLS connection that cannot be made, or has broken; or that ended without saying so.
+
+    It is the `exception` of an `Error` event; its `__cause__` is the `ssl.SSLError`, if there was
+    one.
+
+    Args:
+        text: what is wrong.
+        reason: OpenSSL's name for it, such as "CERTIFICATE_VERIFY_FAILED"; None if we say so.
+    """
+
+    def __init__(self, text: str, reason: str | None = None) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class URLError(EventMuxError, ValueError):

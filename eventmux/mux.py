@@ -15,13 +15,15 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Generic, Literal, cast, overload
 
 from eventmux import datagrams, sockets
 from eventmux._channels.channel import PAUSED, Channel, as_bytes
 from eventmux._channels.handles import fileno_of, is_closed
+from eventmux._channels.listeners import Listener
 from eventmux._channels.nested import Nestable
-from eventmux._channels.options import ChannelOptions, Options, check_buffer
+from eventmux._channels.options import ChannelOptions, Options, check_buffer, check_context
 from eventmux._channels.packets import Datagram
 from eventmux._channels.passing import KeptFds
 from eventmux._channels.streams import Stream
@@ -46,6 +48,8 @@ _UNIX = getattr(socket, "AF_UNIX", None)  # Windows builds may lack it
 
 # The events of the program's own, which type checkers are told by `EventMux[Done]`.
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
     from typing_extensions import Never, Self, TypeVar, Unpack
 
     Own = TypeVar("Own", bound=Event, default=Never, covariant=True)
@@ -230,6 +234,8 @@ class EventMux(Nestable, Generic[Own]):
         type: str | None = None,  # noqa: A002  # as the method that asks for it
         proxy: Literal["require"] | None = None,
         trusted: Collection[str] = (),
+        server_side: bool | None = None,
+        server_hostname: str | None = None,
         **options: Unpack[Options],
     ) -> None:
         """Watch a handle: a socket, any object with `fileno()`, a descriptor as a number.
@@ -298,12 +304,24 @@ class EventMux(Nestable, Generic[Own]):
                 the handle.
             OSError: it is closed, or the kernel refuses.
         """
-        inner = self._defaults.having(EventMux.add, options, proxy=proxy, trusted=trusted)
+        inner = self._defaults.having(
+            EventMux.add,
+            options,
+            proxy=proxy,
+            trusted=trusted,
+            server_side=server_side,
+            server_hostname=server_hostname,
+        )
         self._loop.table.add(fh, inner, options.get("meta"), listen=listen, kind=type)
         self._loop.watches.changed()
 
     def connect(
-        self, url: str, *, timeout: float | None = None, **options: Unpack[Options]
+        self,
+        url: str,
+        *,
+        timeout: float | None = None,
+        server_hostname: str | None = None,
+        **options: Unpack[Options],
     ) -> socket.socket:
         """Start to connect to a URL and watch the socket.
 
@@ -325,10 +343,15 @@ class EventMux(Nestable, Generic[Own]):
             ValueError: an option is wrong, or does not fit; the timeout is negative.
             OSError: the process is out of descriptors; a port to send from is in use.
         """
-        inner = self._defaults.having(EventMux.connect, options)
+        inner = self._defaults.having(EventMux.connect, options, server_hostname=server_hostname)
         if timeout is not None:
             _lowest((timeout,))
-        channel = self._loop.table.connect(parse_url(url), inner, options.get("meta"), timeout)
+        endpoint = parse_url(url)
+        if endpoint.scheme == "tls" or inner.tls is not None:
+            from eventmux._channels import contexts  # it takes a while, and few need it
+
+            inner = contexts.for_url(inner, endpoint)
+        channel = self._loop.table.connect(endpoint, inner, options.get("meta"), timeout)
         self._loop.watches.changed()
         return cast("socket.socket", channel.fh)
 
@@ -371,7 +394,10 @@ class EventMux(Nestable, Generic[Own]):
                 `filename` is the URL.
         """
         inner = self._defaults.having(EventMux.listen, options, proxy=proxy, trusted=trusted)
-        sock = sockets.listen(parse_url(url), backlog, mode)
+        endpoint = parse_url(url)
+        if endpoint.scheme == "tls" and inner.tls is None:
+            raise ValueError(f"cannot listen at {url!r} without tls=, a context with a certificate")
+        sock = sockets.listen(endpoint, backlog, mode)
         try:
             self._loop.table.add(sock, inner, options.get("meta"))
         except BaseException:
@@ -651,6 +677,74 @@ class EventMux(Nestable, Generic[Own]):
             KeyError: the handle is not watched.
         """
         self._loop.remove(self._channel(fh))
+
+    # TLS
+
+    def start_tls(
+        self,
+        fh: Handle,
+        context: SSLContext,
+        *,
+        server_side: bool | None = None,
+        server_hostname: str | None = None,
+        handshake_timeout: float = 10.0,
+    ) -> None:
+        """Go on with TLS on a connection that was plain so far, as STARTTLS of SMTP has it.
+
+        What is queued leaves first. After the handshake `Ready` comes, a second time on what has
+        connected; what is sent before waits for it. If it fails: `Error`, `Closing`, `Closed`. So
+        it does if the peer has sent more in plain text than the program was told of: that may be
+        of somebody in between, and is never handed out.
+
+        Args:
+            fh: a stream.
+            context: of the `ssl` module.
+            server_side: whether we are the server; default is what the context is for.
+            server_hostname: for a client, the name that the certificate has to be for.
+            handshake_timeout: seconds until all that is through.
+
+        Once the handle is closing, nothing happens.
+
+        Raises:
+            KeyError: the handle is not watched.
+            TypeError: it is no stream, or the context is none.
+            ValueError: it has TLS already, is not up yet, or an option does not fit.
+        """
+        stream = self._stream(fh)
+        options = replace(
+            stream.options,
+            tls=context,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            handshake_timeout=handshake_timeout,
+        )
+        check_context(context)
+        if stream.closing:
+            return
+        if stream.options.tls is not None:
+            raise ValueError(f"{fh!r} has TLS already")
+        if not stream.is_up:
+            raise ValueError(f"{fh!r} is not up yet: wait for Ready, or give tls= to connect()")
+        self._loop.table.start_tls(stream, options)
+        self._loop.watches.changed()
+
+    def set_tls(self, fh: Handle, context: SSLContext) -> None:
+        """Use another context for what a listener accepts from now on: certificates are renewed.
+
+        Connections that are up, and handshakes that have begun, are not touched.
+
+        Raises:
+            KeyError: the handle is not watched.
+            TypeError: it is no listener, or the context is none.
+            ValueError: it has no TLS, or the context is for clients.
+        """
+        channel = self._channel(fh)
+        if not isinstance(channel, Listener):
+            raise TypeError(f"{fh!r} is no listener")
+        check_context(context)
+        if channel.options.tls is None:
+            raise ValueError(f"{fh!r} has no TLS: give tls= to listen()")
+        self._loop.table.set_tls(channel, context)
 
     # What is known about handles
 

@@ -326,6 +326,16 @@ class Channel:
         return self._lost + self.unsent
 
     @property
+    def is_up(self) -> bool:
+        """False while a connection is being made."""
+        return not self.dialing
+
+    @property
+    def is_accepted(self) -> bool:
+        """True if a listener here has accepted it."""
+        return self._is_own
+
+    @property
     def is_socket(self) -> bool:
         """True for sockets, False for pipes, terminals, files and devices."""
         return not isinstance(self.port, Descriptor)

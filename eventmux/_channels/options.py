@@ -79,7 +79,7 @@ class ChannelOptions:
     manual_read: bool = False
     manual_write: bool = False
     tls: SSLContext | None = None
-    server_side: bool = False
+    server_side: bool | None = None
     server_hostname: str | None = None
     handshake_timeout: float = 10.0
     half_close: bool = False

@@ -97,7 +97,8 @@ def open_port(fh: Handle) -> Port:
     """
     fd = fileno_of(fh)
     if hasattr(fh, "do_handshake"):
-        raise TypeError(f"cannot watch {fh!r}: TLS holds data back that no selector can see")
+        why = "TLS holds data back that no selector can see; give the plain socket to"
+        raise TypeError(f"cannot watch {fh!r}: {why} add(sock, tls=context)")
     if isinstance(fh, socket.socket) and fd >= 0:
         return fh
     try:

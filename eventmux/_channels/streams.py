@@ -124,6 +124,11 @@ class Stream(Intake):
             return write | EVENT_READ if write and self._is_in_the_way() else write
         return write if self.muted or self.connecting else write | EVENT_READ
 
+    @property
+    def is_up(self) -> bool:
+        """False while a connection is being made."""
+        return not self.dialing and not self.connecting
+
     def connected(self) -> None:
         """Note that the connection is up, by another descriptor."""
         self.transplanted()

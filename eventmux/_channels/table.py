@@ -12,6 +12,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Container, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
@@ -39,6 +40,9 @@ from eventmux.peers import Peer
 from eventmux.urls import Endpoint
 
 if TYPE_CHECKING:
+    from ssl import SSLContext
+
+    from eventmux._channels.handshakes import Handshakes
     from eventmux._channels.proxied import Gate
 
 __all__ = ["ChannelTable"]
@@ -78,6 +82,7 @@ class ChannelTable:
         self._starved: dict[Channel, Entry] = {}  # listeners, and when they try again
         self._dialers: dict[Channel, Dialer] = {}
         self._deadlines: dict[Channel, Entry] = {}  # of connections that may take only so long
+        self._handshakes: Handshakes | None = None  # as soon as TLS is asked for
         self._inherited: list[Channel] = []  # in a forked child, what is its parent's
         self._round: list[Channel] = []  # who is still to be looked after
         self.lost = 0  # handles that turned out to be closed
@@ -136,7 +141,7 @@ class ChannelTable:
             cls = _KINDS.get(port.type, Datagram)
         if kind is not None and kind != cls.kind:
             raise ValueError(f"type is {kind!r}, but {fh!r} is {cls.kind!r}")
-        _check_fit(options, cls, port)
+        options = _fitting(options, cls, port, is_listening)
         if options.proxy is not None and not (is_listening and cls is Stream):
             raise ValueError(f"proxy is for listeners of streams, but {fh!r} is none")
         if cls is Nested:
@@ -175,6 +180,8 @@ class ChannelTable:
             return cls(*arguments, defer=self.defer)
         if not issubclass(cls, Stream):
             return cls(*arguments)
+        if options.tls is not None:
+            return self.handshakes.secure(fh, port, options, meta)
         one_way = isinstance(port, Descriptor) and not (port.can_read and port.can_write)
         is_source = isinstance(port, Descriptor) and not port.can_write
         stream = cls(*arguments, ready=ready or is_source or options.manual_write)
@@ -212,7 +219,7 @@ class ChannelTable:
                     raise
                 sock, error = sockets.placeholder(endpoint), failure
         try:
-            _check_fit(options, _KINDS[sock.type], sock)
+            options = _fitting(options, _KINDS[sock.type], sock)
             channel = self._build(_KINDS[sock.type], sock, sock, options, meta, ready=False)
             channel.dialing = targets is None
             self.watch(channel)
@@ -240,8 +247,7 @@ class ChannelTable:
     def _give_up(self, channel: Channel, seconds: float) -> None:
         """End a connection that is not up after so many seconds."""
         self._deadlines.pop(channel, None)
-        is_up = not channel.dialing and not getattr(channel, "connecting", False)
-        if self.channels.get(channel.fh) is channel and not is_up:
+        if self.channels.get(channel.fh) is channel and not channel.is_up:
             self._stop_dialing(channel)
             channel.fail(OSError(errno.ETIMEDOUT, f"no connection within {seconds} seconds"))
             self._poller.arm(channel)
@@ -272,11 +278,19 @@ class ChannelTable:
 
     def welcome(self, sock: socket.socket, arrival: Arrival) -> None:
         """Watch a connection whose proxy, if it has one, has said who is there."""
+        if arrival.options.tls is not None:
+            self.handshakes.greet(sock, arrival)
+            return
         kind = _KINDS[sock.type]
         channel = self._build(kind, sock, sock, arrival.options, arrival.meta, ready=True)
-        channel.own()
         if arrival.peer.proxy is not None:
             cast("Stream", channel).introduce(arrival.peer)
+        self._announce(channel, arrival)
+
+    def _announce(self, channel: Channel, arrival: Arrival) -> None:
+        """Watch a connection that was accepted, and tell the program of it."""
+        channel.own()
+        sock = cast("socket.socket", channel.fh)
         event = arrival.connect(sock)
         self.watch(channel)
         try:
@@ -285,6 +299,46 @@ class ChannelTable:
             self.forget(channel, channel.shut)
             self._queue.remove_of(sock)
             raise
+
+    # TLS
+
+    @property
+    def handshakes(self) -> Handshakes:
+        """Those that are under way."""
+        if self._handshakes is None:
+            from eventmux._channels.handshakes import Handshakes  # it takes 15 ms to import
+
+            later, cancel = self._watches.later, self._watches.timers.cancel
+            self._handshakes = Handshakes(
+                self._poller, self.arrivals, later, cancel, self._announce, self._outlet
+            )
+        return self._handshakes
+
+    def start_tls(self, stream: Stream, options: ChannelOptions) -> None:
+        """Have a stream go on with TLS: another channel takes its place.
+
+        Raises:
+            ValueError: an option does not fit.
+        """
+        options = _fitting(options, _KINDS[socket.SOCK_STREAM], stream.port)
+        secure = self.handshakes.secure_over(stream, options)
+        self.mend(stream)
+        self._poller.disarm(stream)
+        self.mend(secure)
+        if self._added.get(stream.fd) is stream:
+            self._added[stream.fd] = secure
+        self.channels[stream.fh] = secure
+        secure.start()
+        self._poller.arm(secure)
+
+    def set_tls(self, listener: Listener, context: SSLContext) -> None:
+        """Have what a listener accepts from now on use another context.
+
+        Raises:
+            ValueError: it is for clients.
+        """
+        options = replace(listener.options, tls=context)
+        listener.options = _fitting(options, Stream, listener.port, is_listening=True)
 
     # Coming and going
 
@@ -323,6 +377,8 @@ class ChannelTable:
         if entry is not None:
             self._watches.timers.cancel(entry)
         self.endings.forget(channel)
+        if self._handshakes is not None:
+            self._handshakes.forget(channel)
         channel.unflushed = False
         if isinstance(channel, Listener):
             self.arrivals.dismiss(channel.fh)
@@ -450,7 +506,13 @@ class ChannelTable:
             ):
                 self._lose(channel)
 
-    # The end without an end
+    # The end
+
+    def close(self) -> None:
+        """Close what the program was never told of."""
+        self.arrivals.close()
+        if self._handshakes is not None:
+            self._handshakes.close()
 
     def give_back(self) -> None:
         """Leave all handles open, as they were before: nobody has the mux any more."""
@@ -458,7 +520,7 @@ class ChannelTable:
             self._stop_dialing(channel)
             channel.silence()
             channel.release()
-        self.arrivals.close()
+        self.close()
 
     # A forked process
 
@@ -476,7 +538,7 @@ class ChannelTable:
             if channel.fh not in keep:
                 channel.drop()
         self._inherited = []
-        self.arrivals.close()
+        self.close()
 
 
 def _arrive(listener: Listener, sock: socket.socket, address: Address) -> Arrival:
@@ -485,8 +547,14 @@ def _arrive(listener: Listener, sock: socket.socket, address: Address) -> Arriva
     return Arrival(listener.fh, listener.options, _copy(listener.meta), peer)
 
 
-def _check_fit(options: ChannelOptions, cls: type[Channel], port: Port) -> None:
-    """Raise ValueError for an option that means nothing for this kind of handle."""
+def _fitting(
+    options: ChannelOptions, cls: type[Channel], port: Port, is_listening: bool = False
+) -> ChannelOptions:
+    """Return the options as they are for this handle.
+
+    Raises:
+        ValueError: one of them means nothing for this kind of handle.
+    """
     if options.buffered is not None and cls is not Stream:
         what = "a mux" if cls is Nested else repr(cls.kind)
         raise ValueError(f"buffered is for streams, but {port!r} is {what}")
@@ -494,6 +562,20 @@ def _check_fit(options: ChannelOptions, cls: type[Channel], port: Port) -> None:
         raise ValueError(f"errors is for datagram sockets, but {port!r} is none")
     if is_special(options):
         check_special(options, cls, port)
+    if options.tls is None:
+        for name in ("server_side", "server_hostname"):
+            if (value := getattr(options, name)) is not None:
+                raise ValueError(f"{name} is {value!r}, but there is no tls")
+        return options
+    if cls is not Stream or isinstance(port, Descriptor):
+        what = "a mux" if cls is Nested else "no socket" if cls is Stream else repr(cls.kind)
+        raise ValueError(f"tls is for connections of streams, but {port!r} is {what}")
+    if options.manual_read or options.manual_write:
+        raise ValueError("tls does not go with manual_read and manual_write")
+    from eventmux._channels import contexts  # it takes a while, and few need it
+
+    which = contexts.for_listener if is_listening else contexts.for_connection
+    return which(options, port)
 
 
 def _copy(meta: object) -> object:

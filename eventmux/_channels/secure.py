@@ -1,0 +1,264 @@
+"""Streams with TLS.
+
+The life of one, and the events on the way:
+
+    connecting, if it is --> handshake --Ready--> open --Closing--> closing --> ended: Closed
+    accepted, its handshake through -----------/
+
+A stream that `start_tls()` was called for sends what is queued before its handshake.
+
+It is a stream whose `recv()` and `send()` are those of a `TLSLayer`. What it has besides are a
+handshake, records that OpenSSL has made by itself, and plain bytes that wait inside, of which no
+selector knows.
+"""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import replace
+from selectors import EVENT_READ, EVENT_WRITE
+from typing import Protocol, cast
+
+from eventmux import sockets
+from eventmux._channels.channel import Outlet
+from eventmux._channels.lingering import LINGER, Lingering, has_unread
+from eventmux._channels.options import ChannelOptions
+from eventmux._channels.ports import Port
+from eventmux._channels.streams import Stream
+from eventmux._channels.tls import TLSLayer
+from eventmux._waiting.pollable import HELD
+from eventmux.errors import EventMuxError, TLSError
+from eventmux.events import Handle, Read, ReadLast, Ready
+from eventmux.peers import Peer
+
+__all__ = ["SecureStream"]
+
+
+class Limits(Protocol):
+    """Sees to it that a handshake takes only so long."""
+
+    def begin(self, stream: SecureStream) -> None:
+        """It begins."""
+
+    def end(self, stream: SecureStream) -> None:
+        """It is through."""
+
+
+class SecureStream(Stream):
+    """A stream that is encrypted."""
+
+    __slots__ = ("_is_told", "_layer", "_limits")
+
+    def __init__(
+        self,
+        fh: Handle,
+        port: Port,
+        outlet: Outlet,
+        options: ChannelOptions,
+        meta: object,
+        *,
+        ready: bool,
+        layer: TLSLayer,
+        limits: Limits,
+    ) -> None:
+        super().__init__(fh, port, outlet, options, meta, ready=ready)
+        self._layer = layer
+        self._limits = limits
+        self._is_told = ready  # the program knows that the handshake is through
+        self._recv, self._send = layer.recv, layer.send
+
+    @classmethod
+    def over(
+        cls, stream: Stream, options: ChannelOptions, layer: TLSLayer, limits: Limits
+    ) -> SecureStream:
+        """Return what takes the place of a plain stream, and has all that it has."""
+        new = cls.__new__(cls)
+        for kind in Stream.__mro__[:-1]:
+            for name in getattr(kind, "__slots__", ()):
+                setattr(new, name, getattr(stream, name))
+        new.options, new.armed, new.armed_fd = options, 0, -1
+        new._layer, new._limits, new._is_told = layer, limits, False
+        new._recv, new._send = layer.recv, layer.send
+        new._is_direct = False
+        new._see_buffer()
+        layer.plain_left = new.unsent
+        return new
+
+    def start(self) -> None:
+        """Begin in the midst of a connection, unless plain bytes have come that nobody has seen."""
+        self._limits.begin(self)
+        came = self._take_back_input()
+        if came:
+            self.fail(TLSError(f"{came} bytes came in plain text before the TLS handshake"))
+        else:
+            self.flush()
+            self._shake_hands()
+
+    def _take_back_input(self) -> int:
+        """Take back what was read and not handed out; return how many bytes."""
+        events = self._outlet.withdraw(self.fh)
+        reads = [event for event in events if isinstance(event, (Read, ReadLast))]
+        for event in events:
+            if event not in reads:
+                self._emit(event)
+        buffer, backlog = self._buffer, self._extras.backlog
+        size = sum(len(event.data) for event in reads)
+        size += getattr(buffer, "pending", 0) + len(backlog.rest() if backlog else b"")
+        return size
+
+    def _can_be_direct(self) -> bool:
+        """False: what is sent has to be in the queue until its records have left."""
+        return False
+
+    @property
+    def is_up(self) -> bool:
+        """True once the handshake is through."""
+        return self._is_told
+
+    @property
+    def wanted(self) -> int:
+        """The readiness to wait for."""
+        layer = self._layer
+        if self._is_told or self.closing or not self._ready:
+            wanted = super().wanted
+            if layer.needs_input and wanted & EVENT_WRITE and self._ready:
+                wanted &= ~EVENT_WRITE
+        else:
+            wanted = 0 if self.muted & HELD else EVENT_READ
+            if layer.plain_left:
+                wanted |= EVENT_WRITE
+        if self.dialing:
+            return 0
+        is_stuck = layer.has_more and self._is_to_go_on()
+        return wanted | EVENT_WRITE if layer.has_records or is_stuck else wanted
+
+    def _is_to_go_on(self) -> bool:
+        """True if what is inside would be got out now, if anything called for it."""
+        if not self._is_told:
+            return self._ready and not self.closing
+        return not (self.closing or self.muted or self._extras.is_unsettled)
+
+    # The handshake
+
+    def _get_ready(self) -> None:
+        """The connection is up: the handshake is next."""
+        self._ready = True
+        self.connecting = False
+        if not self.closing:
+            self._limits.begin(self)
+            self._shake_hands()
+
+    def _shake_hands(self) -> None:
+        layer = self._layer
+        if layer.plain_left:
+            return
+        try:
+            is_through = layer.shake_hands()
+        except OSError as error:
+            self.fail(error)
+            return
+        if is_through:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell the program that the handshake is through."""
+        address = sockets.peer_address(cast("socket.socket", self.port))
+        self.identify(Peer(address, sockets.credentials(cast("socket.socket", self.port))))
+        [told] = map(self._emit, (Ready(self.fh),))  # see _send_once()
+        self._is_told = told is None
+        self._limits.end(self)
+        self.see_inside()
+        if self.unsent:
+            self.flush()
+
+    def identify(self, peer: Peer) -> None:
+        """Note who the peer is, with what TLS says of it."""
+        layer = self._layer
+        self.introduce(replace(peer, certificate=layer.certificate(), tls=layer.session()))
+
+    # Input
+
+    def readable(self) -> None:
+        """Go on with the handshake, or read."""
+        if self._is_told or self.closing:
+            try:
+                super().readable()
+            finally:
+                self.see_inside()
+        else:
+            self._shake_hands()
+
+    def see_inside(self) -> None:
+        """Have it read on when its events are handed out, if there may be more inside."""
+        if self._layer.has_more and self._is_to_go_on():
+            self._unsettle()
+
+    def settle(self) -> None:
+        """Go on with what was read before."""
+        super().settle()
+        if self._layer.has_more and self._is_to_go_on():
+            self.readable()
+
+    @property
+    def is_behind(self) -> bool:
+        """True if it has something to emit that nothing but `settle()` will."""
+        return super().is_behind or (self._layer.has_more and not (self.closing or self.muted))
+
+    # Output
+
+    def flush(self) -> None:
+        """Send what the kernel takes, and emit `Sent` if that was all."""
+        layer = self._layer
+        if self._is_told or layer.plain_left:
+            super().flush()
+        self.unflushed = False
+        if layer.has_records:
+            layer.push_or_drop()
+
+    def writable(self) -> bool | None:
+        """Send what is queued, or what OpenSSL has to say; go on with what is stuck inside."""
+        was_told = self._is_told
+        is_new = super().writable()
+        if self._ready and not self.closing:
+            if not self._is_told:
+                self._shake_hands()
+            else:
+                self.see_inside()
+        return is_new or self._is_told != was_told
+
+    # The end
+
+    def fail(self, error: OSError | EventMuxError) -> None:
+        """The stream is broken: say why, to the peer as well."""
+        self._layer.push_or_drop()
+        super().fail(error)
+
+    def left_to_send(self) -> int:
+        """Return what becomes less as the peer reads."""
+        return super().left_to_send() + self._layer.has_records
+
+    def linger(self) -> bool:
+        """Say that no more comes, and wait for the peer to say so; True if that takes time."""
+        port = cast("socket.socket", self.port)
+        if self._extras.lingering or not self._ready or self.dialing or self.is_lost():
+            return False
+        layer = self._layer
+        if not self.missing:
+            layer.say_end()
+        is_sent = layer.push_or_drop()
+        is_unread = has_unread(port)
+        if is_sent and (is_unread is None or (layer.is_ended and not is_unread)):
+            return False
+        self._takes_output = False
+        extras = self._own_extras()
+        lingering = Lingering(port, self.closed)
+        extras.lingering, self.closed = lingering, None  # nothing comes in between
+        self._outlet.see_off(self, LINGER)
+        return True
+
+    def discard(self) -> None:
+        """Say that no more comes."""
+        if not self.unsent:
+            self._layer.say_end()
+            self._layer.push_or_drop()
+        super().discard()

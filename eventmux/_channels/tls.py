@@ -1,0 +1,374 @@
+"""TLS between a stream and its socket: plain bytes on one side, records on the other.
+
+The one rule: nothing that the kernel gave or took, and nothing that OpenSSL made of it, is lost or
+done twice, wherever a signal handler raises. A handler may run as soon as a call returns, and also
+inside OpenSSL's `read()` and `write()`, which then have done their work and return nothing. So what
+is about to be done is noted first, and from what has changed it is seen whether it was done.
+
+`recv()` and `send()` do what those of a non-blocking socket do. This file knows nothing of
+channels, events and clocks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from itertools import repeat, starmap
+from typing import Any
+
+from eventmux._channels.hello import server_name
+from eventmux._channels.ports import RECV_FLAGS, SEND_FLAGS
+from eventmux._channels.tlstexts import explained
+from eventmux.errors import TLSError
+from eventmux.peers import TLSSession
+
+__all__ = ["TLSLayer"]
+
+_READ_SIZE = 64 * 1024  # bytes of records that are read at once
+_WRITE_SIZE = 128 * 1024  # plain bytes that are encrypted at once: no more wait as records
+_MOST_AT_ONCE = 1024 * 1024  # plain bytes in one send(), so that others have their turn
+_LONGEST_RECORD = 16 * 1024 + 512  # with its head; what OpenSSL may have of one that is incomplete
+_STEPS = 8  # of a handshake in one turn
+_LONGEST_HELLO = 16 * 1024  # bytes that are kept to see which name the client has asked for
+_READ = ((_READ_SIZE, RECV_FLAGS),)  # arguments of recv(), for starmap()
+_WOULD_BLOCK = (errno.EAGAIN, os.strerror(errno.EAGAIN))
+
+
+class TLSLayer:
+    """One TLS connection, from its handshake on.
+
+    Args:
+        sock: the connection.
+        context: what it is made with.
+        server_side: whether we are the server.
+        server_hostname: the name that the server's certificate has to be for; None on its side.
+        session: an earlier one with the same server, to be taken up again.
+
+    Raises:
+        ValueError: the context does not fit; a name is missing, or is none.
+    """
+
+    __slots__ = (
+        "_chunk",
+        "_decrypt",
+        "_encrypt",
+        "_encrypting",
+        "_failure",
+        "_feed",
+        "_feed_end",
+        "_filled",
+        "_gone",
+        "_hello",
+        "_outgoing",
+        "_pending",
+        "_plain",
+        "_reading",
+        "_records",
+        "_server_side",
+        "_sock",
+        "_ssl",
+        "_taken",
+        "has_more",
+        "is_ended",
+        "is_up",
+        "needs_input",
+        "plain_left",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
+    ) -> None:
+        incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._ssl = context.wrap_bio(
+            incoming, self._outgoing, server_side, server_hostname, session
+        )
+        # The methods of `SSLObject` are functions of Python's, in which a signal handler may raise
+        # before they return; these are what they call.
+        inner: Any = getattr(self._ssl, "_sslobj", self._ssl)
+        self._decrypt, self._encrypt, self._pending = inner.read, inner.write, inner.pending
+        self._feed, self._feed_end = incoming.write, incoming.write_eof
+        self._sock = sock
+        self._server_side = server_side
+        self._failure: OSError | None = None
+        # Input, in the order in which it passes.
+        self._chunk: bytes | None = None  # read during the handshake, and not fed yet
+        self._hello = b""  # the first bytes that came
+        self._plain = bytearray()  # decrypted, in front
+        self._filled = 0  # how much of that
+        self._reading = 0  # how much OpenSSL was asked for, until it is known that it gave that
+        # Output, likewise.
+        self._encrypting = 0  # plain bytes that OpenSSL was given, until it is known that it did
+        self._taken = 0  # plain bytes whose records have not left completely
+        self._records = memoryview(b"")  # what is to leave next
+        self._gone = 0  # plain bytes whose records have left, and that the caller was not told of
+        self.plain_left = 0
+        """Plain bytes that leave as they are, before the handshake."""
+        self.is_up = False
+        """The handshake is through."""
+        self.is_ended = False
+        """The peer has said that it sends no more."""
+        self.has_more = False
+        """There may be something inside that can be had without asking the kernel."""
+        self.needs_input = False
+        """Nothing can be encrypted before the peer has sent something: a new handshake."""
+
+    # Plain bytes
+
+    def recv(self, size: int, flags: int = 0, /) -> bytes:
+        """Return plain bytes, at most `size`; none is the end that the peer has announced.
+
+        If it returns `size`, `has_more` may be set: then the next call does not ask the kernel.
+
+        Raises:
+            BlockingIOError: there are none yet.
+            TLSError: the peer, or somebody in between, broke the rules; or it ended without saying.
+            OSError: the connection is broken.
+        """
+        del flags  # it never waits
+        if self._failure is not None:
+            raise self._failure
+        if not self.is_up:
+            raise BlockingIOError(*_WOULD_BLOCK)
+        if not self.has_more:
+            self._fetch(size)
+        elif not self._plain:
+            self._plain = bytearray(size)
+        try:
+            self._fill(min(size, len(self._plain)))
+        except ssl.SSLWantReadError:
+            self.has_more = False
+        except ssl.SSLError as error:
+            self._failure = self._failed(error)
+        filled = self._filled
+        if not filled:
+            if self.is_ended:
+                return b""
+            if self._failure is not None:
+                raise self._failure
+            raise BlockingIOError(*_WOULD_BLOCK)
+        data = bytes(memoryview(self._plain)[:filled])
+        self._plain, self._filled = _NONE, 0  # no call from here on: it is the caller's
+        return data
+
+    def _fetch(self, size: int) -> None:
+        """Give OpenSSL what the kernel has, and have room for what may come of it."""
+        self.has_more = True  # until it is known: should this be interrupted, it is looked for
+        try:
+            [fed] = map(self._feed, starmap(self._sock.recv, _READ))
+        except BlockingIOError:
+            self.has_more = False
+            raise
+        if not fed:
+            self._feed_end()
+        self.needs_input = False
+        if not self._filled:
+            self._plain = bytearray(min(size, fed + _LONGEST_RECORD))
+
+    def _fill(self, size: int) -> None:
+        """Decrypt until there are so many bytes.
+
+        OpenSSL gives what is left of one record. It is asked for the first byte, and then for
+        exactly what it says to have: so it is known whether it has given it, should a signal
+        handler raise inside.
+
+        Raises:
+            ssl.SSLError: it gives no more, for the reason that the class of it says.
+        """
+        decrypt, pending = self._decrypt, self._pending
+        if self._reading:
+            self._recover()
+        room = memoryview(self._plain)
+        while self._filled < size:
+            rest = min(pending(), size - self._filled)
+            self._plain[self._filled] = 0  # what a byte that was not read looks like
+            self._reading = rest = rest or 1
+            if not decrypt(rest, room[self._filled :]):
+                self._reading, self.is_ended = 0, True
+                return
+            self._filled += rest
+            self._reading = 0
+
+    def _recover(self) -> None:
+        """Count what OpenSSL gave when it was interrupted.
+
+        It cannot be seen of a zero byte that is alone in its record.
+        """
+        asked, left = self._reading, self._pending()
+        is_read = bool(left or self._plain[self._filled]) if asked == 1 else left != asked
+        self._filled += asked * is_read
+        self._reading = 0
+
+    def send(self, data: bytes | memoryview, flags: int = 0, /) -> int:
+        """Take plain bytes whose records the kernel takes completely, and return how many.
+
+        What is not taken has to come again, with the next call: its records may be under way.
+
+        Raises:
+            BlockingIOError: none can be taken now, or the handshake is not through.
+            OSError: the connection is broken.
+        """
+        del flags
+        if self.plain_left:
+            [sent] = starmap(self._sock.send, ((memoryview(data)[: self.plain_left], SEND_FLAGS),))
+            self.plain_left -= sent
+            return sent
+        if not self.is_up:
+            raise BlockingIOError(*_WOULD_BLOCK)
+        size = min(len(data), _MOST_AT_ONCE)
+        while self.push() and self._gone < size:
+            start = self._gone
+            piece = data if len(data) <= _WRITE_SIZE else memoryview(data)[start:][:_WRITE_SIZE]
+            if not self._write(piece):
+                break
+        gone, self._gone = self._gone, 0
+        if not gone:
+            raise BlockingIOError(*_WOULD_BLOCK)
+        return gone
+
+    def _write(self, piece: bytes | memoryview) -> bool:
+        """Encrypt; False if OpenSSL cannot now."""
+        self._encrypting = len(piece)
+        try:
+            [self._taken] = map(self._encrypt, (piece,))
+        except ssl.SSLWantReadError:
+            self._encrypting = 0
+            self.needs_input = True
+            return False
+        except ssl.SSLError as error:
+            self._encrypting = 0
+            raise self._failed(error) from error
+        return True
+
+    def push(self) -> bool:
+        """Have the records leave that are ready; True if all have.
+
+        Raises:
+            OSError: the connection is broken.
+        """
+        outgoing = self._outgoing
+        while True:
+            if self._encrypting and not self._taken:  # it was interrupted
+                self._taken = self._encrypting if outgoing.pending > self._encrypting else 0
+                self._encrypting = 0
+            if not self._records:
+                if not outgoing.pending:
+                    self._gone += self._taken
+                    self._taken = self._encrypting = 0
+                    return True
+                [self._records] = map(_view, map(outgoing.read, (-1,)))
+            try:
+                [sent] = starmap(self._sock.send, ((self._records, SEND_FLAGS),))
+            except BlockingIOError:
+                return False
+            self._records = self._records[sent:]
+
+    def push_or_drop(self) -> bool:
+        """Do what `push()` does; what cannot be sent any more is forgotten: reading tells why."""
+        try:
+            return self.push()
+        except OSError:
+            self._records = memoryview(self._outgoing.read())[:0]
+            return True
+
+    @property
+    def has_records(self) -> bool:
+        """True if records are ready that have not left."""
+        return bool(self._records or self._outgoing.pending)
+
+    @property
+    def has_failed(self) -> bool:
+        """True once nothing more can come of it."""
+        return self._failure is not None
+
+    # The handshake
+
+    def shake_hands(self) -> bool:
+        """Go on with the handshake, as far as what has come allows; True if it is through.
+
+        Raises:
+            TLSError: it has failed; the alert for the peer is under way, or left by `push()`.
+            OSError: the connection is broken.
+        """
+        if self._failure is not None:
+            raise self._failure
+        self.has_more = True  # until it is known
+        for _ in repeat(None, _STEPS):
+            try:
+                self._ssl.do_handshake()
+            except ssl.SSLWantReadError:
+                self.push_or_drop()
+                if not self._fetch_flight():
+                    self.has_more = False
+                    return False
+                continue
+            except ssl.SSLError as error:
+                self._failure = self._failed(error)
+                raise self._failure from error
+            except OSError as error:  # the certificate is for another name, in old versions
+                self._failure = TLSError(str(error))
+                raise self._failure from error
+            self.push_or_drop()
+            self.is_up = True
+            return True
+        return False
+
+    def _fetch_flight(self) -> bool:
+        """Give OpenSSL what the kernel has; False if that is nothing."""
+        if self._chunk is None:
+            try:
+                [self._chunk] = starmap(self._sock.recv, _READ)
+            except BlockingIOError:
+                return False
+        if not self._chunk:
+            self._feed_end()
+            return True
+        if len(self._hello) < _LONGEST_HELLO:
+            self._hello += self._chunk
+        [_] = map(self._feed, (self._chunk,))  # no call until it is noted
+        self._chunk = None
+        return True
+
+    def _failed(self, error: ssl.SSLError) -> TLSError:
+        """Return what tells why, and have the alert leave that OpenSSL has made."""
+        failure = explained(error, self.is_up, self._hello[:64])
+        failure.__cause__ = error
+        return failure
+
+    def session(self) -> TLSSession:
+        """Return what the handshake came to."""
+        tls = self._ssl
+        name = server_name(self._hello) if self._server_side else tls.server_hostname
+        cipher = tls.cipher()
+        return TLSSession(
+            tls.version() or "",
+            cipher[0] if cipher else "",
+            tls.selected_alpn_protocol(),
+            name,
+            bool(tls.session_reused),
+        )
+
+    def certificate(self) -> dict[str, Any] | None:
+        """Return that of the peer, if it was verified."""
+        return self._ssl.getpeercert() or None
+
+    # The end
+
+    def say_end(self) -> None:
+        """Tell the peer that no more comes; `push()` sends it."""
+        if self.is_up and self._failure is None:
+            with contextlib.suppress(ssl.SSLError):  # it has not ended its side, as most often
+                self._ssl.unwrap()
+
+
+_NONE = bytearray()
+_view: Callable[[bytes], memoryview] = memoryview
