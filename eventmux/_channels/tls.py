@@ -226,9 +226,9 @@ class TLSLayer:
             raise BlockingIOError(*_WOULD_BLOCK)
         size = min(len(data), _MOST_AT_ONCE)
         while self.push() and self._gone < size:
-            start = self._gone
-            piece = data if len(data) <= _WRITE_SIZE else memoryview(data)[start:][:_WRITE_SIZE]
-            if not self._write(piece):
+            start = self._gone  # what is in front of that has left before
+            whole = not start and len(data) <= _WRITE_SIZE
+            if not self._write(data if whole else memoryview(data)[start : start + _WRITE_SIZE]):
                 break
         gone, self._gone = self._gone, 0
         if not gone:

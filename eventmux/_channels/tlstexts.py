@@ -16,7 +16,7 @@ from eventmux.errors import TLSError
 
 __all__ = ["explained"]
 
-_TRUNCATED = "the connection ended without the end that TLS has: what came may be cut off"
+_TRUNCATED = "the connection ended without close_notify: what came may be cut off"
 _BROKE_OFF = "the peer ended the connection in the middle of the handshake"
 # What an alert of the peer means, by the name that OpenSSL has for it.
 _ALERTS = {
