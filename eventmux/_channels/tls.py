@@ -63,6 +63,7 @@ class TLSLayer:
         "_filled",
         "_gone",
         "_hello",
+        "_incoming",
         "_outgoing",
         "_pending",
         "_plain",
@@ -88,10 +89,9 @@ class TLSLayer:
         server_hostname: str | None = None,
         session: ssl.SSLSession | None = None,
     ) -> None:
-        incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._ssl = context.wrap_bio(
-            incoming, self._outgoing, server_side, server_hostname, session
-        )
+        self._incoming = incoming = ssl.MemoryBIO()
+        self._outgoing = outgoing = ssl.MemoryBIO()
+        self._ssl = context.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
         # The methods of `SSLObject` are functions of Python's, in which a signal handler may raise
         # before they return; these are what they call.
         inner: Any = getattr(self._ssl, "_sslobj", self._ssl)
@@ -189,9 +189,16 @@ class TLSLayer:
             self._recover()
         room = memoryview(self._plain)
         while self._filled < size:
-            rest = min(pending(), size - self._filled)
+            rest = pending()
+            if not rest:
+                if self._filled and not self._incoming.pending:
+                    self.has_more = False
+                    return
+                rest = 1
+            elif rest > size - self._filled:
+                rest = size - self._filled
             self._plain[self._filled] = 0  # what a byte that was not read looks like
-            self._reading = rest = rest or 1
+            self._reading = rest
             if not decrypt(rest, room[self._filled :]):
                 self._reading, self.is_ended = 0, True
                 return
