@@ -22,6 +22,7 @@ from eventmux._channels.lingering import LINGER, Lingering, has_unread
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import Port
 from eventmux._channels.secure import SecureStream
+from eventmux._channels.sessions import Sessions
 from eventmux._channels.streams import Stream
 from eventmux._channels.tls import TLSLayer
 from eventmux._waiting.poller import Poller
@@ -72,12 +73,12 @@ class _Guest:
         """Go on with the handshake; if it is through, the connection is welcome."""
         if self._sock is None:
             return
-        layer = self._layer
-        if layer is None:
-            context = cast("SSLContext", self._arrival.options.tls)
-            layer = self._layer = TLSLayer(self._sock, context, server_side=True)
         self._among.arrivals.heard(self._arrival)
         try:
+            layer = self._layer
+            if layer is None:
+                context = cast("SSLContext", self._arrival.options.tls)
+                layer = self._layer = TLSLayer(self._sock, context, server_side=True)
             is_through = layer.shake_hands()
         except OSError as error:
             self.fail(error)
@@ -191,6 +192,7 @@ class Handshakes:
         self._cancel = cancel
         self._announce = announce
         self._outlet = outlet
+        self._sessions = Sessions()
         self._entries: dict[SecureStream, Entry] = {}
         self._leaving: dict[_Leaving, None] = {}  # who leaves for longest comes first
 
@@ -199,11 +201,20 @@ class Handshakes:
     def secure(self, fh: Handle, port: Port, options: ChannelOptions, meta: object) -> SecureStream:
         """Return a stream that is to shake hands as soon as it is up."""
         arguments = (fh, port, self._outlet, options, meta)
-        return SecureStream(*arguments, ready=False, layer=_layer(port, options), limits=self)
+        return SecureStream(*arguments, ready=False, layer=self._layer(port, options), limits=self)
 
     def secure_over(self, stream: Stream, options: ChannelOptions) -> SecureStream:
         """Return what takes the place of a stream that is plain."""
-        return SecureStream.over(stream, options, _layer(stream.port, options), self)
+        return SecureStream.over(stream, options, self._layer(stream.port, options), self)
+
+    def _layer(self, port: Port, options: ChannelOptions) -> TLSLayer:
+        return TLSLayer(
+            cast("socket.socket", port),
+            cast("SSLContext", options.tls),
+            server_side=bool(options.server_side),
+            server_hostname=options.server_hostname,
+            session=self._sessions.take(options),
+        )
 
     def begin(self, stream: SecureStream) -> None:
         """Let it take as long as its option says."""
@@ -220,10 +231,11 @@ class Handshakes:
         """It is not watched any more."""
         if isinstance(channel, SecureStream):
             self.end(channel)
+            self._sessions.keep(channel.options, channel.ticket())
 
     def _give_up(self, stream: SecureStream, seconds: float) -> None:
         self._entries.pop(stream, None)
-        if not stream.closing:
+        if not stream.closing and not stream.is_up:
             text = f"no TLS handshake within {seconds:g} seconds"
             stream.fail(TimeoutError(errno.ETIMEDOUT, text))
             self._poller.arm(stream)
@@ -258,10 +270,13 @@ class Handshakes:
             stream.identify(arrival.peer)
             arrival.peer = stream.peer()
             self._announce(stream, arrival)
+            stream.see_inside()
+        except OSError as error:  # the selector takes no more, say
+            sock.close()
+            self._outlet.emit(arrival.refusal(error, _WHAT))
         except BaseException:
             sock.close()
             raise
-        stream.see_inside()
 
     def see_off(self, sock: socket.socket, layer: TLSLayer) -> bool:
         """Have the peer read why it is refused; False if there is nothing to wait for."""
@@ -288,12 +303,3 @@ class Handshakes:
         for leaving in self._leaving:
             leaving.close()
         self._leaving.clear()
-
-
-def _layer(port: Port, options: ChannelOptions) -> TLSLayer:
-    return TLSLayer(
-        cast("socket.socket", port),
-        cast("SSLContext", options.tls),
-        server_side=bool(options.server_side),
-        server_hostname=options.server_hostname,
-    )

@@ -83,15 +83,24 @@ def discard(sock: socket.socket, most: int = _AT_ONCE) -> tuple[int, bool]:
 class Lingering:
     """A connection that has had its last word."""
 
-    __slots__ = ("_left", "_sock", "is_over", "put_off")
+    __slots__ = ("_left", "_sock", "is_over", "is_said", "put_off")
 
-    def __init__(self, sock: socket.socket, put_off: Closed | None) -> None:
+    def __init__(
+        self, sock: socket.socket, put_off: Closed | None, *, is_said: bool = True
+    ) -> None:
         self._sock = sock
         self.put_off = put_off  # another one comes in its place
         self._left = _MOST
         self.is_over = False
+        self.is_said = False  # our side has ended
+        if is_said:
+            self.end_our_side()
+
+    def end_our_side(self) -> None:
+        """The last word is said."""
+        self.is_said = True
         with contextlib.suppress(OSError):  # the peer has gone: reading will tell
-            sock.shutdown(socket.SHUT_WR)
+            self._sock.shutdown(socket.SHUT_WR)
 
     def hear(self) -> None:
         """Drop what has come; it is over when the peer has ended, or said too much."""

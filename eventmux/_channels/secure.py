@@ -17,9 +17,8 @@ from __future__ import annotations
 import socket
 from dataclasses import replace
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
-from eventmux import sockets
 from eventmux._channels.channel import Outlet
 from eventmux._channels.lingering import LINGER, Lingering, has_unread
 from eventmux._channels.options import ChannelOptions
@@ -30,6 +29,9 @@ from eventmux._waiting.pollable import HELD
 from eventmux.errors import EventMuxError, TLSError
 from eventmux.events import Handle, Read, ReadLast, Ready
 from eventmux.peers import Peer
+
+if TYPE_CHECKING:
+    from ssl import SSLSession
 
 __all__ = ["SecureStream"]
 
@@ -71,7 +73,13 @@ class SecureStream(Stream):
     def over(
         cls, stream: Stream, options: ChannelOptions, layer: TLSLayer, limits: Limits
     ) -> SecureStream:
-        """Return what takes the place of a plain stream, and has all that it has."""
+        """Return what takes the place of a plain stream, and has all that it has.
+
+        Raises:
+            RuntimeError: it is in the midst of a read, of which nobody knows yet what follows it.
+        """
+        if stream._is_giving:
+            raise RuntimeError(f"{stream.fh!r} is being read from: wait for its Read to come")
         new = cls.__new__(cls)
         for kind in Stream.__mro__[:-1]:
             for name in getattr(kind, "__slots__", ()):
@@ -85,10 +93,19 @@ class SecureStream(Stream):
         return new
 
     def start(self) -> None:
-        """Begin in the midst of a connection, unless plain bytes have come that nobody has seen."""
+        """Begin in the midst of a connection.
+
+        What has been read and was not handed out came in plain text. Somebody on the way may have
+        put it there, to have it taken for something that came by TLS (CVE-2011-0411). So it is an
+        error, and is dropped.
+        """
         self._limits.begin(self)
+        if self._extras.is_unsettled:  # it was the other channel that was to be called
+            self._extras.is_unsettled = False
+            self._unsettle()
         came = self._take_back_input()
         if came:
+            self._buffer = None  # nor is what was left in it handed out
             self.fail(TLSError(f"{came} bytes came in plain text before the TLS handshake"))
         else:
             self.flush()
@@ -96,14 +113,13 @@ class SecureStream(Stream):
 
     def _take_back_input(self) -> int:
         """Take back what was read and not handed out; return how many bytes."""
-        events = self._outlet.withdraw(self.fh)
-        reads = [event for event in events if isinstance(event, (Read, ReadLast))]
-        for event in events:
-            if event not in reads:
-                self._emit(event)
         buffer, backlog = self._buffer, self._extras.backlog
-        size = sum(len(event.data) for event in reads)
-        size += getattr(buffer, "pending", 0) + len(backlog.rest() if backlog else b"")
+        size = getattr(buffer, "pending", 0) + len(backlog.rest() if backlog else b"")
+        for event in self._outlet.withdraw(self.fh):
+            if isinstance(event, (Read, ReadLast)):
+                size += len(event.data)
+            else:
+                self._emit(event)
         return size
 
     def _can_be_direct(self) -> bool:
@@ -119,7 +135,7 @@ class SecureStream(Stream):
     def wanted(self) -> int:
         """The readiness to wait for."""
         layer = self._layer
-        if self._is_told or self.closing or not self._ready:
+        if not (self._ready and self._is_shaking):
             wanted = super().wanted
             if layer.needs_input and wanted & EVENT_WRITE and self._ready:
                 wanted &= ~EVENT_WRITE
@@ -132,10 +148,15 @@ class SecureStream(Stream):
         is_stuck = layer.has_more and self._is_to_go_on()
         return wanted | EVENT_WRITE if layer.has_records or is_stuck else wanted
 
+    @property
+    def _is_shaking(self) -> bool:
+        """True until the handshake is through; one that is closing needs it for what is queued."""
+        return not self._is_told and (not self.closing or bool(self.unsent))
+
     def _is_to_go_on(self) -> bool:
         """True if what is inside would be got out now, if anything called for it."""
         if not self._is_told:
-            return self._ready and not self.closing
+            return self._ready and self._is_shaking
         return not (self.closing or self.muted or self._extras.is_unsettled)
 
     # The handshake
@@ -144,7 +165,7 @@ class SecureStream(Stream):
         """The connection is up: the handshake is next."""
         self._ready = True
         self.connecting = False
-        if not self.closing:
+        if self._is_shaking:
             self._limits.begin(self)
             self._shake_hands()
 
@@ -153,26 +174,32 @@ class SecureStream(Stream):
         if layer.plain_left:
             return
         try:
-            is_through = layer.shake_hands()
+            if not layer.shake_hands():
+                return
+            self.identify(self.peer())
         except OSError as error:
             self.fail(error)
             return
-        if is_through:
-            self._tell()
+        self._tell()
 
     def _tell(self) -> None:
         """Tell the program that the handshake is through."""
-        address = sockets.peer_address(cast("socket.socket", self.port))
-        self.identify(Peer(address, sockets.credentials(cast("socket.socket", self.port))))
-        [told] = map(self._emit, (Ready(self.fh),))  # see _send_once()
-        self._is_told = told is None
+        if self.closing:
+            self._is_told = True
+        else:  # by C code, so that it is told once wherever a signal handler raises
+            [told] = map(self._emit, (Ready(self.fh),))
+            self._is_told = told is None
         self._limits.end(self)
         self.see_inside()
         if self.unsent:
             self.flush()
 
     def identify(self, peer: Peer) -> None:
-        """Note who the peer is, with what TLS says of it."""
+        """Note who the peer is, with what TLS says of it.
+
+        Raises:
+            TLSError: its certificate cannot be read.
+        """
         layer = self._layer
         self.introduce(replace(peer, certificate=layer.certificate(), tls=layer.session()))
 
@@ -180,7 +207,7 @@ class SecureStream(Stream):
 
     def readable(self) -> None:
         """Go on with the handshake, or read."""
-        if self._is_told or self.closing:
+        if not self._is_shaking:
             try:
                 super().readable()
             finally:
@@ -219,11 +246,14 @@ class SecureStream(Stream):
         """Send what is queued, or what OpenSSL has to say; go on with what is stuck inside."""
         was_told = self._is_told
         is_new = super().writable()
-        if self._ready and not self.closing:
-            if not self._is_told:
-                self._shake_hands()
-            else:
-                self.see_inside()
+        lingering = self._extras.lingering
+        if lingering is not None and not lingering.is_said and not self._layer.has_records:
+            lingering.end_our_side()
+            self._outlet.see_off(self, LINGER)
+        if self._ready and self._is_shaking:
+            self._shake_hands()
+        else:
+            self.see_inside()
         return is_new or self._is_told != was_told
 
     # The end
@@ -243,18 +273,23 @@ class SecureStream(Stream):
         if self._extras.lingering or not self._ready or self.dialing or self.is_lost():
             return False
         layer = self._layer
-        if not self.missing:
-            layer.say_end()
+        if not layer.has_failed and (self.missing or not layer.is_up):
+            return False  # there is nothing to say: what the peer got is cut off
+        layer.say_end()
         is_sent = layer.push_or_drop()
         is_unread = has_unread(port)
         if is_sent and (is_unread is None or (layer.is_ended and not is_unread)):
             return False
         self._takes_output = False
         extras = self._own_extras()
-        lingering = Lingering(port, self.closed)
+        lingering = Lingering(port, self.closed, is_said=is_sent)
         extras.lingering, self.closed = lingering, None  # nothing comes in between
-        self._outlet.see_off(self, LINGER)
+        self._outlet.see_off(self, LINGER if is_sent else None)
         return True
+
+    def ticket(self) -> SSLSession | None:
+        """Return what the session can be taken up again with, by another connection."""
+        return self._layer.ticket()
 
     def discard(self) -> None:
         """Say that no more comes."""

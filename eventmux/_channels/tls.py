@@ -16,7 +16,6 @@ import errno
 import os
 import socket
 import ssl
-from collections.abc import Callable
 from itertools import repeat, starmap
 from typing import Any
 
@@ -64,6 +63,7 @@ class TLSLayer:
         "_gone",
         "_hello",
         "_incoming",
+        "_inside",
         "_outgoing",
         "_pending",
         "_plain",
@@ -103,13 +103,14 @@ class TLSLayer:
         # Input, in the order in which it passes.
         self._chunk: bytes | None = None  # read during the handshake, and not fed yet
         self._hello = b""  # the first bytes that came
+        self._inside = _LONGEST_RECORD  # how much of a record OpenSSL may have that is incomplete
         self._plain = bytearray()  # decrypted, in front
         self._filled = 0  # how much of that
         self._reading = 0  # how much OpenSSL was asked for, until it is known that it gave that
         # Output, likewise.
         self._encrypting = 0  # plain bytes that OpenSSL was given, until it is known that it did
         self._taken = 0  # plain bytes whose records have not left completely
-        self._records = memoryview(b"")  # what is to leave next
+        self._records = b""  # what is to leave next
         self._gone = 0  # plain bytes whose records have left, and that the caller was not told of
         self.plain_left = 0
         """Plain bytes that leave as they are, before the handshake."""
@@ -146,7 +147,7 @@ class TLSLayer:
         try:
             self._fill(min(size, len(self._plain)))
         except ssl.SSLWantReadError:
-            self.has_more = False
+            self.has_more, self._inside = False, _LONGEST_RECORD
         except ssl.SSLError as error:
             self._failure = self._failed(error)
         filled = self._filled
@@ -172,7 +173,7 @@ class TLSLayer:
             self._feed_end()
         self.needs_input = False
         if not self._filled:
-            self._plain = bytearray(min(size, fed + _LONGEST_RECORD))
+            self._plain = bytearray(min(size, fed + self._inside or 1))
 
     def _fill(self, size: int) -> None:
         """Decrypt until there are so many bytes.
@@ -191,8 +192,8 @@ class TLSLayer:
         while self._filled < size:
             rest = pending()
             if not rest:
-                if self._filled and not self._incoming.pending:
-                    self.has_more = False
+                if self._filled and not self._incoming.pending:  # to ask would cost an exception
+                    self.has_more, self._inside = False, 0
                     return
                 rest = 1
             elif rest > size - self._filled:
@@ -272,7 +273,7 @@ class TLSLayer:
                     self._gone += self._taken
                     self._taken = self._encrypting = 0
                     return True
-                [self._records] = map(_view, map(outgoing.read, (-1,)))
+                [self._records] = map(outgoing.read, (-1,))
             try:
                 [sent] = starmap(self._sock.send, ((self._records, SEND_FLAGS),))
             except BlockingIOError:
@@ -284,7 +285,8 @@ class TLSLayer:
         try:
             return self.push()
         except OSError:
-            self._records = memoryview(self._outgoing.read())[:0]
+            self._outgoing.read()
+            self._records = b""
             return True
 
     @property
@@ -321,9 +323,6 @@ class TLSLayer:
             except ssl.SSLError as error:
                 self._failure = self._failed(error)
                 raise self._failure from error
-            except OSError as error:  # the certificate is for another name, in old versions
-                self._failure = TLSError(str(error))
-                raise self._failure from error
             self.push_or_drop()
             self.is_up = True
             return True
@@ -354,7 +353,7 @@ class TLSLayer:
     def session(self) -> TLSSession:
         """Return what the handshake came to."""
         tls = self._ssl
-        name = server_name(self._hello) if self._server_side else tls.server_hostname
+        name = server_name(self._hello) if self._server_side else _as_name(tls.server_hostname)
         cipher = tls.cipher()
         return TLSSession(
             tls.version() or "",
@@ -365,8 +364,20 @@ class TLSLayer:
         )
 
     def certificate(self) -> dict[str, Any] | None:
-        """Return that of the peer, if it was verified."""
-        return self._ssl.getpeercert() or None
+        """Return that of the peer, if it was verified.
+
+        Raises:
+            TLSError: it cannot be read.
+        """
+        try:
+            return self._ssl.getpeercert() or None
+        except ValueError as error:
+            raise TLSError(f"the certificate of the peer cannot be read: {error}") from error
+
+    def ticket(self) -> ssl.SSLSession | None:
+        """Return what a client may take the session up again with, if the server has given it."""
+        session = None if self._server_side or not self.is_up else self._ssl.session
+        return session if session is not None and session.has_ticket else None
 
     # The end
 
@@ -378,4 +389,8 @@ class TLSLayer:
 
 
 _NONE = bytearray()
-_view: Callable[[bytes], memoryview] = memoryview
+
+
+def _as_name(host: str | None) -> str | None:
+    """Return a host as a server is told it: addresses are not."""
+    return None if host is None or ":" in host or host.rpartition(".")[2].isdigit() else host
