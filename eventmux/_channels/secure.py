@@ -117,7 +117,7 @@ class SecureStream(Stream):
         size = getattr(buffer, "pending", 0) + len(backlog.rest() if backlog else b"")
         for event in self._outlet.withdraw(self.fh):
             if isinstance(event, (Read, ReadLast)):
-                size += len(event.data)
+                size += len(event.data) or 1  # an empty record, of a separator alone
             else:
                 self._emit(event)
         return size

@@ -320,7 +320,7 @@ class ChannelTable:
         Raises:
             ValueError: an option does not fit.
         """
-        options = _fitting(options, _KINDS[socket.SOCK_STREAM], stream.port)
+        options = _fitting(options, Stream, stream.port, accepted=stream.is_accepted)
         secure = self.handshakes.secure_over(stream, options)
         self.mend(stream)
         self._poller.disarm(stream)
@@ -548,7 +548,12 @@ def _arrive(listener: Listener, sock: socket.socket, address: Address) -> Arriva
 
 
 def _fitting(
-    options: ChannelOptions, cls: type[Channel], port: Port, is_listening: bool = False
+    options: ChannelOptions,
+    cls: type[Channel],
+    port: Port,
+    is_listening: bool = False,
+    *,
+    accepted: bool = False,
 ) -> ChannelOptions:
     """Return the options as they are for this handle.
 
@@ -574,8 +579,9 @@ def _fitting(
         raise ValueError("tls does not go with manual_read and manual_write")
     from eventmux._channels import contexts  # it takes a while, and few need it
 
-    which = contexts.for_listener if is_listening else contexts.for_connection
-    return which(options, port)
+    if is_listening:
+        return contexts.for_listener(options, port)
+    return contexts.for_connection(options, port, accepted=accepted)
 
 
 def _copy(meta: object) -> object:

@@ -144,21 +144,24 @@ class TLSLayer:
             self._fetch(size)
         elif not self._plain:
             self._plain = bytearray(size)
+        has_more = True
         try:
-            self._fill(min(size, len(self._plain)))
+            has_more = self._fill(min(size, len(self._plain)))
         except ssl.SSLWantReadError:
-            self.has_more, self._inside = False, _LONGEST_RECORD
+            has_more, self._inside = False, _LONGEST_RECORD
         except ssl.SSLError as error:
             self._failure = self._failed(error)
         filled = self._filled
         if not filled:
+            self.has_more = has_more
             if self.is_ended:
                 return b""
             if self._failure is not None:
                 raise self._failure
             raise BlockingIOError(*_WOULD_BLOCK)
         data = bytes(memoryview(self._plain)[:filled])
-        self._plain, self._filled = _NONE, 0  # no call from here on: it is the caller's
+        # No call from here on: it is the caller's.
+        self._plain, self._filled, self.has_more = _NONE, 0, has_more
         return data
 
     def _fetch(self, size: int) -> None:
@@ -175,8 +178,8 @@ class TLSLayer:
         if not self._filled:
             self._plain = bytearray(min(size, fed + self._inside or 1))
 
-    def _fill(self, size: int) -> None:
-        """Decrypt until there are so many bytes.
+    def _fill(self, size: int) -> bool:
+        """Decrypt until there are so many bytes; False if OpenSSL has no more for sure.
 
         OpenSSL gives what is left of one record. It is asked for the first byte, and then for
         exactly what it says to have: so it is known whether it has given it, should a signal
@@ -193,8 +196,8 @@ class TLSLayer:
             rest = pending()
             if not rest:
                 if self._filled and not self._incoming.pending:  # to ask would cost an exception
-                    self.has_more, self._inside = False, 0
-                    return
+                    self._inside = 0
+                    return False
                 rest = 1
             elif rest > size - self._filled:
                 rest = size - self._filled
@@ -202,9 +205,10 @@ class TLSLayer:
             self._reading = rest
             if not decrypt(rest, room[self._filled :]):
                 self._reading, self.is_ended = 0, True
-                return
+                return True
             self._filled += rest
             self._reading = 0
+        return True
 
     def _recover(self) -> None:
         """Count what OpenSSL gave when it was interrupted.
@@ -353,7 +357,7 @@ class TLSLayer:
     def session(self) -> TLSSession:
         """Return what the handshake came to."""
         tls = self._ssl
-        name = server_name(self._hello) if self._server_side else _as_name(tls.server_hostname)
+        name = server_name(self._hello) if self._server_side else tls.server_hostname
         cipher = tls.cipher()
         return TLSSession(
             tls.version() or "",
@@ -389,8 +393,3 @@ class TLSLayer:
 
 
 _NONE = bytearray()
-
-
-def _as_name(host: str | None) -> str | None:
-    """Return a host as a server is told it: addresses are not."""
-    return None if host is None or ":" in host or host.rpartition(".")[2].isdigit() else host

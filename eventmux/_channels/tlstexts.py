@@ -62,9 +62,9 @@ def explained(error: ssl.SSLError, is_up: bool, first: bytes) -> TLSError:
     if isinstance(error, ssl.SSLEOFError):
         failure = TLSError(_TRUNCATED if is_up else _BROKE_OFF)
     else:
-        reason = error.reason or ""
-        text = _text(error, reason, first)
-        failure = TLSError(f"{text} ({reason.lower().replace('_', ' ')})", reason)
+        reason = getattr(error, "reason", None) or ""
+        own = reason.lower().replace("_", " ") or error.strerror or type(error).__name__
+        failure = TLSError(f"{_text(error, reason, first)} ({own})", reason or None)
     failure.__cause__ = error
     return failure
 

@@ -1,0 +1,227 @@
+"""Ctrl-C anywhere in streams with TLS: nothing is lost, nothing is sent twice.
+
+The first tests interrupt at one place of our code after the other, as test_interrupted.py does. The
+last has a real signal, which also comes while OpenSSL is at work: there it may have encrypted or
+decrypted, and returns nothing.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import time
+
+import pytest
+from support.certificates import client_context, server_context
+from support.handled import forgetting
+from support.interrupts import Interrupt, Interrupter
+from support.pump import SELECTORS, kinds
+
+from eventmux import Closed, EventMux, Read, Timeout
+
+pytestmark = pytest.mark.skipif(os.name == "nt", reason="signals as of POSIX")
+
+STRIDE = 61
+_SERVER, _CLIENT = server_context(), client_context()
+
+
+class Setting:
+    """Two ends with TLS on one mux."""
+
+    def __init__(self):
+        self.mux = EventMux(selector=SELECTORS[0](), spin=0)
+        self.ends = self.one, self.two = socket.socketpair()
+        self.events = []
+
+    def add(self):
+        self.mux.add(self.one, tls=_SERVER)
+        self.mux.add(self.two, tls=_CLIENT, server_hostname="localhost")
+
+    def turn(self, run, idle=12):
+        while idle:
+            try:
+                event = run(lambda: self.mux.mux(0))
+            except Interrupt:
+                continue
+            if event is None or isinstance(event, Timeout):
+                idle -= 1
+            else:
+                self.events.append(event)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        self.mux.__exit__()
+        for end in self.ends:
+            end.close()
+
+
+def received(events, fh):
+    return b"".join(event.data for event in events if isinstance(event, Read) and event.fh is fh)
+
+
+@pytest.fixture(params=[STRIDE, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
+def everywhere(request):
+    def go_through(scenario):
+        number = 0
+        while True:
+            interrupter = Interrupter(number)
+            try:
+                forgetting(scenario, interrupter)
+            except (AssertionError, Exception) as error:
+                raise AssertionError(f"interrupted at {interrupter.where}") from error
+            if not interrupter.has_raised:
+                assert number > 5, "there is hardly anything to interrupt"
+                return
+            number += request.param
+
+    return go_through
+
+
+def plain(action):
+    return action()
+
+
+def test_a_handshake(everywhere):
+    def scenario(interrupter):
+        with Setting() as here:
+            here.add()
+            here.mux.send(here.two, b"hello")
+            here.turn(interrupter.run)
+            here.turn(plain)
+            assert received(here.events, here.one) == b"hello"
+            assert sorted(kinds(here.events)) == ["read", "ready", "ready", "sent"]
+
+    everywhere(scenario)
+
+
+def test_data_both_ways(everywhere):
+    text = bytes(range(256)) * 300
+
+    def scenario(interrupter):
+        with Setting() as here:
+            here.add()
+            here.turn(plain)
+            for fh in here.ends:
+                here.mux.send(fh, text, later=True)
+            here.turn(interrupter.run)
+            here.turn(plain)
+            for fh in here.ends:
+                assert received(here.events, fh) == text
+                assert here.mux.buflen(fh) == 0
+
+    everywhere(scenario)
+
+
+def test_more_than_the_kernel_takes(everywhere):
+    text = os.urandom(700_000)
+
+    def scenario(interrupter):
+        with Setting() as here:
+            here.add()
+            here.turn(plain)
+            with contextlib.suppress(Interrupt):
+                interrupter.run(lambda: here.mux.send(here.one, text))
+            here.turn(interrupter.run)
+            here.turn(plain)
+            assert received(here.events, here.two) in (b"", text)
+            here.mux.send(here.one, b"end")
+            here.turn(plain)
+            assert received(here.events, here.two) in (b"end", text + b"end")
+
+    everywhere(scenario)
+
+
+def test_the_end(everywhere):
+    def scenario(interrupter):
+        with Setting() as here:
+            here.add()
+            here.turn(plain)
+            here.mux.send(here.one, b"last", later=True)
+            here.mux.close(here.one)
+            here.turn(interrupter.run)
+            here.turn(plain)
+            assert received(here.events, here.two) == b"last"
+            ends = [event for event in here.events if isinstance(event, Closed)]
+            assert sorted(event.fh is here.one for event in ends) == [False, True]
+            assert [event.reason for event in ends] == [None, None]
+
+    everywhere(scenario)
+
+
+def test_starting_in_the_middle(everywhere):
+    def scenario(interrupter):
+        with Setting() as here:
+            for fh in here.ends:
+                here.mux.add(fh)
+            here.turn(plain)
+            here.events.clear()
+            here.mux.start_tls(here.two, _CLIENT, server_hostname="localhost")
+            try:
+                interrupter.run(lambda: here.mux.start_tls(here.one, _SERVER))
+            except Interrupt:
+                with contextlib.suppress(ValueError):  # it was done
+                    here.mux.start_tls(here.one, _SERVER)
+            here.mux.send(here.two, b"secret")
+            here.turn(interrupter.run)
+            here.turn(plain)
+            assert received(here.events, here.one) == b"secret"
+            assert kinds(here.events).count("ready") == 2
+
+    everywhere(scenario)
+
+
+class Raised(Exception):
+    """What the handler of a signal raises."""
+
+
+@pytest.mark.parametrize("seconds", [1, pytest.param(20, marks=pytest.mark.slow)])
+def test_signals_at_any_time(seconds):
+    """Numbered bytes go both ways, while a timer interrupts some thousand times a second."""
+    is_on = False
+
+    def raise_(signum, frame):
+        if is_on:
+            raise Raised
+
+    said = bytes(range(251)) * 100
+    sizes = [1, 2, 5, 100, 3000, 20_000]
+    before = signal.signal(signal.SIGVTALRM, raise_)
+    try:
+        with Setting() as here:
+            here.add()
+            here.turn(plain)
+            sent = {fh: 0 for fh in here.ends}
+            heard = {fh: 0 for fh in here.ends}
+            raised = 0
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0.0003, 0.0003)
+            until = time.monotonic() + seconds
+            while True:
+                is_over = time.monotonic() > until
+                for fh, peer in (here.ends, here.ends[::-1]):
+                    if not is_over and here.mux.buflen(fh) == 0:
+                        size = sizes[sent[fh] % len(sizes)]
+                        start = sent[fh] % 251
+                        here.mux.send(fh, said[start : start + size], later=True)
+                        sent[fh] += size
+                event = None
+                try:
+                    is_on = True
+                    event = here.mux.mux(0)
+                    is_on = False
+                except Raised:
+                    is_on = False
+                    raised += 1
+                if isinstance(event, Read):
+                    start = heard[event.fh] % 251
+                    assert event.data == (said * 3)[start : start + len(event.data)]
+                    heard[event.fh] += len(event.data)
+                if is_over and isinstance(event, Timeout):
+                    break
+            signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+            assert heard == {here.one: sent[here.two], here.two: sent[here.one]}
+            assert raised > 20
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
