@@ -192,14 +192,14 @@ def test_signals_at_any_time(seconds):
         with Setting() as here:
             here.add()
             here.turn(plain)
-            sent = {fh: 0 for fh in here.ends}
-            heard = {fh: 0 for fh in here.ends}
+            sent = dict.fromkeys(here.ends, 0)
+            heard = dict.fromkeys(here.ends, 0)
             raised = 0
             signal.setitimer(signal.ITIMER_VIRTUAL, 0.0003, 0.0003)
             until = time.monotonic() + seconds
             while True:
                 is_over = time.monotonic() > until
-                for fh, peer in (here.ends, here.ends[::-1]):
+                for fh in here.ends:
                     if not is_over and here.mux.buflen(fh) == 0:
                         size = sizes[sent[fh] % len(sizes)]
                         start = sent[fh] % 251
