@@ -277,6 +277,8 @@ class EventMux(Nestable, Generic[Own]):
             manual_write: report `CanWrite`, and let the program write.
             tls: a context of the `ssl` module: the stream is encrypted by it. All that is said
                 here of bytes is said of plain ones.
+            server_side: with `tls`, whether we are the server; default is what the context is for.
+            server_hostname: with `tls`, for a client, the name that the certificate has to be for.
             handshake_timeout: seconds that TLS, or a PROXY header, may take to be through.
             half_close: report `HalfClosed` when the peer has finished sending, and go on writing;
                 without it the handle is closed then.
@@ -328,13 +330,16 @@ class EventMux(Nestable, Generic[Own]):
         It returns at once: a name is looked up by a thread, one for each, and its addresses are
         tried as RFC 8305 says; what is set on the socket of such a connection before `Ready` is
         lost. How it went is told by an event: `Ready`, or `Error`, `Closing` and
-        `Closed`; what is sent before waits. Datagram sockets have no `Ready`.
+        `Closed`; what is sent before waits. Datagram sockets have no `Ready`. With `tls://` and
+        no `tls=`, servers are believed that the system trusts.
 
         Args:
-            url: `tcp://host:port`, `udp://host:port`, `unix://path`, `unix_dgram://path` or
-                `unix_seqpacket://path`; `udp://` is a socket to use with `sendto()`.
+            url: `tcp://host:port`, `tls://host:port`, `udp://host:port`, `unix://path`,
+                `unix_dgram://path` or `unix_seqpacket://path`; `udp://` is a socket to use with `sendto()`.
             timeout: seconds until a connection that is not up fails; None leaves it to the
                 system, which may take minutes.
+            server_hostname: with TLS, the name that the certificate has to be for; default is the
+                host of the URL.
             options: as for `add()`, without `listen` and `type`.
 
         Raises:
