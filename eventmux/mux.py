@@ -335,7 +335,8 @@ class EventMux(Nestable, Generic[Own]):
 
         Args:
             url: `tcp://host:port`, `tls://host:port`, `udp://host:port`, `unix://path`,
-                `unix_dgram://path` or `unix_seqpacket://path`; `udp://` is a socket to use with `sendto()`.
+                `unix_dgram://path` or `unix_seqpacket://path`; `udp://` is a socket to use with
+                `sendto()`.
             timeout: seconds until a connection that is not up fails; None leaves it to the
                 system, which may take minutes.
             server_hostname: with TLS, the name that the certificate has to be for; default is the
