@@ -9,6 +9,7 @@ from eventmux._watching.watches import Watch
 from eventmux.errors import (
     BufferOverflow,
     EventMuxError,
+    IdleTimeout,
     MalformedHeader,
     MalformedRecord,
     OutputOverflow,
@@ -57,6 +58,7 @@ __all__ = [
     "EventMux",
     "EventMuxError",
     "HalfClosed",
+    "IdleTimeout",
     "MalformedHeader",
     "MalformedRecord",
     "OutputOverflow",

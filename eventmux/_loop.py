@@ -48,6 +48,8 @@ class Loop:
         self.mailbox = Mailbox()
         self.watches = Watches(self.queue, self.poller, self.mailbox, clock)
         self.table = ChannelTable(self.poller, self.queue, self.watches)
+        self._idling = self.table.idling
+        self._timed = self._idling.groups  # empty unless a handle has an idle_timeout
         self.is_plain = True  # events can be taken off the queue as they come
         self._clock = clock
         self._trace: Trace | None = None
@@ -242,6 +244,12 @@ class Loop:
             limit = IDLE if limit is None else min(limit, IDLE)
         if table.nested and only is None:
             limit = _sooner(limit, table.until_nested())
+        timed = self._timed
+        if timed:  # without a call, as it is asked at each turn
+            idling = self._idling
+            idling.turns_left -= 1
+            if limit is None or limit > idling.longest_wait:
+                limit = idling.longest_wait
         held_for = None
         if only is not None and len(queue) >= _MOST_KEPT:
             held_for = self._holding_for = only  # else a peer could fill the memory meanwhile
@@ -256,6 +264,8 @@ class Loop:
         queue.ration = FOLLOWING * len(queue.waiting) + MORE
         if watches.timers.heap:
             watches.run_due(only, True)
+        if timed and (was_idle or self._idling.turns_left <= 0):
+            self._idling.look()
         if was_idle and limit == IDLE and not looked_after:
             self.look_after_all()
             looked_after = True
@@ -273,7 +283,8 @@ class Loop:
             return 0.0
         if table.is_behind():
             return 0.0
-        return _sooner(self.watches.until_due(None), self.table.until_nested())
+        due = _sooner(self.watches.until_due(None), self.table.until_nested())
+        return _sooner(due, self._idling.until_due())
 
     # Handles that go
 

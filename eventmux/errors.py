@@ -7,11 +7,13 @@ reports them by an event; a buffer that is used on its own raises them.
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar
 
 __all__ = [
     "BufferOverflow",
     "EventMuxError",
+    "IdleTimeout",
     "MalformedHeader",
     "MalformedRecord",
     "OutputOverflow",
@@ -56,6 +58,22 @@ class OutputOverflow(_OverLimit):
     """
 
     text = "output queue of {}, limit is {}: the peer does not read (max_outbuffer)"
+
+
+class IdleTimeout(EventMuxError, TimeoutError):
+    """Nothing has come or gone on a handle for as long as its `idle_timeout`.
+
+    `seconds` is that. It is the `exception` of an `Error` event, and its `errno` is ETIMEDOUT.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        text = f"nothing has come or gone for {seconds:g} seconds (idle_timeout)"
+        super().__init__(errno.ETIMEDOUT, text)
+        self.seconds = seconds
+
+    def __reduce__(self) -> tuple[type[IdleTimeout], tuple[float]]:
+        """Pickle by the number, not by the text."""
+        return type(self), (self.seconds,)
 
 
 class MalformedHeader(EventMuxError, ValueError):

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
+from types import NoneType
 from typing import TYPE_CHECKING, Any, Generic, Literal, cast, overload
 
 from eventmux import datagrams, sockets
@@ -23,7 +24,15 @@ from eventmux._channels.channel import PAUSED, Channel, as_bytes
 from eventmux._channels.handles import fileno_of, is_closed
 from eventmux._channels.listeners import Listener
 from eventmux._channels.nested import Nestable
-from eventmux._channels.options import ChannelOptions, Options, check_buffer, check_context
+from eventmux._channels.options import (
+    USUAL,
+    ChannelOptions,
+    Options,
+    Usual,
+    check_buffer,
+    check_context,
+    check_time,
+)
 from eventmux._channels.packets import Datagram
 from eventmux._channels.passing import KeptFds
 from eventmux._channels.streams import Stream
@@ -283,8 +292,11 @@ class EventMux(Nestable, Generic[Own]):
             half_close: report `HalfClosed` when the peer has finished sending, and go on writing;
                 without it the handle is closed then.
             idle_timeout: seconds. A handle on which nothing has come or gone for so long gets an
-                `Error` and is closed; None is never.
-            keepalive: have the kernel ask a TCP peer that is silent whether it is still there.
+                `Error` and is closed, up to an eighth of it later; None is never. While the
+                program does not read from it, and nothing waits to be sent, no time passes.
+            keepalive: have the kernel ask a TCP peer that is silent whether it is still there: one
+                that has vanished, or that takes nothing of what was sent, ends the connection
+                with ETIMEDOUT after five minutes. What the program has set itself stays.
             nodelay: have TCP send small pieces at once.
             exceptional: report `CanRead` with `exceptional` when the kernel has something out of
                 the ordinary (POLLPRI): urgent data of TCP, a terminal's packet mode, a change of a
@@ -323,6 +335,7 @@ class EventMux(Nestable, Generic[Own]):
         *,
         timeout: float | None = None,
         server_hostname: str | None = None,
+        source: Address | None = None,
         **options: Unpack[Options],
     ) -> socket.socket:
         """Start to connect to a URL and watch the socket.
@@ -341,12 +354,17 @@ class EventMux(Nestable, Generic[Own]):
                 system, which may take minutes.
             server_hostname: with TLS, the name that the certificate has to be for; default is the
                 host of the URL.
+            source: the address of this host that it comes from: `(host, port)`, where the host is
+                numeric, "" is any, and port 0 lets the system choose; a name is connected to at
+                addresses of that family alone. For UNIX sockets it is a path, as in a URL, whose
+                file goes when the socket is closed. What the kernel says to it is an `Error`.
             options: as for `add()`, without `listen` and `type`.
 
         Raises:
             URLError: the URL is not understood.
-            TypeError: there is no such option, or the URL is no str.
-            ValueError: an option is wrong, or does not fit; the timeout is negative.
+            TypeError: there is no such option, or the URL is no str; the source is no address.
+            ValueError: an option is wrong, or does not fit; the timeout is negative; the source is
+                a name, or of another family than the URL.
             OSError: the process is out of descriptors; a port to send from is in use.
         """
         inner = self._defaults.having(EventMux.connect, options, server_hostname=server_hostname)
@@ -357,7 +375,8 @@ class EventMux(Nestable, Generic[Own]):
             from eventmux._channels import contexts  # it takes a while, and few need it
 
             inner = contexts.for_url(inner, endpoint)
-        channel = self._loop.table.connect(endpoint, inner, options.get("meta"), timeout)
+        meta = options.get("meta")
+        channel = self._loop.table.connect(endpoint, inner, meta, timeout, source)
         self._loop.watches.changed()
         return cast("socket.socket", channel.fh)
 
@@ -367,6 +386,7 @@ class EventMux(Nestable, Generic[Own]):
         *,
         backlog: int = 1024,
         mode: int | None = None,
+        reuse_port: bool = False,
         proxy: Literal["require"] | None = None,
         trusted: Collection[str] = (),
         **options: Unpack[Options],
@@ -381,6 +401,8 @@ class EventMux(Nestable, Generic[Own]):
             backlog: how many connections may wait to be accepted.
             mode: who may connect to a UNIX path, as for `os.chmod()`: 0o600 is our user alone.
                 Default is what the umask leaves.
+            reuse_port: share the port with other sockets of this user that do the same; the kernel
+                gives each connection, or packet, to one of them (SO_REUSEPORT).
             proxy: "require" has each connection begin with a PROXY header, version 1 or 2, in
                 which a proxy says whose it is: `address` of `Connect` is what it says, and
                 `peer.proxy` all of it. One without a header, with one that breaks the protocol,
@@ -395,7 +417,7 @@ class EventMux(Nestable, Generic[Own]):
         Raises:
             URLError: the URL is not understood.
             TypeError: there is no such option, or the URL is no str.
-            ValueError: an option is wrong, or does not fit.
+            ValueError: an option is wrong, or does not fit; the system cannot share ports.
             OSError: the address is in use, the name is unknown, permission is missing... Its
                 `filename` is the URL.
         """
@@ -403,27 +425,57 @@ class EventMux(Nestable, Generic[Own]):
         endpoint = parse_url(url)
         if endpoint.scheme == "tls" and inner.tls is None:
             raise ValueError(f"cannot listen at {url!r} without tls=, a context with a certificate")
-        sock = sockets.listen(endpoint, backlog, mode)
+        sock = sockets.listen(
+            *(endpoint, backlog, mode),
+            reuse_port=reuse_port,
+            nodelay=inner.nodelay,
+            keepalive=inner.keepalive,
+        )
         try:
-            self._loop.table.add(sock, inner, options.get("meta"))
+            self._loop.table.add(sock, inner, options.get("meta"), is_ours=True)
         except BaseException:
             sock.close()
             raise
         return sock
 
-    def set(self, fh: Handle, *, buffered: Buffer | None) -> None:
-        """Cut a stream in another way, or not at all, from the record on that was just handed out.
+    def set(
+        self,
+        fh: Handle,
+        *,
+        buffered: Buffer | Usual | None = USUAL,
+        idle_timeout: float | Usual | None = USUAL,
+    ) -> None:
+        """Change an option of a handle; what is not given stays.
 
-        All that the peer has sent behind that record counts, however it arrived: what was cut
-        already and is in the queue is taken back, with an error and the end if they came of it.
-        So a `meta_handler` may be called for it again. Once `Closing` is handed out, or an
-        `Error` of the old buffer, nothing happens.
+        Args:
+            fh: the handle.
+            buffered: cut a stream in another way, or not at all, from the record on that was just
+                handed out. All that the peer has sent behind that record counts, however it
+                arrived: what was cut already and is in the queue is taken back, with an error and
+                the end if they came of it. So a `meta_handler` may be called for it again. Once
+                `Closing` is handed out, or an `Error` of the old buffer, nothing happens.
+            idle_timeout: seconds, as for `add()`, which count from now; None is never. A listener
+                hands it on to what it accepts from now on.
 
         Raises:
             KeyError: the handle is not watched.
-            TypeError: it is no stream, or `buffered` is no buffer.
+            TypeError: it is no stream, or `buffered` is no buffer; or nothing is given.
+            ValueError: `idle_timeout` is not above 0, or the mux does not see what the handle does:
+                it has `manual_read` or `manual_write`, or is a mux.
             RuntimeError: a `meta_handler` calls it: its record is not handed out yet.
         """
+        if buffered is USUAL and idle_timeout is USUAL:
+            raise TypeError("set() needs something to change: buffered or idle_timeout")
+        channel = self._channel(fh)
+        if not isinstance(idle_timeout, (Usual, NoneType)):
+            check_time("idle_timeout", idle_timeout)
+        if not isinstance(buffered, Usual):
+            self._set_buffer(fh, buffered)
+        if not isinstance(idle_timeout, Usual):
+            self._loop.table.set_idle_timeout(channel, idle_timeout)
+            self._loop.watches.changed()
+
+    def _set_buffer(self, fh: Handle, buffered: Buffer | None) -> None:
         stream = self._stream(fh)
         check_buffer(buffered)
         try:
@@ -850,7 +902,7 @@ class EventMux(Nestable, Generic[Own]):
                 The end of the handle does not cancel it.
 
         Returns:
-            What can be cancelled.
+            What can be cancelled, and `restart()`ed.
 
         Raises:
             ValueError: `seconds` is negative, or 0 with `repeat`.

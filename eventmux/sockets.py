@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, contextmanager
 from itertools import zip_longest
 from typing import cast
 
+from eventmux import sources, tcp
 from eventmux._socketfiles import binding, inherited, unix_address
 from eventmux.events import Address
 from eventmux.peers import Credentials
@@ -45,7 +46,6 @@ __all__ = [
     "own_peer_error",
     "peer_address",
     "placeholder",
-    "set_nodelay",
     "start",
     "transplant",
     "unconnected",
@@ -84,12 +84,24 @@ def _closed_on_error(sock: socket.socket) -> Iterator[socket.socket]:
 # Listening
 
 
-def listen(endpoint: Endpoint, backlog: int = 1024, mode: int | None = None) -> socket.socket:
+def listen(
+    endpoint: Endpoint,
+    backlog: int = 1024,
+    mode: int | None = None,
+    *,
+    reuse_port: bool = False,
+    nodelay: bool = False,
+    keepalive: bool = False,
+) -> socket.socket:
     """Return a socket that listens at the endpoint, or receives the datagrams sent there.
 
     A file left behind at a UNIX path is replaced when it is a socket that nobody has; a live
     server, or anything that is not a socket, is left alone. The file goes when the socket is
-    closed. `mode` is who may use it: the rights of the file.
+    closed. `mode` is who may use it: the rights of the file. With `reuse_port` other sockets may
+    have the same port, and the kernel shares out what comes (SO_REUSEPORT).
+
+    With `nodelay` and `keepalive`, all that is accepted has what `tcp.tune()` sets: it is there
+    before anybody can connect.
 
     Without a host, TCP serves IPv4 and IPv6 where it can, but UDP only IPv4: `sendto()` would
     not take an IPv4 address otherwise. `udp://[::]:port` is the same for IPv6.
@@ -98,20 +110,25 @@ def listen(endpoint: Endpoint, backlog: int = 1024, mode: int | None = None) -> 
         OSError: the address is in use, the name is unknown, permission is missing... Its
             `filename` is the URL.
         TypeError: the mode is no int.
-        ValueError: the mode is not within 0 to 0o777, or there is no file that could have one.
+        ValueError: the mode is not within 0 to 0o777, or there is no file that could have one;
+            there is no port to share, or the system has no SO_REUSEPORT.
     """
     if mode is not None:
         _check_mode(endpoint, mode)
+    if reuse_port:
+        _check_reuse(endpoint)
     try:
-        with _bound(endpoint, mode) as sock:
+        with _bound(endpoint, mode, reuse_port) as sock:
             sock.setblocking(False)
             if sock.type != socket.SOCK_DGRAM:
+                tcp.tune(sock, nodelay=nodelay, keepalive=keepalive)
                 sock.listen(backlog)
     except OSError as error:
         if error.errno is not None:  # Python's own names the address, a path, or nothing
-            error.strerror = str(error.strerror).partition(" (while attempting to bind")[0]
             if error.errno == errno.EADDRINUSE and endpoint.port:
-                error.strerror += ": stop the program that has it, or choose another port"
+                error.strerror = (
+                    f"{error.strerror}: stop the program that has it, or choose another port"
+                )
             error.filename = str(endpoint)
         raise
     return sock
@@ -126,35 +143,44 @@ def _check_mode(endpoint: Endpoint, mode: object) -> None:
         raise ValueError(f"mode is {mode:#o}, but {endpoint} has no file")
 
 
-def _bound(endpoint: Endpoint, mode: int | None) -> AbstractContextManager[socket.socket]:
+def _check_reuse(endpoint: Endpoint) -> None:
+    if endpoint.path:
+        raise ValueError(f"reuse_port is for ports, but {endpoint} has none")
+    if not hasattr(socket, "SO_REUSEPORT"):
+        raise ValueError("reuse_port needs SO_REUSEPORT, which this system does not have")
+
+
+def _bound(
+    endpoint: Endpoint, mode: int | None, reuse_port: bool
+) -> AbstractContextManager[socket.socket]:
     if endpoint.path:
         return binding(endpoint.path, _TYPES[endpoint.scheme], mode)
-    return _closed_on_error(
-        _bound_udp(endpoint) if endpoint.scheme == "udp" else _bound_tcp(endpoint)
-    )
+    return _closed_on_error(_bound_to_port(endpoint, reuse_port))
 
 
-def _bound_tcp(endpoint: Endpoint) -> socket.socket:
-    if endpoint.host:
-        family, _, known = _first_target(endpoint)
-        return socket.create_server(cast("tuple[str, int]", known), family=family)
-    address = ("", endpoint.port)
-    if socket.has_dualstack_ipv6():
-        return socket.create_server(address, family=socket.AF_INET6, dualstack_ipv6=True)
-    return socket.create_server(address)
-
-
-def _bound_udp(endpoint: Endpoint) -> socket.socket:
-    """Bind without SO_REUSEADDR: two sockets of a port would share out its datagrams."""
-    family: int = socket.AF_INET
-    address: Address = ("", endpoint.port)
-    if endpoint.host:
-        family, _, address = _first_target(endpoint)
-    with _closed_on_error(socket.socket(family, socket.SOCK_DGRAM)) as sock:
-        if family == socket.AF_INET6:  # as create_server() does: 0.0.0.0 may have the same port
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+def _bound_to_port(endpoint: Endpoint, reuse_port: bool) -> socket.socket:
+    family, address, is_dual = _where_to_bind(endpoint)
+    with _closed_on_error(socket.socket(family, _TYPES[endpoint.scheme])) as sock:
+        # Not for UDP: two sockets of a port would share out its datagrams. And Windows would let
+        # anybody take the port.
+        if endpoint.scheme != "udp" and os.name == "posix":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:  # one for IPv6 alone leaves the port of 0.0.0.0 to others
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not is_dual)
+        if reuse_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(address)
     return sock
+
+
+def _where_to_bind(endpoint: Endpoint) -> tuple[int, Address, bool]:
+    """Return the family, the address, and whether IPv4 is to be served by IPv6, too."""
+    if endpoint.host:
+        family, _, address = _first_target(endpoint)
+        return family, address, False
+    if endpoint.scheme != "udp" and socket.has_dualstack_ipv6():
+        return socket.AF_INET6, ("", endpoint.port), True
+    return socket.AF_INET, ("", endpoint.port), False
 
 
 def _first_target(endpoint: Endpoint) -> Target:
@@ -217,22 +243,28 @@ def _interleave(targets: Iterable[Target]) -> list[Target]:
     return [target for turn in turns for target in turn if target is not None]
 
 
-def start(target: Target) -> socket.socket:
-    """Return a new socket that starts to connect to the target.
+def start(target: Target, source: Address | None = None) -> socket.socket:
+    """Return a new socket that starts to connect to the target, from an address if one is given.
 
     Raises:
         OSError: it failed at once.
     """
     family, kind, address = target
-    with _closed_on_error(socket.socket(family, kind)) as sock:
+    with _closed_on_error(_new(family, kind, source)) as sock:
         sock.setblocking(False)
-        if _IS_LINUX and family == _AF_UNIX and kind == socket.SOCK_DGRAM:
+        if _IS_LINUX and family == _AF_UNIX and kind == socket.SOCK_DGRAM and source is None:
             sock.bind("")  # Linux picks a name; without one the peer could not answer
         number = sock.connect_ex(address)
         # A UNIX socket says EAGAIN when the listener's queue is full: nothing goes on behind it.
         if number and (number not in _IN_PROGRESS or family == _AF_UNIX):
             raise OSError(number, os.strerror(number))
     return sock
+
+
+def _new(family: int, kind: int, source: Address | None) -> socket.socket:
+    if source is None:
+        return socket.socket(family, kind)
+    return sources.open_from(source, family, kind)
 
 
 def connect(target: Target, timeout: float | None) -> socket.socket:
@@ -252,13 +284,16 @@ def connect(target: Target, timeout: float | None) -> socket.socket:
     return sock
 
 
-def unconnected(endpoint: Endpoint) -> socket.socket:
-    """Return an IPv4 UDP socket that has no peer; it is bound to the endpoint's port if not 0.
+def unconnected(endpoint: Endpoint, source: Address | None = None) -> socket.socket:
+    """Return a UDP socket that has no peer; it is bound to the endpoint's port if not 0.
+
+    It is one for IPv4, unless the source is an address of IPv6.
 
     Raises:
         OSError: the port is in use, permission is missing...
     """
-    with _closed_on_error(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
+    family = None if source is None else sources.family_of(source)
+    with _closed_on_error(_new(family or socket.AF_INET, socket.SOCK_DGRAM, source)) as sock:
         sock.setblocking(False)
         if endpoint.port:
             sock.bind(("", endpoint.port))
@@ -323,21 +358,6 @@ def own_peer_error(sock: socket.socket) -> OSError | None:
 
 
 # Connections
-
-
-def set_nodelay(sock: socket.socket, value: int = 1) -> int | None:
-    """Let TCP send small packets at once, or not; return what was set before.
-
-    None if the socket has no such option. It is never an error: only speed depends on it.
-    """
-    if sock.family not in _INTERNET:
-        return None
-    try:
-        before = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, value)
-    except OSError:  # macOS says EINVAL if the peer has reset already
-        return None
-    return before
 
 
 def has_hung_up(sock: socket.socket) -> bool:

@@ -15,9 +15,10 @@ ROOT = Path(__file__).resolve().parents[1]
 # A file may import those of its package that stand in an earlier line, and nothing in its own.
 FLOORS = {
     "eventmux": [
-        ["errors", "passing", "peers", "_crc32c", "_forking", "_memory", "_nearest"],
+        ["errors", "passing", "peers", "tcp", "_crc32c", "_forking", "_memory", "_nearest"],
         ["events"],
         ["buffers", "proxy", "urls", "_queue", "_trace", "_socketfiles"],
+        ["sources"],
         ["sockets", "datagrams", "destinations", "_waiting"],
         ["_watching"],
         ["_channels"],
@@ -56,7 +57,7 @@ INSIDE = {
         ["lending", "tls"],
         ["channel"],
         ["arrivals", "extras"],
-        ["intake", "listeners", "nested", "endings"],
+        ["intake", "listeners", "nested", "endings", "idling"],
         ["proxied", "streams"],
         ["packets", "secure"],
         ["dialing", "handshakes", "manual", "accompanied"],
@@ -129,7 +130,8 @@ INSIDE = {
 ACROSS = {
     "aio": {"eventmux._nearest", "eventmux.events"},
     "awaiting": {
-        *("eventmux", "eventmux.aio", "eventmux.events", "eventmux.sockets", "eventmux.urls"),
+        *("eventmux", "eventmux.aio", "eventmux.events", "eventmux.sockets", "eventmux.tcp"),
+        "eventmux.urls",
     },
     "blocking": {"eventmux", "eventmux._forking", "eventmux._nearest", "eventmux.events"},
     "calls": {"eventmux._nearest"},

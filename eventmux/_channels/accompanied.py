@@ -89,6 +89,7 @@ class StreamWithFds(Stream):
         except MemoryError:  # the other handles are still to be served
             self.fail(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
             return
+        self.quiet = 0
         if flags & _CUT:
             self._lose(event)
         elif event.data:
@@ -135,6 +136,7 @@ class PacketStreamWithFds(PacketStream):
         except OSError as error:
             self.fail(error)
             return
+        self.quiet = 0
         if flags & _TRUNCATED:
             self._emit(too_long(self.fh, event.data, self.options.read_size, None))
         elif flags & _CUT:
@@ -200,6 +202,7 @@ class DatagramWithDestination(_Accompanied):
         except OSError as error:
             self._stop_reading(error)
             return False
+        self.quiet = 0
         if flags & _TRUNCATED:
             self._emit(too_long(self.fh, event.data, self.options.read_size, event.sender))
             return True
@@ -231,6 +234,7 @@ class DatagramWithFds(_Accompanied):
         except OSError as error:
             self._stop_reading(error)
             return False
+        self.quiet = 0
         if flags & _TRUNCATED:
             self._emit(too_long(self.fh, event.data, self.options.read_size, event.sender))
         elif flags & _CUT:

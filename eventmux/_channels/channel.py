@@ -119,6 +119,7 @@ class Channel:
         "muted",
         "options",
         "port",
+        "quiet",
         "reason",
         "unflushed",
         "unsent",
@@ -143,6 +144,7 @@ class Channel:
         self.write_off = False  # the program writes itself, and does not want to now
         self.unflushed = False  # what is queued was put off: the mux is to flush it
         self.unsent = 0  # bytes, or packets, in the output queue
+        self.quiet = 0  # looks of `Idling` since anything was read or sent
         self._lost = 0  # what was queued when the handle broke
         self._outlet = outlet
         self._emit = outlet.emit

@@ -22,6 +22,8 @@ from eventmux._channels.packets import Datagram
 from eventmux._channels.streams import Stream
 from eventmux._waiting.poller import Poller
 from eventmux._watching.timers import Entry
+from eventmux.events import Address
+from eventmux.sources import family_of, no_address
 from eventmux.urls import Endpoint
 
 __all__ = ["Dialer"]
@@ -79,6 +81,7 @@ class Dialer:
         later: runs something after so many seconds.
         cancel: takes that back.
         post: runs something in the mux's thread; it is called in another.
+        source: where the connection is to come from; addresses of other families are left out.
     """
 
     def __init__(
@@ -88,12 +91,15 @@ class Dialer:
         later: Later,
         cancel: Callable[[Entry], None],
         post: Callable[[Callable[[], None]], None],
+        source: Address | None = None,
     ) -> None:
         self._channel = channel
         self._poller = poller
         self._later = later
         self._cancel = cancel
         self._post = post
+        self._source = source
+        self._family = None if source is None else family_of(source)
         self._targets: list[sockets.Target] = []
         self._attempts: list[_Attempt] = []
         self._next: Entry | None = None
@@ -124,7 +130,9 @@ class Dialer:
         if isinstance(result, OSError):
             self._fail(result)
         else:
-            self._targets = result
+            self._targets = [target for target in result if self._family in (None, target[0])]
+            if result and not self._targets:
+                self._error = no_address(cast("Address", self._source))
             self._try_next()
 
     def _try_next(self) -> None:
@@ -132,7 +140,7 @@ class Dialer:
         self._forget_timer()
         while self._targets:
             try:
-                sock = sockets.start(self._targets.pop(0))
+                sock = sockets.start(self._targets.pop(0), self._source)
             except OSError as error:
                 self._error = error
                 continue

@@ -10,6 +10,7 @@ from eventmux._channels.lingering import Lingering
 from eventmux._channels.passing import Passing
 from eventmux.errors import EventMuxError
 from eventmux.peers import Peer
+from eventmux.tcp import Changes
 
 __all__ = ["USUAL_EXTRAS", "Extras", "Rejected"]
 
@@ -36,6 +37,7 @@ class Extras:
         "lingering",
         "passing",
         "peer",
+        "tuned",
     )
 
     def __init__(self) -> None:
@@ -47,6 +49,7 @@ class Extras:
         self.lingering: Lingering | None = None  # once the last word is said
         self.passing: Passing | None = None  # once descriptors were sent along
         self.peer: Peer | None = None  # what the socket itself does not tell of it
+        self.tuned: Changes = ()  # what was set on it, and what it was before
 
 
 USUAL_EXTRAS = Extras()

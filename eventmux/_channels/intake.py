@@ -109,6 +109,7 @@ class Intake(Channel):
             except MemoryError:  # the other handles are still to be served
                 self.fail(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
                 return
+            self.quiet = 0
             if self._is_plain and event.data:
                 self._emit(event)
                 return

@@ -12,11 +12,13 @@ busy; so it takes few at a time, and looks for more when those are handed out.
 from __future__ import annotations
 
 import socket
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from selectors import EVENT_READ
 from typing import cast
 
-from eventmux import sockets
+from eventmux import sockets, tcp
 from eventmux._channels.channel import DEFERRED, Channel, Outlet, reason_of
 from eventmux._channels.lending import Loan
 from eventmux._channels.options import ChannelOptions
@@ -42,7 +44,7 @@ class Listener(Channel):
     """
 
     why_not = "it is a listener"
-    __slots__ = ("_adopt", "_defer", "_dismiss")
+    __slots__ = ("_adopt", "_changes", "_defer", "_dismiss", "for_accepted")
 
     def __init__(
         self,
@@ -60,6 +62,29 @@ class Listener(Channel):
         self._adopt = adopt
         self._defer = defer
         self._dismiss = dismiss
+        self.for_accepted = options
+        """The options of what it accepts."""
+        # Whoever connects from now on has it, too.
+        sock = cast("socket.socket", port)
+        self._changes = tcp.tune(sock, nodelay=options.nodelay, keepalive=options.keepalive)
+
+    def was_tuned(self) -> None:
+        """Ask nothing of what is accepted: the socket had all of it before it listened.
+
+        One of the program's may have had connections before that, and other processes.
+        """
+        if sys.platform == "linux":  # elsewhere not all of it is inherited
+            self.for_accepted = replace(self.options, nodelay=False, keepalive=False)
+
+    def hand_on(self, idle_timeout: float | None) -> None:
+        """Give what is accepted from now on another `idle_timeout`."""
+        self.options = replace(self.options, idle_timeout=idle_timeout)
+        self.for_accepted = replace(self.for_accepted, idle_timeout=idle_timeout)
+
+    def release(self) -> None:
+        """Give the handle back as it was."""
+        tcp.restore(cast("socket.socket", self.port), self._changes)
+        super().release()
 
     def _prepare(self) -> None:
         """Make it non-blocking: no flag says so for one `accept()`."""

@@ -15,7 +15,15 @@ from eventmux.passing import MOST_FDS
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-__all__ = ["USUAL", "ChannelOptions", "Options", "Usual", "check_buffer", "check_context"]
+__all__ = [
+    "USUAL",
+    "ChannelOptions",
+    "Options",
+    "Usual",
+    "check_buffer",
+    "check_context",
+    "check_time",
+]
 
 _BUFFER_METHODS = ("write", "read", "read_last", "fresh", "returns_last")
 
@@ -108,9 +116,9 @@ class ChannelOptions:
             _check_count("receive_fds", self.receive_fds)
             if self.receive_fds > MOST_FDS:
                 raise ValueError(f"receive_fds is {self.receive_fds}, the limit is {MOST_FDS}")
-        _check_time("handshake_timeout", self.handshake_timeout)
+        check_time("handshake_timeout", self.handshake_timeout)
         if self.idle_timeout is not None:
-            _check_time("idle_timeout", self.idle_timeout)
+            check_time("idle_timeout", self.idle_timeout)
         if self.proxy is not None or self.trusted:
             _check_proxy(self.proxy, self.trusted, self.manual_accept)
 
@@ -147,7 +155,8 @@ def _check_count(name: str, value: object) -> None:
         raise ValueError(f"{name} is {value!r}, must be a positive int")
 
 
-def _check_time(name: str, value: object) -> None:
+def check_time(name: str, value: object) -> None:
+    """Raise ValueError for what is no time above 0, in seconds."""
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if not is_number or not 0 < cast("float", value) < float("inf"):
         raise ValueError(f"{name} is {value!r}, must be a number of seconds above 0")

@@ -96,6 +96,7 @@ class Datagram(Channel):
         """Note that the socket has its address, by another descriptor."""
         self.transplanted()
         self.dialing = False
+        self.quiet = 0
         if self.options.errors:
             datagrams.report_errors(cast("socket.socket", self.port))
         self.flush()
@@ -128,6 +129,7 @@ class Datagram(Channel):
                 if not self._report():
                     self._fail_to_receive(error)
                 return
+            self.quiet = 0
             if flags & _TRUNCATED:
                 self._emit(too_long(self.fh, event.data, read_size, event.sender))
             elif event.data or not self._ends_with_nothing:
@@ -300,6 +302,7 @@ class Datagram(Channel):
             self._out.popleft()
             self.unsent -= 1
             raise
+        self.quiet = 0
         return None
 
     def writable(self) -> bool | None:
@@ -362,6 +365,7 @@ class PacketStream(Stream):
         except OSError as error:
             self.fail(error)
             return
+        self.quiet = 0
         if flags & _TRUNCATED:
             self._emit(too_long(self.fh, event.data, read_size, None))
         elif event.data:
@@ -406,6 +410,7 @@ class PacketStream(Stream):
             return False
         del out[0]
         self.unsent -= 1
+        self.quiet = 0
         if not self._ready:
             self._get_ready()
         return True

@@ -18,7 +18,7 @@ from itertools import starmap
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import ClassVar, cast
 
-from eventmux import sockets
+from eventmux import sockets, tcp
 from eventmux._channels.channel import (
     THROTTLED,
     Outlet,
@@ -61,7 +61,6 @@ class Stream(Intake):
     __slots__ = (
         "_is_direct",
         "_is_quiet",
-        "_nodelay",
         "_out",
         "_ready",
         "_send",
@@ -80,7 +79,7 @@ class Stream(Intake):
         ready: bool,
     ) -> None:
         super().__init__(fh, port, outlet, options, meta)
-        self._nodelay = None if isinstance(port, Descriptor) else sockets.set_nodelay(port)
+        self._tune()
         self._ready = ready  # it could be written to, and `Ready` was told
         self.connecting = not ready and not isinstance(port, Descriptor)
         """True while it may have no peer yet: then it is not read from."""
@@ -90,10 +89,18 @@ class Stream(Intake):
         self._is_direct = ready and self._can_be_direct()
         self._send: Callable[[bytes | memoryview, int], int] = port.send
 
+    def _tune(self) -> None:
+        port, options = self.port, self.options
+        if isinstance(port, Descriptor):
+            return
+        changes = tcp.tune(port, nodelay=options.nodelay, keepalive=options.keepalive)
+        if changes or self._extras.tuned:  # else it was accepted, and has it from its listener
+            self._own_extras().tuned = changes
+
     def release(self) -> None:
         """Give the handle back as it was."""
-        if self._nodelay is not None:
-            sockets.set_nodelay(cast("socket.socket", self.port), self._nodelay)
+        if self._extras.tuned:
+            tcp.restore(cast("socket.socket", self.port), self._extras.tuned)
         super().release()
 
     def _can_be_direct(self) -> bool:
@@ -132,7 +139,7 @@ class Stream(Intake):
     def connected(self) -> None:
         """Note that the connection is up, by another descriptor."""
         self.transplanted()
-        self._nodelay = sockets.set_nodelay(cast("socket.socket", self.port))
+        self._tune()
         self.dialing = False
         self._get_ready()
         self.flush()
@@ -181,8 +188,11 @@ class Stream(Intake):
             self._is_quiet = False
             return super().send((piece,), False)  # which meets it again, and deals with it
         if sent == size:
+            self.quiet = 0
             self._emit(event)
             return False
+        if sent:
+            self.quiet = 0
         self._is_quiet = self.unflushed = False  # from here on it waits for the kernel
         self.unsent = size - sent
         self._out += [piece[sent:]]
@@ -296,6 +306,7 @@ class Stream(Intake):
                 self._fail_to_send(error)
             return False
         self.unsent -= sent
+        self.quiet = 0
         if sent == size:
             del out[0]
         else:
@@ -369,6 +380,7 @@ class Stream(Intake):
     def _get_ready(self) -> None:
         self._ready = True
         self.connecting = False
+        self.quiet = 0
         self._is_direct = self._takes_output and not self.closing and self._can_be_direct()
         if not self.closing:
             self._emit(Ready(self.fh))

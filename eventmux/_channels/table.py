@@ -23,6 +23,7 @@ from eventmux._channels.descriptors import Descriptor
 from eventmux._channels.dialing import Dialer
 from eventmux._channels.endings import Endings
 from eventmux._channels.exceptional import Noticing
+from eventmux._channels.idling import Idling
 from eventmux._channels.listeners import Listener
 from eventmux._channels.manual import MANUAL
 from eventmux._channels.nested import Nestable, Nested
@@ -37,6 +38,7 @@ from eventmux._watching.timers import Entry
 from eventmux._watching.watches import Watches
 from eventmux.events import Address, CanRead, Handle
 from eventmux.peers import Peer
+from eventmux.sources import check_source
 from eventmux.urls import Endpoint
 
 if TYPE_CHECKING:
@@ -66,6 +68,7 @@ class ChannelTable:
         self.arrivals = Arrivals(
             queue.push, watches.clock, watches.later, cancel, self._resume_starved
         )
+        self.idling = Idling(watches.clock, poller.arm)
         self.unsettled: deque[Channel] = deque()  # to go on when their events are handed out
         self._outlet = Outlet(
             queue.push,
@@ -97,8 +100,9 @@ class ChannelTable:
         *,
         listen: bool | None = None,
         kind: str | None = None,
+        is_ours: bool = False,
     ) -> None:
-        """Watch a handle of the program's.
+        """Watch a handle of the program's, or one that was made for it.
 
         Raises:
             TypeError: it is no handle.
@@ -117,6 +121,8 @@ class ChannelTable:
             if port is not fh:
                 port.detach()
             raise
+        if is_ours and isinstance(channel, Listener):
+            channel.was_tuned()
         self.watch(channel)
         self._added[channel.fd] = channel
 
@@ -202,18 +208,25 @@ class ChannelTable:
     # Connections that are made, and that are accepted
 
     def connect(
-        self, endpoint: Endpoint, options: ChannelOptions, meta: object, timeout: float | None
+        self,
+        endpoint: Endpoint,
+        options: ChannelOptions,
+        meta: object,
+        timeout: float | None,
+        source: Address | None = None,
     ) -> Channel:
         """Make a socket that connects, watch it, and return its channel."""
         targets = sockets.known_targets(endpoint)
+        if source is not None:
+            check_source(endpoint, source, targets)
         error = None
         if targets is None:
             sock = sockets.placeholder(endpoint)
         elif not targets:
-            sock = sockets.unconnected(endpoint)
+            sock = sockets.unconnected(endpoint, source)
         else:
             try:
-                sock = sockets.start(targets[0])
+                sock = sockets.start(targets[0], source)
             except OSError as failure:
                 if failure.errno in (errno.EMFILE, errno.ENFILE):
                     raise
@@ -227,7 +240,7 @@ class ChannelTable:
             sock.close()
             raise
         if targets is None:
-            self._dial(cast("Stream | Datagram", channel), endpoint)
+            self._dial(cast("Stream | Datagram", channel), endpoint, source)
         if timeout is not None:
             give_up = partial(self._give_up, channel, timeout)
             self._deadlines[channel] = self._watches.later(timeout, give_up)
@@ -236,11 +249,10 @@ class ChannelTable:
             self._poller.arm(channel)
         return channel
 
-    def _dial(self, channel: Stream | Datagram, endpoint: Endpoint) -> None:
+    def _dial(self, channel: Stream | Datagram, endpoint: Endpoint, source: Address | None) -> None:
         watches = self._watches
-        dialer = Dialer(
-            channel, self._poller, watches.later, watches.timers.cancel, watches.mailbox.ask
-        )
+        later, cancel, ask = watches.later, watches.timers.cancel, watches.mailbox.ask
+        dialer = Dialer(channel, self._poller, later, cancel, ask, source)
         self._dialers[channel] = dialer
         dialer.start(endpoint)
 
@@ -342,6 +354,19 @@ class ChannelTable:
 
     # Coming and going
 
+    def set_idle_timeout(self, channel: Channel, seconds: float | None) -> None:
+        """Give a handle another `idle_timeout`, or none; a listener hands it on.
+
+        Raises:
+            ValueError: the mux does not see what comes and goes there.
+        """
+        if isinstance(channel, Listener):
+            channel.hand_on(seconds)
+            return
+        if seconds is not None:
+            _check_idle(channel.options, isinstance(channel, Nested), channel.port)
+        self.idling.change(channel, seconds)
+
     def watch(self, channel: Channel) -> None:
         """Watch a channel, or leave no trace of it."""
         self.channels[channel.fh] = channel
@@ -351,6 +376,8 @@ class ChannelTable:
             self._poller.watch(channel)
             if channel.options.exceptional and isinstance(channel, Noticing):
                 self._poller.watch(channel.notice)
+            if not isinstance(channel, Listener):  # it is for what is accepted
+                self.idling.watch(channel)
         except BaseException:
             self.forget(channel, channel.release)
             raise
@@ -379,6 +406,7 @@ class ChannelTable:
         self.endings.forget(channel)
         if self._handshakes is not None:
             self._handshakes.forget(channel)
+        self.idling.forget(channel)
         channel.unflushed = False
         if isinstance(channel, Listener):
             self.arrivals.dismiss(channel.fh)
@@ -544,7 +572,7 @@ class ChannelTable:
 def _arrive(listener: Listener, sock: socket.socket, address: Address) -> Arrival:
     """Return what is known of a connection that a listener accepted."""
     peer = Peer(address, sockets.credentials(sock))
-    return Arrival(listener.fh, listener.options, _copy(listener.meta), peer)
+    return Arrival(listener.fh, listener.for_accepted, _copy(listener.meta), peer)
 
 
 def _fitting(
@@ -567,6 +595,8 @@ def _fitting(
         raise ValueError(f"errors is for datagram sockets, but {port!r} is none")
     if is_special(options):
         check_special(options, cls, port)
+    if options.idle_timeout is not None:
+        _check_idle(options, cls is Nested, port)
     if options.tls is None:
         for name in ("server_side", "server_hostname"):
             if (value := getattr(options, name)) is not None:
@@ -582,6 +612,14 @@ def _fitting(
     if is_listening:
         return contexts.for_listener(options, port)
     return contexts.for_connection(options, port, accepted=accepted)
+
+
+def _check_idle(options: ChannelOptions, is_mux: bool, port: object) -> None:
+    """Raise ValueError for a handle on which the mux does not see what comes and goes."""
+    what = "manual_read" if options.manual_read else "manual_write" * options.manual_write
+    if is_mux or what:
+        why = "is a mux" if is_mux else f"has {what}: use a timer, and its restart()"
+        raise ValueError(f"idle_timeout is for what the mux reads and writes; {port!r} {why}")
 
 
 def _copy(meta: object) -> object:

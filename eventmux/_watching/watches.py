@@ -44,6 +44,21 @@ class Watch:
             self._watches.alive.discard(self)
             self._stop()
             self._watches.changed()
+        self._drop_event()
+
+    def restart(self) -> None:
+        """Let a timer count anew from now on; one that is over, or cancelled, is set again.
+
+        A `Timer` that was not handed out yet is dropped. It costs next to nothing, so it may be
+        done for each line that arrives.
+
+        Raises:
+            TypeError: it is no timer: signals and child processes have no time that could begin.
+            RuntimeError: the mux has ended.
+        """
+        raise TypeError("restart() is for timers")
+
+    def _drop_event(self) -> None:
         if self._event is not None:
             self._watches.queue.remove(self._event)
             self._event = None
@@ -73,6 +88,9 @@ class _TimerWatch(Watch):
             return
         if not self._repeat:
             if self._event is None:
+                if self._due > watches.clock():  # it was restarted: the entry is of before
+                    self._entry = watches.timers.add(self._due, self._fire)
+                    return
                 self._report(math.inf)
             watches.alive.discard(self)
             return
@@ -83,6 +101,21 @@ class _TimerWatch(Watch):
             due = self._due + (late - late % self._seconds + self._seconds)
             self._report(max(due, math.nextafter(now, math.inf)))  # else it is due for ever
         self._entry = watches.timers.add(self._due, self._fire)
+
+    def restart(self) -> None:
+        """Count anew. The entry of one that is running stays where it is, and is put off by then.
+
+        So the heap does not grow, however often that is done.
+        """
+        watches = self._watches
+        watches.check_round()
+        is_running = self in watches.alive
+        self._due = watches.clock() + self._seconds
+        self._drop_event()
+        if not is_running:
+            self._entry = watches.timers.add(self._due, self._fire)
+            watches.alive.add(self)
+        watches.changed()
 
     def _report(self, due: float) -> None:
         """Queue an event, unless one is there already, and note when the next one is due."""
@@ -222,15 +255,23 @@ class Watches:
 
     def timer(self, seconds: float, data: object, repeat: bool, fh: Handle | None) -> Watch:
         """Watch the time."""
+        self.check_round()
+        watch = _TimerWatch(self, seconds, data, repeat, fh)
+        self.changed()
+        return watch
+
+    def check_round(self) -> None:
+        """See to the rounds before a timer is set, or set again.
+
+        Raises:
+            RuntimeError: the mux has ended.
+        """
         self._check_alive()
         queue = self.queue
         # Not one that the program sets while it has the last timer of the round: it would be on
         # time whenever that takes longer than until it is due.
         if self._is_round and not queue.urgent and len(queue.waiting) != self._waited:
             self._end_round(self.clock())
-        watch = _TimerWatch(self, seconds, data, repeat, fh)
-        self.changed()
-        return watch
 
     def signal(self, signums: tuple[int, ...]) -> Watch:
         """Watch signals."""

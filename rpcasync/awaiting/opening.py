@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from eventmux import sockets
+from eventmux import sockets, tcp
 from eventmux.urls import parse_url
 from rpcasync.awaiting.connection import Connection
 from rpcasync.loss import nobody_there
@@ -61,6 +61,7 @@ async def open_connection(
 
 
 async def _adopt(loop: asyncio.AbstractEventLoop, sock: socket.socket, make: Make) -> Connection:
+    tcp.tune(sock, nodelay=True, keepalive=True)
     _, connection = await loop.create_connection(lambda: make(sock), sock=sock)
     return connection
 
@@ -85,7 +86,9 @@ async def _connect_tcp(
     transport, connection = await loop.create_connection(
         lambda: make(None), host or "localhost", port, **options
     )
-    failure = sockets.own_peer_error(transport.get_extra_info("socket"))
+    sock = transport.get_extra_info("socket")
+    tcp.tune(sock, nodelay=True, keepalive=True)
+    failure = sockets.own_peer_error(sock)
     if failure is not None:
         transport.abort()
         raise failure

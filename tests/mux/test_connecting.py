@@ -273,7 +273,7 @@ def narrow(monkeypatch):
     """Let the system give connections the port that they go to, as it does by chance."""
     start = sockets.start
 
-    def meet_itself(target):
+    def meet_itself(target, source):
         class Narrow(socket.socket):
             def connect_ex(self, address):
                 self.bind(address)
@@ -281,7 +281,7 @@ def narrow(monkeypatch):
 
         with monkeypatch.context() as patch:
             patch.setattr(sockets.socket, "socket", Narrow)
-            return start(target)
+            return start(target, source)
 
     monkeypatch.setattr(sockets, "start", meet_itself)
 

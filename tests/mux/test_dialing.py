@@ -87,13 +87,13 @@ class Starter:
     def hang(self, *addresses):
         self.peers.update(dict.fromkeys(addresses))
 
-    def start(self, target):
+    def start(self, target, source=None):
         address = target[2]
         self.targets.append(address)
         if address in self.errors:
             raise self.errors[address]
         if address not in self.peers:
-            sock = self._start(target)
+            sock = self._start(target, source)
         else:
             sock, self.peers[address] = socket.socketpair()
             sock.setblocking(False)

@@ -583,25 +583,6 @@ def test_errors_of_one_connection():
     assert not sockets.is_of_one_connection(OSError(errno.EMFILE, ""))
 
 
-def test_nodelay(closing):
-    sock = closing(socket.socket())
-    assert sockets.set_nodelay(sock) == 0
-    assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-    assert sockets.set_nodelay(sock, 0) != 0
-    assert not sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
-
-
-def test_nodelay_where_there_is_none(closing):
-    for sock in socket.socketpair():
-        assert sockets.set_nodelay(closing(sock)) is None
-
-
-def test_nodelay_is_never_an_error():
-    sock = socket.socket()
-    sock.close()
-    assert sockets.set_nodelay(sock) is None
-
-
 @linux_only
 def test_credentials_of_a_unix_peer(closing, path):
     listener = closing(sockets.listen(parse_url(f"unix://{path}")))
