@@ -1,11 +1,13 @@
 """Timers: the heap by itself, and the mux on a fake clock."""
 
 import math
+import signal
 import socket
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from support.fakes import ClockedSelector, FakeClock
 from support.pump import PATIENCE, drain, kinds, take
 
 from eventmux import Event, EventMux, Read, Ready, Timeout, Timer
@@ -265,6 +267,150 @@ def test_cancel_after_the_mux_has_ended_does_nothing():
         watch = mux.timer(1)
     watch.cancel()
     assert mux.mux() is None
+
+
+# Starting anew
+
+
+def test_restart_counts_from_now(timed, clock):
+    watch = timed.timer(10, "quiet")
+    for _ in range(5):
+        clock.advance(9)
+        assert timed.mux(0) == Timeout()
+        watch.restart()
+    assert timed.mux() == Timer(data="quiet")
+    assert clock.now == 1055
+    assert timed.mux() is None
+
+
+def test_restart_moves_the_beat(timed, clock):
+    watch = timed.timer(10, repeat=True)
+    clock.advance(9)
+    watch.restart()
+    due = []
+    for _ in range(3):
+        timed.mux()
+        due.append(clock.now)
+    assert due == [1019, 1029, 1039]
+
+
+@pytest.mark.parametrize("repeat", [False, True])
+def test_restart_drops_what_is_queued(timed, clock, repeat):
+    timed.timer(1, "other")
+    watch = timed.timer(1, "quiet", repeat=repeat)
+    assert timed.mux() == Timer(data="other")
+    assert timed.has_events() == 1
+    watch.restart()
+    assert timed.has_events() == 0
+    assert timed.mux(0.5) == Timeout()
+    assert timed.mux() == Timer(data="quiet")
+    assert clock.now == 1002
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+@pytest.mark.parametrize("repeat", [False, True])
+def test_restart_of_one_that_is_over(timed, clock, cancelled, repeat):
+    watch = timed.timer(1, "again", repeat=repeat)
+    assert timed.mux() == Timer(data="again")
+    if cancelled:
+        watch.cancel()
+    clock.advance(0.5)
+    watch.restart()
+    assert timed.mux() == Timer(data="again")
+    assert clock.now == 1002.5
+    watch.cancel()
+    assert timed.mux() is None
+
+
+def test_restart_of_one_that_was_cancelled_before_it_was_due(timed, clock):
+    watch = timed.timer(1)
+    watch.cancel()
+    watch.restart()
+    watch.restart()
+    assert timed.mux() == Timer()
+    assert timed.mux() is None
+
+
+def test_cancel_after_restart(timed):
+    watch = timed.timer(1)
+    watch.restart()
+    watch.cancel()
+    assert timed.mux() is None
+    assert timed.mux(5) == Timeout()
+
+
+def test_the_heap_does_not_grow_with_restarts(timed, clock):
+    watches = [timed.timer(10, number) for number in range(10)]
+    for number in range(10_000):
+        watches[number % 10].restart()
+        clock.advance(0.001)
+        if number % 100 == 0:
+            timed.mux(0)
+    assert len(timed._timers.heap) == 10
+    timed.mux(9.9)
+    assert len(timed._timers.heap) == 10
+    assert [timed.mux(1).data for _ in watches] == list(range(10))
+
+
+def test_restart_wakes_the_mux_once_in_a_period(timed, selector, pair):
+    fh, peer = pair()
+    timed.add(fh)
+    timed.mux()
+    watch = timed.timer(10)
+    before = len(selector.timeouts)
+    for _ in range(100):
+        selector.meanwhile.append((1, lambda: peer.send(b"x")))
+        assert timed.mux().type == "read"
+        watch.restart()
+    assert len(selector.timeouts) - before <= 100 + 100 / 10 + 1
+
+
+def test_restart_of_a_timer_at_once_lets_others_have_their_turn(timed, pair):
+    """As with `timer(0)` that is set again and again."""
+    fh, peer = pair()
+    timed.add(fh)
+    timed.mux()
+    watch = timed.timer(0)
+    peer.send(b"x")
+    for _ in range(10):
+        event = timed.mux()
+        if event.type == "read":
+            return
+        watch.restart()
+    pytest.fail("the timer keeps the loop to itself")
+
+
+@given(st.lists(st.tuples(st.sampled_from(["restart", "cancel", "wait"]), st.floats(0, 3))))
+def test_a_timer_that_is_restarted_is_due_when_a_new_one_would_be(steps):
+    clock = FakeClock()
+    with EventMux(clock=clock, selector=ClockedSelector(clock)) as mux:
+        watch = mux.timer(2)
+        due = 1002.0
+        for what, seconds in steps:
+            if what == "restart":
+                watch.restart()
+                due = clock.now + 2
+            elif what == "cancel":
+                watch.cancel()
+                due = math.inf
+            else:
+                end = clock.now + seconds
+                event = mux.mux(seconds)
+                assert (event == Timer()) == (due <= end)
+                assert clock.now == min(due, end)
+                due = math.inf if event == Timer() else due
+
+
+def test_restart_is_for_timers(timed):
+    with pytest.raises(TypeError, match="for timers"):
+        timed.signal(signal.SIGUSR1).restart()
+
+
+def test_restart_after_the_mux_has_ended():
+    with EventMux() as mux:
+        watch = mux.timer(1)
+    with pytest.raises(RuntimeError, match="closed"):
+        watch.restart()
 
 
 # Timers and the rest
