@@ -111,6 +111,13 @@ class Idling:
         self._own[channel] = seconds
         self.watch(channel)
 
+    def replace(self, channel: Channel, other: Channel) -> None:
+        """Have another channel of the same handle take the place of one."""
+        seconds = self.timeout_of(channel)
+        self.forget(channel)
+        if seconds is not None:
+            self.change(other, seconds)
+
     def forget(self, channel: Channel) -> None:
         """It is closed, or nobody's any more."""
         if self.groups or self._own:

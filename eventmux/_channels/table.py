@@ -340,6 +340,7 @@ class ChannelTable:
         if self._added.get(stream.fd) is stream:
             self._added[stream.fd] = secure
         self.channels[stream.fh] = secure
+        self.idling.replace(stream, secure)
         secure.start()
         self._poller.arm(secure)
 
