@@ -350,8 +350,8 @@ class ChannelTable:
         Raises:
             ValueError: it is for clients.
         """
-        options = replace(listener.options, tls=context)
-        listener.options = _fitting(options, Stream, listener.port, is_listening=True)
+        options = replace(listener.for_accepted, tls=context)
+        listener.for_accepted = _fitting(options, Stream, listener.port, is_listening=True)
 
     # Coming and going
 
