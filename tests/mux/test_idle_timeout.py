@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.certificates import client_context, server_context
 from support.fakes import ClockedSelector, FakeClock
 from support.meeting import meet
 from support.pump import drain, kinds, receive, take
@@ -598,3 +599,16 @@ def test_with_a_real_clock():
         with peer:
             mux.add(fh, idle_timeout=0.01)
             assert kinds(mux) == ["ready", "error", "closing", "closed"]
+
+
+def test_the_timeout_is_kept_when_tls_begins(mux, clock, stream):
+    fh, peer = stream
+    mux.add(peer)
+    mux.start_tls(fh, server_context(), server_side=True)
+    mux.start_tls(peer, client_context(), server_hostname="localhost")
+    ready = {event.fh for event in drain(mux) if event.type == "ready"}
+    assert ready == {fh, peer}
+    error = next(event for event in mux if event.type == "error")
+    assert error.fh is fh
+    assert isinstance(error.exception, IdleTimeout)
+    assert error.exception.seconds == 16
