@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from types import EllipsisType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from eventmux._nearest import tells_options
 from eventmux.events import Event, SomeEvent
@@ -22,6 +22,8 @@ from rpcasync.serving.arrivals import Arrivals
 from rpcasync.serving.callers import Caller, check_function, is_late
 from rpcasync.serving.closings import Closing
 from rpcasync.serving.dispatch import Dispatcher
+from rpcasync.serving.entrance import Authorize, check_authorize
+from rpcasync.serving.listening import AcceptOptions, ListenOptions, check_options, check_uids
 from rpcasync.serving.muting import Muting
 from rpcasync.serving.namespace import Namespace, Procedure
 from rpcasync.serving.notes import Notes
@@ -30,10 +32,13 @@ from rpcasync.serving.recovery import Recovery
 from rpcasync.serving.reminder import Reminder
 from rpcasync.serving.retries import Retries, Retry
 from rpcasync.serving.timeouts import Timeouts
-from rpcasync.urls import check_stream, parse_stream_url, url_listen
+from rpcasync.urls import check_stream, parse_stream_url
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, check_limit, get_codec
 from rpcasync.wire.deadlines import check_time
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Server"]
 
@@ -77,6 +82,12 @@ class Server:
             most are disconnected until the rest fits. Default is 256 MiB.
         packet_timeout: seconds that a packet may take to come, from its first byte; then the
             client is disconnected. None is no limit.
+        max_clients: how many clients may be connected. When they are, the listeners pause, and who
+            connects waits in the queue of the system until one has gone. What `add_client()` is
+            given counts, but never waits. None is no limit.
+        idle_timeout: seconds for which nothing may come of a client while nothing is under way:
+            no call of it that was not answered, and no function that the program has of it. Then
+            it is disconnected, up to a quarter of the time later. None is no limit.
         max_items: values in one packet of a client: what stands in its lists and hashes. A client
             that sends more is disconnected. A codec of `codecs` that is no name has its own limit.
         on_exception: what becomes of a client whose procedure raises anything but a `Fault`. The
@@ -93,16 +104,21 @@ class Server:
         timeout: seconds that a procedure has to answer a call, from when it is called. Then the
             client gets the error `timeout-server`, and the call counts as answered. None is any
             time. `set_options()` gives a procedure a time of its own.
+        authorize: who may connect: a function that is called once for each connection with an
+            `eventmux.Peer`, behind the TLS handshake, and before anything is looked at that the
+            client has sent. Unless it returns True, the client is disconnected, and the log says
+            who it was. So it is when it raises, with a traceback. It has to decide at once: it
+            must not turn the loop. Default is to let in everybody.
 
     Raises:
-        TypeError: `fallback` is something else; or there is a `timeout`, and the mux has no
-            `timer`.
+        TypeError: `fallback` is something else, or `authorize` cannot be called; or there is a
+            `timeout` or an `idle_timeout`, and the mux has no `timer`.
         ValueError: `fallback` is a client on another mux.
         URLError: it is a URL that is not understood.
         OSError: the program for it cannot be started.
         ValueError: `max_packet` is not between 7 and 2**32 - 1, `codecs` is empty,
-            `packet_timeout`, `slow` or `timeout` is not above 0, `on_exception` is neither word, or
-            another limit is not 1 or more.
+            `packet_timeout`, `idle_timeout`, `slow` or `timeout` is not above 0, `on_exception` is
+            neither word, or another limit is not 1 or more.
         ImportError: there is no module of that name.
     """
 
@@ -119,11 +135,14 @@ class Server:
         max_outbuffer: int | None = None,
         max_buffered: int = 256 * 1024 * 1024,
         packet_timeout: float | None = 60.0,
+        max_clients: int | None = None,
+        idle_timeout: float | None = None,
         max_items: int = DEFAULT_MAX_ITEMS,
         on_exception: Literal["disconnect", "answer"] = "disconnect",
         slow: float | None = 0.1,
         fallback: Client | str | None = None,
         timeout: float | None = None,
+        authorize: Authorize | None = None,
     ) -> None:
         if max_outbuffer is None:
             max_outbuffer = 4 * check_max_packet(max_packet)
@@ -145,6 +164,8 @@ class Server:
             *(self._namespace, self._built_in),
         )
         self._arrivals = Arrivals(mux, self._peers, self._muting, self._dispatcher)
+        self._arrivals.take = self.io
+        self.authorize = authorize
         self._recovery = Recovery(self._peers, self._notes, self._alarms, self._dispatcher)
         self._retries = Retries(self._alarms, self._dispatcher.call_again)
         self._forwarding = Forwarding(self._peers, self._dispatcher)
@@ -155,6 +176,8 @@ class Server:
             max_callbacks=max_callbacks,
             max_waiting=max_waiting,
             packet_timeout=packet_timeout,
+            max_clients=max_clients,
+            idle_timeout=idle_timeout,
         )
         self.on_exception = on_exception
         self.slow = slow
@@ -180,6 +203,8 @@ class Server:
         max_waiting: int | None = None,
         max_buffered: int | None = None,
         packet_timeout: float | EllipsisType | None = ...,
+        max_clients: int | EllipsisType | None = ...,
+        idle_timeout: float | EllipsisType | None = ...,
     ) -> None:
         """Change limits; those that are not given stay.
 
@@ -194,9 +219,12 @@ class Server:
             max_waiting: as for `Server`.
             max_buffered: as for `Server`.
             packet_timeout: as for `Server`.
+            max_clients: as for `Server`. When it is less than there are, nobody has to leave.
+            idle_timeout: as for `Server`.
 
         Raises:
             ValueError: a limit is out of range.
+            TypeError: there is an `idle_timeout`, and the mux has no `timer`.
         """
         counts = {
             "max_callbacks": max_callbacks,
@@ -205,11 +233,16 @@ class Server:
         }
         if outstanding is not ...:
             counts["outstanding"] = outstanding
+        if max_clients is not ...:
+            counts["max_clients"] = max_clients
         for name, limit in counts.items():  # all of them, before any is changed
             if limit is not None:
                 check_limit(name, limit)
         if packet_timeout is not ...:
             check_time("packet_timeout", packet_timeout)
+        if idle_timeout is not ...:
+            check_time("idle_timeout", idle_timeout)
+            self._peers.idling.check(idle_timeout)
         if max_packet is not None:
             self._arrivals.max_packet = check_max_packet(max_packet)
         if max_callbacks is not None:
@@ -220,6 +253,11 @@ class Server:
             self._peers.budget.set_limit(max_buffered)
         if packet_timeout is not ...:
             self._peers.patience.set_limit(packet_timeout)
+        if idle_timeout is not ...:
+            self._peers.idling.set_limit(idle_timeout)
+        if max_clients is not ...:
+            self._arrivals.entrance.max_clients = max_clients
+            self._arrivals.entrance.look()
         if outstanding is not ...:
             for admission in self._peers.admissions:
                 admission.outstanding = outstanding
@@ -285,6 +323,20 @@ class Server:
     def timeout(self, seconds: float | None) -> None:
         self._timeouts.set_default(seconds)
 
+    @property
+    def authorize(self) -> Authorize | None:
+        """Says who may connect from now on; None lets in everybody.
+
+        Raises:
+            TypeError: it is set to something that cannot be called.
+        """
+        return self._arrivals.entrance.authorize
+
+    @authorize.setter
+    def authorize(self, function: Authorize | None) -> None:
+        check_authorize(function)
+        self._arrivals.entrance.authorize = function
+
     @tells_options
     def set_options(self, procedure: str, /, *, timeout: float | None) -> None:
         """Say how one procedure is treated, for calls that begin from now on.
@@ -313,16 +365,19 @@ class Server:
         A client that was disconnected counts until what it is still to get has been sent, and any
         client until the functions of `on_close()` have been called.
         """
-        peers, listeners = self._peers, self._arrivals.listeners
-        are_here = len(peers.by_fh) > len(peers.inner)
-        return bool(are_here or listeners or peers.leaving or peers.closings.due)
+        peers, entrance = self._peers, self._arrivals.entrance
+        are_here = len(peers.by_fh) > len(peers.inner) or entrance.waiting
+        return bool(are_here or entrance.listeners or peers.leaving or peers.closings.due)
 
-    def add_client(self, sock: socket.socket, *, meta: dict[Any, Any] | None = None) -> None:
-        """Serve a connected socket.
+    def add_client(self, sock: socket.socket, *, meta: dict[Any, Any] | None = None) -> bool:
+        """Serve a connected socket, however many clients there are.
 
         Args:
             sock: the socket.
             meta: what its calls have as `caller.meta`.
+
+        Returns:
+            True; False if `authorize` does not let it in: then it is closed.
 
         Raises:
             TypeError: it is no stream socket, or `meta` is no dict.
@@ -331,7 +386,7 @@ class Server:
         check_stream(sock)
         if not isinstance(meta, (dict, type(None))):
             raise TypeError(f"meta is {meta!r}, must be a dict")
-        self._arrivals.add(sock, meta)
+        return self._arrivals.add(sock, meta)
 
     def on_close(self, caller: Caller, function: Callable[[Caller], object]) -> Closing:
         """Have a function called once when the client of a call has gone, whatever the reason.
@@ -351,36 +406,60 @@ class Server:
         check_function(caller, function)
         return self._peers.closings.add(caller, function)
 
-    def add_listener(self, sock: socket.socket) -> None:
+    def add_listener(
+        self,
+        sock: socket.socket,
+        *,
+        uids: Collection[int] | None = None,
+        **options: Unpack[AcceptOptions],
+    ) -> None:
         """Serve whoever connects to a listening socket.
 
+        Args:
+            sock: the socket.
+            uids: as for `listen()`.
+            options: as for `listen()`, but for `backlog` and `reuse_port`.
+
         Raises:
-            TypeError: it is no stream socket.
-            ValueError: the mux watches it already, or it does not listen.
+            TypeError: it is no stream socket, there is no such option, or one is wrong.
+            ValueError: the mux watches it already, it does not listen, or an option does not fit.
         """
         check_stream(sock)
-        self._arrivals.add_listener(sock)
+        check_options("add_listener", options, AcceptOptions.__optional_keys__)
+        self._arrivals.add_listener(sock, check_uids(uids, sock.family), options)
 
-    def listen(self, url: str, *, mode: int | None = None) -> socket.socket:
-        """Serve whoever connects to a `tcp://` or `unix://` URL; return the listening socket.
+    def listen(
+        self,
+        url: str,
+        *,
+        mode: int | None = None,
+        uids: Collection[int] | None = None,
+        **options: Unpack[ListenOptions],
+    ) -> socket.socket:
+        """Serve whoever connects to a `tcp://`, `tls://` or `unix://` URL; return the listener.
+
+        At an address that others on the network can reach, without TLS, a warning is logged.
 
         Args:
             url: where to listen.
             mode: who may connect to a UNIX path, as for `url_listen()`.
+            uids: the users that may connect to a UNIX path, by number; root counts as any other.
+                Who is not among them is disconnected, as by `authorize`. None is all.
+            options: `tls`, `handshake_timeout`, `proxy`, `trusted`, `keepalive`, `nodelay`,
+                `backlog` and `reuse_port`, as for `EventMux.listen()`.
 
         Raises:
             URLError: the URL is not understood.
             OSError: the address is in use, the name is unknown, permission is missing... Its
                 `filename` is the URL.
+            TypeError: there is no such option, or one is wrong.
+            ValueError: an option does not fit: `uids` for what is no UNIX path, `tls://` without
+                `tls`...
         """
-        parse_stream_url(url)  # what else can be listened on brings no streams
-        sock = url_listen(url, mode=mode)
-        try:
-            self.add_listener(sock)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
+        endpoint = parse_stream_url(url)  # what else can be listened on brings no streams
+        check_options("listen", options, ListenOptions.__optional_keys__)
+        allowed = check_uids(uids, socket.AF_UNIX if endpoint.path else socket.AF_INET)
+        return self._arrivals.listen(url, mode, allowed, options)
 
     def close_listeners(self) -> None:
         """Accept nobody any more. The loop then ends with the last client."""
@@ -543,6 +622,7 @@ class Server:
             self._notes.io(event)
             or self._muting.io(event)
             or self._peers.patience.io(event)
+            or self._peers.idling.io(event)
             or self._alarms.io(event)
             or self._reminder.io(event)
         )

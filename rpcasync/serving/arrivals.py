@@ -1,7 +1,7 @@
 """Who comes to a server, and who goes: its sockets, and what their events mean, but for what
 clients send.
 
-This file feeds nothing to the core.
+This file feeds nothing to the core, and does not decide who is let in.
 """
 
 from __future__ import annotations
@@ -9,13 +9,19 @@ from __future__ import annotations
 import errno
 import logging
 import socket
+from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import Any
 
 from rpcasync._log import log
 from rpcasync.serving.dispatch import Dispatcher
+from rpcasync.serving.entrance import Entrance, Waiting
+from rpcasync.serving.identity import Identity, identity_of
+from rpcasync.serving.listening import tell_if_open
 from rpcasync.serving.muting import Muting
 from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import Mux, Peers
+from rpcasync.urls import url_listen
 from rpcasync.wire.codecs import Codec
 from rpcasync.wire.protocol import ServerProtocol
 
@@ -34,7 +40,7 @@ class Arrivals:
 
     __slots__ = (
         *("_dispatcher", "_mux", "_muting", "_peers"),
-        *("codecs", "listeners", "max_packet"),
+        *("codecs", "entrance", "max_packet", "take"),
     )
 
     def __init__(self, mux: Mux, peers: Peers, muting: Muting, dispatcher: Dispatcher) -> None:
@@ -44,59 +50,135 @@ class Arrivals:
         self._dispatcher = dispatcher
         self.codecs: tuple[Codec, ...] = ()  # of clients that come from now on
         self.max_packet = 0  # likewise
-        self.listeners: set[socket.socket] = set()
+        self.entrance = Entrance(mux, peers, self._let_in)
+        self.take: Callable[[Any], object] = _nobody
+        """Takes an event that a client had before it had a place."""
 
-    def add_listener(self, sock: socket.socket) -> None:
+    @property
+    def listeners(self) -> Collection[socket.socket]:
+        """Those that are open."""
+        return self.entrance.listeners.keys()
+
+    # Listeners
+
+    def listen(
+        self,
+        url: str,
+        mode: int | None,
+        uids: frozenset[int] | None,
+        options: Mapping[str, Any],
+    ) -> socket.socket:
+        """Accept whoever connects to a URL; return the socket."""
+        listen: Any = getattr(self._mux, "listen", None)
+        if listen is not None:
+            sock: socket.socket = listen(url, mode=mode, **self._limits(), **options)
+        else:
+            sock = url_listen(url, mode=mode)
+            try:
+                self._mux.add(sock, listen=True, **self._limits(), **options)
+            except BaseException:
+                sock.close()
+                raise
+        self.entrance.add_listener(sock, uids)
+        tell_if_open(sock, options)
+        return sock
+
+    def add_listener(
+        self, sock: socket.socket, uids: frozenset[int] | None, options: Mapping[str, Any]
+    ) -> None:
         """Accept whoever connects to a socket."""
-        self._watch(sock, listen=True)
-        self.listeners.add(sock)
+        self._mux.add(sock, listen=True, **self._limits(), **options)
+        self.entrance.add_listener(sock, uids)
+        tell_if_open(sock, options)
 
-    def add(self, sock: socket.socket, meta: dict[Any, Any] | None) -> None:
-        """Take a client, of which the program knows something, or None."""
-        self._watch(sock, listen=False)
-        self._add_peer(sock)
+    def close_listeners(self) -> None:
+        """Accept nobody any more."""
+        for sock in tuple(self.entrance.listeners):
+            self._peers.kill_socket(sock)
+            self.entrance.listeners.pop(sock, None)
+        self.entrance.close()
+
+    # Clients
+
+    def add(self, sock: socket.socket, meta: dict[Any, Any] | None) -> bool:
+        """Take a client, of which the program knows something, or None; False if it is refused."""
+        self._mux.add(sock, listen=False, **self._limits())
+        try:
+            identity = identity_of(sock)
+            is_admitted = self.entrance.admits(sock, identity)
+        except BaseException:  # Ctrl-C, say: it was not let in
+            self._peers.kill_socket(sock)
+            raise
+        if not is_admitted:
+            self._peers.kill_socket(sock, "refused")
+            return False
+        self._add_peer(sock, identity)
         if meta is not None:
             self._peers.by_fh[sock].meta = meta
+        self.entrance.look()
+        return True
 
     def connect_inside(self, peer: Peer) -> socket.socket:
         """Return an end of a new connection, for copies of what a client calls."""
         ours, theirs = socket.socketpair()
-        self.add(ours, peer.meta)
-        self._peers.by_fh[ours].is_inner = True
+        self._mux.add(ours, listen=False, **self._limits())
+        self._add_peer(ours, peer.identity)
+        inner = self._peers.by_fh[ours]
+        inner.meta, inner.is_inner = peer.meta, True
         self._peers.inner.add(ours)
         return theirs
 
-    def _watch(self, sock: socket.socket, listen: bool) -> None:
-        """Watch a socket; what is queued for a client is limited here, and not by the mux."""
-        high_water = self._peers.high_water
-        self._mux.add(sock, listen=listen, high_water=high_water, max_outbuffer=None)
+    def _limits(self) -> dict[str, Any]:
+        """Return options of the mux: what is queued for a client is limited here, not there."""
+        return {"high_water": self._peers.high_water, "max_outbuffer": None}
 
-    def _add_peer(self, sock: socket.socket) -> None:
+    def _add_peer(self, sock: socket.socket, identity: Identity) -> None:
         if sock not in self._peers.by_fh:  # else it was interrupted behind that
-            self._peers.add(sock, ServerProtocol(self.codecs, self.max_packet))
+            self._peers.add(sock, ServerProtocol(self.codecs, self.max_packet), identity)
 
-    def close_listeners(self) -> None:
-        """Accept nobody any more."""
-        listeners, self.listeners = self.listeners, set()
-        for sock in listeners:
-            self._peers.kill_socket(sock)
+    def _let_in(self, sock: socket.socket, waiting: Waiting) -> None:
+        """Serve a client that has waited, and first what came of it before that."""
+        self._add_peer(sock, waiting.identity)
+        self._peers.notes.add(partial(self._take_all, waiting))
+
+    def _take_all(self, waiting: Waiting) -> None:
+        events = waiting.events
+        while events:
+            self.take(events.popleft())
+
+    # Events
 
     def io(self, fh: Any, event: Any) -> bool:
         """Take an event of a listener, or of a connection that begins; False if it is neither."""
         if event.type == "connect" and self._is_own(getattr(event, "parent_fh", None)):
-            self._add_peer(fh)
-        elif fh not in self.listeners:
+            self._arrive(fh, event)
+        elif fh in self.entrance.waiting:
+            self.entrance.waiting[fh].events.append(event)
+        elif fh not in self.entrance.listeners:
             return False
         elif event.type == "error":
             log.error("cannot accept: %s", event.error)
         elif event.type == "closed":
-            self.listeners.discard(fh)
+            self.entrance.listeners.pop(fh, None)
         return True
+
+    def _arrive(self, sock: socket.socket, event: Any) -> None:
+        """Take a connection that was accepted: serve it, have it wait, or refuse it."""
+        entrance, identity = self.entrance, identity_of(sock, getattr(event, "peer", None))
+        if not entrance.admits(sock, identity, event.parent_fh):
+            self._peers.kill_socket(sock, "refused")
+            return
+        has_place = sock in self._peers.by_fh  # it was interrupted behind that
+        if has_place or not (entrance.waiting or entrance.is_full()):
+            self._add_peer(sock, identity)
+        else:
+            entrance.hold(sock, identity)
+        entrance.look()
 
     def _is_own(self, listener: Any) -> bool:
         """True for a listener of this server; one that was just closed may have accepted before."""
         try:
-            return listener in self.listeners or listener in self._peers.leaving
+            return listener in self.entrance.listeners or listener in self._peers.leaving
         except TypeError:  # an event of the program's own, whose parent_fh is no handle
             return False
 
@@ -121,3 +203,7 @@ class Arrivals:
             if not self._peers.drop_if_gone(peer):  # else it only does not read any more
                 peer.failed = True
                 self._muting.mute(peer, False)
+
+
+def _nobody(event: Any) -> None:
+    """Stand in until a server takes events."""

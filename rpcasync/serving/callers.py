@@ -10,6 +10,7 @@ import socket
 from typing import Any, Literal
 
 from rpcasync._log import shorten
+from rpcasync.serving.identity import Identity
 from rpcasync.serving.peer import Peer
 from rpcasync.wire.messages import Request
 
@@ -43,6 +44,14 @@ class Caller(Request):
     def fh(self) -> socket.socket:
         """The client's socket."""
         return self._peer.fh
+
+    @property
+    def peer(self) -> Identity:
+        """Who has called: an `eventmux.Peer`, with address, credentials, certificate...
+
+        It is the same for all calls of a connection, and stays when that has ended.
+        """
+        return self._peer.identity
 
     @property
     def alive(self) -> bool:

@@ -87,7 +87,7 @@ class Dispatcher:
         now = clock()
         end, slow = self._turns.end(now), self.slow
         self._serial = serial = self._serial + 1
-        peer.paused = peer.in_line = False
+        peer.paused, peer.in_line, peer.was_heard = False, False, True
         if peer.stalled and not self._is_slow(peer):
             admission.resume(peer)
             self._peers.wake_for_waiting()

@@ -15,7 +15,7 @@ from typing import Any
 
 from rpcasync.serving.peer import Peer
 
-__all__ = ["Patience"]
+__all__ = ["Patience", "is_readable"]
 
 _GRACE = 1 / 20  # of the limit: for what is still with the kernel, and between two looks
 
@@ -94,7 +94,7 @@ class Patience:
                 self.forget(peer)
             elif peer.muted or peer.paused or peer.in_line:  # it is not read from
                 self._begun[peer] = now
-            elif peer not in self._warned and _is_readable(peer.fh):
+            elif peer not in self._warned and is_readable(peer.fh):
                 self._warned.add(peer)  # once, for one that sends byte by byte
                 self._begun[peer] = now - limit + limit * _GRACE
             else:
@@ -106,7 +106,8 @@ class Patience:
             self._wait(max(soonest, limit * _GRACE))
 
 
-def _is_readable(sock: socket.socket) -> bool:
+def is_readable(sock: socket.socket) -> bool:
+    """True if bytes of a client, or its end, are still with the kernel."""
     poll: Any = getattr(select, "poll", None)
     if poll is None or sock.fileno() < 0:
         return False

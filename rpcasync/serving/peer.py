@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 from rpcasync._log import log
 from rpcasync.coderefs import Coderef
 from rpcasync.errors import ArgumentError, Disconnected
+from rpcasync.serving.identity import Identity, is_told_by_name, named
 from rpcasync.serving.notes import Notes
 from rpcasync.wire.leaves import map_leaves
 from rpcasync.wire.messages import CallbackRef, Id, invoke_values
@@ -58,6 +59,7 @@ class Peer:
 
     __slots__ = (
         "_coderefs",
+        "_identity",
         "broken",
         "calls",
         "ending",
@@ -79,13 +81,21 @@ class Peer:
         "stalled",
         "waiting",
         "waiting_size",
+        "was_heard",
     )
 
     def __init__(
-        self, fh: socket.socket, name: str, protocol: ServerProtocol, sender: Sender
+        self,
+        fh: socket.socket,
+        name: str,
+        protocol: ServerProtocol,
+        sender: Sender,
+        identity: Identity,
     ) -> None:
         self.fh = fh
         self.name = name
+        # Of most, the name says all. Ten thousand that are idle need not have it twice.
+        self._identity = None if is_told_by_name(identity) else identity
         self.protocol = protocol
         self.framing = protocol.framing
         self.sender = sender
@@ -103,6 +113,7 @@ class Peer:
         self.waiting = 0  # how many
         self.waiting_size = 0  # bytes that they take
         self.stalled = False  # their turn came while too much was queued
+        self.was_heard = True  # something came of it, since `idling` has looked
         self.is_inner = False  # it is of this program's own, and no client as others are
         self.extras: Extras | None = None
         self._coderefs: WeakValueDictionary[Id, Coderef] | None = None
@@ -129,7 +140,18 @@ class Peer:
     def meta(self, meta: dict[Any, Any]) -> None:
         self.with_extras().meta = meta
 
+    @property
+    def identity(self) -> Identity:
+        """Who it is, also when it has gone."""
+        if self._identity is None:
+            self._identity = named(self.name)
+        return self._identity
+
     # Its functions, for `Coderef`
+
+    def has_coderefs(self) -> bool:
+        """True while one of them is alive."""
+        return bool(self._coderefs)
 
     @property
     def coderefs(self) -> WeakValueDictionary[Id, Coderef]:

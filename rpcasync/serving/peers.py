@@ -6,7 +6,9 @@ that is not there any more is no error.
 
 from __future__ import annotations
 
+import logging
 import socket
+from collections.abc import Callable
 from functools import partial
 from typing import Protocol
 
@@ -18,6 +20,8 @@ from rpcasync.serving.alarms import Alarms
 from rpcasync.serving.budget import LITTLE, Budget
 from rpcasync.serving.callers import Caller, Dropped
 from rpcasync.serving.closings import Closings
+from rpcasync.serving.identity import Identity, name_of
+from rpcasync.serving.idling import Idling
 from rpcasync.serving.notes import Notes
 from rpcasync.serving.patience import Patience
 from rpcasync.serving.peer import Peer
@@ -39,8 +43,9 @@ class Mux(Protocol):
     at once are lost when we disconnect a client; without `push_event` and `post`, calls that may
     run now, or were dropped by the program, wait for the next event, and all calls of a client
     run in one go; without `flush`, answers may leave some milliseconds later; without
-    `want_read`, calls over the limit wait in memory; without `timer`, it
-    is not noticed that a client hangs up while it is not read from, no packet is late, and what
+    `want_read`, calls over the limit wait in memory, and there is no limit on clients; without
+    `listen`, listeners have no options but those that its `add` takes; without `timer`, it is not
+    noticed that a client hangs up while it is not read from, no packet is late, and what
     needs a timer is refused.
     """
 
@@ -95,14 +100,18 @@ class Peers:
         self.closings = Closings(notes)
         self.budget = Budget(max_buffered, self.update_queued, self.kill)
         self.patience = Patience(mux, self.kill)
-        self.watchers: Watchers | None = None
         self.by_fh: dict[socket.socket, Peer] = {}
+        self.idling = Idling(mux, self.by_fh.values, self.update_queued, self.disconnect_idle)
+        self.on_room: Callable[[], None] | None = None
+        """Is called on the turn after a client has gone, while somebody waits for that."""
+        self.watchers: Watchers | None = None
         self.inner: set[socket.socket] = set()  # of those, the sockets that are no client's
         self.leaving: dict[socket.socket, Peer | None] = {}  # closed by us, `Closed` is to come
 
-    def add(self, fh: socket.socket, protocol: ServerProtocol) -> None:
+    def add(self, fh: socket.socket, protocol: ServerProtocol, identity: Identity) -> None:
         """Note a client that is watched."""
-        peer = self.by_fh[fh] = Peer(fh, _name(fh), protocol, self)
+        self.idling.begin()  # first: behind the next line, it is done
+        peer = self.by_fh[fh] = Peer(fh, name_of(fh, identity), protocol, self, identity)
         log.debug("client %s connected", peer.name)
 
     # Sending
@@ -243,11 +252,11 @@ class Peers:
             self.forget(peer)
         return peer.gone
 
-    def disconnect(self, peer: Peer, reason: str) -> None:
+    def disconnect(self, peer: Peer, reason: str, level: int = logging.WARNING) -> None:
         """Close a connection from our side; the answers that are queued go out first."""
         if self._close is None:
             self.update_queued(peer)
-            self.kill(peer, reason)
+            self.kill(peer, reason, level)
             return
         self.leaving[peer.fh] = peer  # first, as in kill_socket()
         try:
@@ -255,15 +264,19 @@ class Peers:
         except KeyError:  # the program killed or removed the socket itself
             del self.leaving[peer.fh]
         self.forget(peer)
-        log.warning("client %s disconnected: %s", peer.name, reason)
+        log.log(level, "client %s disconnected: %s", peer.name, reason)
         if peer.fh in self.leaving:
             self.budget.see(peer)  # it may have much to read
 
-    def kill(self, peer: Peer, reason: str) -> None:
+    def disconnect_idle(self, peer: Peer, reason: str) -> None:
+        """Close a connection that nobody uses, which is nothing to be warned of."""
+        self.disconnect(peer, reason, logging.INFO)
+
+    def kill(self, peer: Peer, reason: str, level: int = logging.WARNING) -> None:
         """Close a connection now."""
         self.kill_socket(peer.fh, reason)
         self.forget(peer)
-        log.warning("client %s disconnected: %s", peer.name, reason)
+        log.log(level, "client %s disconnected: %s", peer.name, reason)
 
     def kill_socket(self, fh: socket.socket, reason: str | None = None) -> None:
         """Close a socket now, unless the program has done so itself."""
@@ -279,6 +292,8 @@ class Peers:
         if peer is not None:
             self.budget.forget(peer)
         self.leaving.pop(fh, None)
+        if self.on_room is not None:
+            self.notes.add(self.on_room)
 
     def forget(self, peer: Peer) -> None:
         """Note that a client has gone: its calls need no answers, its callbacks are dead."""
@@ -286,6 +301,7 @@ class Peers:
         self.admissions[peer.is_inner].forget(peer)
         self.budget.forget(peer)
         self.patience.forget(peer)
+        self.idling.forget(peer)
         peer.framing.clear()
         self.inner.discard(peer.fh)
         end_retries(peer)
@@ -298,15 +314,7 @@ class Peers:
         self.by_fh.pop(peer.fh, None)
         if not self.by_fh:
             self._alarms.clear()  # else the timer would keep a mux waiting that has nothing else
+            self.idling.stop()
+        if self.on_room is not None:
+            self.notes.add(self.on_room)
         self.wake_for_waiting()
-
-
-def _name(sock: socket.socket) -> str:
-    """Name a client for the log."""
-    try:
-        address = sock.getpeername()
-    except OSError:
-        address = None
-    if isinstance(address, tuple):
-        return f"{address[0]}:{address[1]}"
-    return f"fd {sock.fileno()}"
