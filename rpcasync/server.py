@@ -87,7 +87,7 @@ class Server:
             given counts, but never waits. None is no limit.
         idle_timeout: seconds for which nothing may come of a client while nothing is under way:
             no call of it that was not answered, and no function that the program has of it. Then
-            it is disconnected, up to a quarter of the time later. None is no limit.
+            it is disconnected, up to an eighth of the time later. None is no limit.
         max_items: values in one packet of a client: what stands in its lists and hashes. A client
             that sends more is disconnected. A codec of `codecs` that is no name has its own limit.
         on_exception: what becomes of a client whose procedure raises anything but a `Fault`. The
@@ -597,6 +597,8 @@ class Server:
                 is_ours = True
                 if event.type == "closed":
                     peers.closed(fh)
+                elif event.type == "connect":  # it was refused, and that was interrupted
+                    self._arrivals.io(fh, event)
             elif fh in self._forwarding.connections:
                 is_ours = True  # also when that was its last event, and it is not known any more
                 if not self._forwarding.io(event):

@@ -107,10 +107,10 @@ class Arrivals:
             identity = identity_of(sock)
             is_admitted = self.entrance.admits(sock, identity)
         except BaseException:  # Ctrl-C, say: it was not let in
-            self._peers.kill_socket(sock)
+            self._peers.refuse(sock)
             raise
         if not is_admitted:
-            self._peers.kill_socket(sock, "refused")
+            self._peers.refuse(sock)
             return False
         self._add_peer(sock, identity)
         if meta is not None:
@@ -166,7 +166,7 @@ class Arrivals:
         """Take a connection that was accepted: serve it, have it wait, or refuse it."""
         entrance, identity = self.entrance, identity_of(sock, getattr(event, "peer", None))
         if not entrance.admits(sock, identity, event.parent_fh):
-            self._peers.kill_socket(sock, "refused")
+            self._peers.refuse(sock)
             return
         has_place = sock in self._peers.by_fh  # it was interrupted behind that
         if has_place or not (entrance.waiting or entrance.is_full()):

@@ -135,7 +135,7 @@ class Entrance:
             who = described(name_of(sock, identity), identity)
             text = "client %s refused: %d clients are connected, and %d wait already"
             log.warning(text, who, self._count(), len(self.waiting))
-            self._peers.kill_socket(sock, "too many clients")
+            self._peers.refuse(sock)
             return
         self._read(sock, False)
         self.waiting[sock] = Waiting(identity)
@@ -169,7 +169,7 @@ class Entrance:
     def close(self) -> None:
         """Let nobody in any more who has no place."""
         for sock in tuple(self.waiting):
-            self._peers.kill_socket(sock)
+            self._peers.refuse(sock)
             self.waiting.pop(sock, None)
 
     def _read(self, sock: socket.socket, wanted: bool) -> None:

@@ -6,7 +6,7 @@ does not read are not: that it reads would be seen.
 
 To look at a clock for each packet would cost more than all of this. So a client that is heard is
 only marked, and a timer looks at all of them, some times in the limit. One that was quiet at each
-look for the limit is disconnected: never sooner than that, and up to a quarter of it later.
+look for the limit is disconnected: never sooner than that, and up to an eighth of it later.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Idling:
         self._peers = peers
         self._refresh = refresh
         self._end = end
-        self._quiet: dict[Peer, tuple[float, int]] = {}  # since when, and what is queued for it
+        self._quiet: dict[Peer, tuple[float, int]] = {}  # since when, and what was queued then
         self._is_waiting = False  # a timer runs
         self._watch: Any = None  # of it
         self.limit: float | None = None  # seconds
@@ -105,12 +105,11 @@ class Idling:
         for peer in tuple(self._peers()):
             if peer.queued:
                 self._refresh(peer)
-            was_heard, peer.was_heard = peer.was_heard, False
-            since, queued = self._quiet.get(peer, (now, -1))
-            if was_heard or peer.gone or _has_work(peer):
-                self._quiet.pop(peer, None)
-            elif queued != peer.queued:  # it reads
-                self._quiet[peer] = now, peer.queued
+            if peer.gone:
+                continue
+            since, queued = self._quiet.setdefault(peer, (now, peer.queued))
+            if peer.was_heard or _has_work(peer) or queued != peer.queued:  # it reads
+                self._quiet[peer], peer.was_heard = (now, peer.queued), False
             elif now - since >= limit and not is_readable(peer.fh):
                 self._quiet.pop(peer, None)
                 self._end(peer, f"idle for {now - since:.0f} s, limit is {limit:g} s")

@@ -6,6 +6,7 @@ that is not there any more is no error.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 from collections.abc import Callable
@@ -285,6 +286,12 @@ class Peers:
             self._mux.kill(fh, reason)
         except KeyError:
             del self.leaving[fh]
+
+    def refuse(self, fh: socket.socket) -> None:
+        """Close the socket of somebody who is no client; what was interrupted can be repeated."""
+        self.leaving[fh] = None
+        with contextlib.suppress(KeyError):  # it was done: `Closed` is to come
+            self._mux.kill(fh, "refused")
 
     def closed(self, fh: socket.socket) -> None:
         """Note that a socket is closed that was to be."""

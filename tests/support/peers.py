@@ -95,6 +95,13 @@ class Bench:
         self._socks.append(theirs)
         return Peer(theirs, codec)
 
+    def knock(self, listener: socket.socket, codec: str | Codec = "storable") -> Peer:
+        """Connect to a listener; the server hears of it when the loop turns."""
+        sock = socket.socket(listener.family)
+        self._socks.append(sock)
+        sock.connect(listener.getsockname())
+        return Peer(sock, codec)
+
     def turn(self) -> None:
         self.foreign += turn(self.mux, self.rpc)
 
