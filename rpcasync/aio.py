@@ -13,11 +13,12 @@ import socket
 import subprocess
 import warnings
 from collections.abc import Callable, Coroutine, Generator
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from eventmux._nearest import tells_options
 from eventmux.events import MaybeNone
 from rpcasync.awaiting.connection import Connection, Pending
+from rpcasync.awaiting.encryption import Encryption
 from rpcasync.awaiting.opening import open_connection
 from rpcasync.calls import Reply, check_procedure
 from rpcasync.errors import CallTimeout, RemoteError
@@ -25,6 +26,9 @@ from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, get_codec
 from rpcasync.wire.deadlines import check_seconds, check_timeout
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
 from rpcasync.wire.protocol import ClientProtocol
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 __all__ = ["AsyncClient", "Connecting", "connect"]
 
@@ -36,6 +40,8 @@ def connect(
     max_packet: int = DEFAULT_MAX_PACKET,
     timeout: float | None = None,
     max_items: int = DEFAULT_MAX_ITEMS,
+    tls: SSLContext | None = None,
+    server_hostname: str | None = None,
 ) -> Connecting:
     """Connect to a server, in a running asyncio loop.
 
@@ -50,6 +56,8 @@ def connect(
         timeout: seconds after which connecting fails, and a call that is not answered with
             `CallTimeout`; None is never. For a single call there is `asyncio.timeout()`.
         max_items: values in one packet of the server, as for `Client`.
+        tls: for `tls://`, as for `Client`; asyncio does the encrypting.
+        server_hostname: as for `Client`.
 
     Returns:
         What is awaited, or entered by `async with`, once: both give an `AsyncClient`. That raises
@@ -57,12 +65,13 @@ def connect(
 
     Raises:
         ValueError: there is no such codec, `max_packet` is not between 7 and 2**32 - 1, or
-            `timeout` is negative, infinite or NaN.
+            `timeout` is negative, infinite or NaN; or `tls` is for a program that is started.
     """
     check_max_packet(max_packet)
     check_timeout(timeout)
     known = get_codec(codec, max_items)
-    return Connecting(url, args, lambda: ClientProtocol(known, max_packet), timeout)
+    encryption = Encryption.of(url, tls, server_hostname)
+    return Connecting(url, args, lambda: ClientProtocol(known, max_packet), timeout, encryption)
 
 
 class Connecting:
@@ -74,11 +83,13 @@ class Connecting:
         args: tuple[str, ...],
         make_protocol: Callable[[], ClientProtocol],
         timeout: float | None,
+        encryption: Encryption | None = None,
     ) -> None:
         self._server = server
         self._args = args
         self._make_protocol = make_protocol
         self._timeout = timeout
+        self._encryption = encryption
         self._name = server if isinstance(server, str) else repr(server)
         self._client: AsyncClient | None = None
         self._is_used = False
@@ -106,7 +117,7 @@ class Connecting:
         def make(sock: socket.socket | None) -> Connection:
             return Connection(loop, self._make_protocol(), self._name, self._timeout, sock)
 
-        opening = open_connection(loop, self._server, self._args, make)
+        opening = open_connection(loop, self._server, self._args, make, self._encryption)
         if self._timeout is None:
             return AsyncClient(await opening)
         try:

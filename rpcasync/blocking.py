@@ -18,7 +18,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from eventmux import EventMux
 from eventmux._forking import tell_of_forks
@@ -34,6 +34,9 @@ from rpcasync.wire.codecs import Codec
 from rpcasync.wire.deadlines import check_timeout
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET
 
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
 __all__ = ["BlockingClient", "connect"]
 
 _GRACE = 5.0  # seconds that a server has to read what is queued, and a program of ours to end
@@ -46,6 +49,8 @@ def connect(
     timeout: float | None = 30.0,
     codec: str | Codec = "storable",
     max_packet: int = DEFAULT_MAX_PACKET,
+    tls: SSLContext | None = None,
+    server_hostname: str | None = None,
 ) -> BlockingClient:
     """Connect to a server whose procedures are then called like functions, from any thread.
 
@@ -53,11 +58,13 @@ def connect(
     `BlockingClient`.
 
     Args:
-        url: `tcp://host:port`, `unix://path`, or a program to start.
+        url: `tcp://host:port`, `tls://host:port`, `unix://path`, or a program to start.
         args: arguments for a program that is started.
         timeout: seconds to wait for the connection, and for each answer; None is for ever.
         codec: "storable", "json", or a codec of your own.
         max_packet: bytes in one packet, both ways.
+        tls: for `tls://`, as for `Client`.
+        server_hostname: as for `Client`.
 
     Raises:
         OSError: nobody is there, the name is unknown, the program cannot be started...
@@ -65,7 +72,15 @@ def connect(
         URLError: the URL is not understood.
         ValueError: an option is wrong, as for `Client`.
     """
-    return BlockingClient(url, *args, timeout=timeout, codec=codec, max_packet=max_packet)
+    return BlockingClient(
+        url,
+        *args,
+        timeout=timeout,
+        codec=codec,
+        max_packet=max_packet,
+        tls=tls,
+        server_hostname=server_hostname,
+    )
 
 
 class BlockingClient:
@@ -94,6 +109,8 @@ class BlockingClient:
         timeout: seconds to wait for the connection, and for each answer; None is for ever.
         codec: "storable", "json", or a codec of your own.
         max_packet: bytes in one packet, both ways.
+        tls: for `tls://`, as for `Client`.
+        server_hostname: as for `Client`.
     """
 
     def __init__(
@@ -103,6 +120,8 @@ class BlockingClient:
         timeout: float | None = 30.0,
         codec: str | Codec = "storable",
         max_packet: int = DEFAULT_MAX_PACKET,
+        tls: SSLContext | None = None,
+        server_hostname: str | None = None,
     ) -> None:
         self._timeout = check_timeout(timeout)
         self._timeouts: dict[str, float | None] = {}  # of single procedures
@@ -111,10 +130,18 @@ class BlockingClient:
         self._mux = EventMux()
         try:
             self._connection = Connection(
-                self._mux, server, *args, codec=codec, max_packet=max_packet
+                self._mux,
+                server,
+                *args,
+                codec=codec,
+                max_packet=max_packet,
+                tls=tls,
+                server_hostname=server_hostname,
             )
             self._connection.front = BlockingClient
-            if isinstance(server, str) and is_stream_url(server):
+            url = server if isinstance(server, str) else ""
+            self._connection.is_encrypted = tls is not None or url.startswith("tls://")
+            if self._connection.is_encrypted or is_stream_url(url):
                 self._connection.wait_until_up(timeout)
         except BaseException:
             self._mux.__exit__()

@@ -16,7 +16,7 @@ import socket
 import subprocess
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import IO, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from eventmux import EventMux
 from eventmux._nearest import tells_options
@@ -38,6 +38,9 @@ from rpcasync.wire.deadlines import check_seconds, check_timeout
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
 from rpcasync.wire.messages import Id
 from rpcasync.wire.protocol import ClientProtocol
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 __all__ = ["Client"]
 
@@ -84,14 +87,19 @@ class Client:
             prints there: bytes, without the end of the line. Lines of over 65,536 bytes come in
             pieces. It needs pipes: a URL with a `2`, as `python2://file.py`, or those of
             `process`. They are read while `result()` waits, too.
+        tls: what `tls://` is encrypted with, and whom it trusts: a context of the `ssl` module.
+            Default is `ssl.create_default_context()`: the authorities that the system trusts. With
+            one, `tcp://`, `unix://` and a socket are encrypted, too.
+        server_hostname: the name that the certificate of the server has to be for; default is the
+            host in the URL.
 
     Raises:
         URLError: the URL is not understood.
         OSError: the program cannot be started; or `process` is no child of this process.
         TypeError: `process` is neither, or the URL starts one itself; `output` cannot be called.
         ValueError: there is no such codec, `max_packet` is not between 7 and 2**32 - 1, `timeout`
-            is negative, infinite or NaN, another limit is less than 1, or there is `output` and
-            no pipe.
+            is negative, infinite or NaN, another limit is less than 1, there is `output` and
+            no pipe, or `tls` for a program that is started.
     """
 
     @mux_comes_first
@@ -110,6 +118,8 @@ class Client:
         close_on_idle: bool = False,
         process: subprocess.Popen[Any] | int | None = None,
         output: Callable[[str, bytes], object] | None = None,
+        tls: SSLContext | None = None,
+        server_hostname: str | None = None,
     ) -> None:
         if max_outbuffer is None:
             max_outbuffer = 4 * check_max_packet(max_packet)
@@ -128,7 +138,7 @@ class Client:
         self._nested = 0  # how many wait, each in a callback of the one before
         self._gave_up = False  # what the server sent could not be understood
         check_timeout(timeout)
-        self.fh = open_server(mux, server, args)
+        self.fh = open_server(mux, server, args, tls, server_hostname)
         try:
             place = mux, self.fh, self._protocol
             self._inbox = Inbox(*place, self._name, self._give_up)

@@ -9,13 +9,16 @@ import functools
 import socket
 import subprocess
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from eventmux import EventMux
 from eventmux.events import Event
 from rpcasync.children.forked import as_process
 from rpcasync.children.programs import Program, parse_program
 from rpcasync.urls import check_stream, connect_stream, is_stream_url, url_disconnect
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 __all__ = ["checked_process", "mux_comes_first", "open_server"]
 
@@ -72,18 +75,28 @@ def _with_pipes(program: Program) -> str:
 
 
 def open_server(
-    mux: EventMux[Event], server: str | socket.socket, args: tuple[str, ...]
+    mux: EventMux[Event],
+    server: str | socket.socket,
+    args: tuple[str, ...],
+    tls: SSLContext | None,
+    server_hostname: str | None,
 ) -> socket.socket:
     """Return the socket, watched by the mux; how much may be queued for it, the outbox says.
 
     Raises:
         URLError: the URL is not understood.
         OSError: the program cannot be started.
-        TypeError: it is neither a URL nor a stream socket.
+        TypeError: it is neither a URL nor a stream socket; or `tls` is no context.
+        ValueError: `tls` or the name does not fit.
     """
+    options: dict[str, Any] = {"max_outbuffer": None}
+    if tls is not None or server_hostname is not None:
+        options |= {"tls": tls, "server_hostname": server_hostname}
     if isinstance(server, str):
         if is_stream_url(server) and not args:
-            return mux.connect(server, max_outbuffer=None)
+            return mux.connect(server, **options)
+        if len(options) > 1:
+            raise ValueError(f"tls is for tls://host:port, but {server!r} is none")
         sock = connect_stream(server, *args)
     elif isinstance(server, socket.socket):
         sock = server
@@ -93,7 +106,7 @@ def open_server(
             f"server is {server!r}, must be a URL such as 'tcp://host:port', or a connected socket"
         )
     try:
-        mux.add(sock, max_outbuffer=None)
+        mux.add(sock, **options)
     except BaseException:
         if isinstance(server, str):
             url_disconnect(sock)

@@ -1,6 +1,7 @@
 """What a URL connects to or listens at, and how to let go of it again.
 
 tcp://host:port    unix://path          streams of bytes, the ones that RPC can use
+tls://host:port                         the same, encrypted: a mux or asyncio connects to it
 udp://host:port    unix_dgram://path    datagrams, for handles of your own on the same mux
 cfd://N            a socket that was inherited, by the number of its descriptor
 python://file.py   perl://file.pl       a program, started with one end of a socketpair as
@@ -36,7 +37,7 @@ __all__ = [
     "url_listen",
 ]
 
-_STREAMS = ("tcp", "unix")
+_STREAMS = ("tcp", "tls", "unix")
 _PACKETS = ("udp", "unix_dgram", "unix_seqpacket")
 _ENDPOINTS = (*_STREAMS, *_PACKETS)
 _SCHEME = re.compile(r"\w+", re.ASCII)
@@ -91,7 +92,8 @@ def url_connect(url: str, *args: str, timeout: float | None = None) -> socket.so
         started.
 
     Raises:
-        URLError: the URL is not understood, or takes no arguments, or wants a header.
+        URLError: the URL is not understood, or takes no arguments, or wants a header; or it is
+            a `tls://` one: a plain socket does not encrypt, but a `Client` does.
         OSError: nobody is there, the file does not exist, the user is unknown...
     """
     scheme, rest = _split(url)
@@ -104,8 +106,11 @@ def url_connect(url: str, *args: str, timeout: float | None = None) -> socket.so
         raise URLError(f"cannot pass arguments to {url!r}: it starts no program")
     if scheme == "cfd":
         return _inherited(url, rest)
+    if scheme == "tls":
+        mend = "Client(mux, url), connect(url) and aio.connect(url) can"
+        raise URLError(f"cannot connect to {url!r}: a plain socket does not encrypt; {mend}")
     if scheme not in _ENDPOINTS:
-        raise _unknown(url, (*_STREAMS, "udp", "unix_dgram", "open2", "perl", "python", "cfd"))
+        raise _unknown(url, ("tcp", "unix", "udp", "unix_dgram", "open2", "perl", "python", "cfd"))
     return _connect(parse_url(url), timeout)
 
 
@@ -173,14 +178,18 @@ def url_listen(url: str, *, mode: int | None = None) -> socket.socket:
             Default is what the umask leaves.
 
     Raises:
-        URLError: the URL is not understood.
+        URLError: the URL is not understood, or a `tls://` one: `Server.listen()` encrypts.
         OSError: the address is in use, the name is unknown, permission is missing... Its
             `filename` is the URL.
         TypeError: the mode is no int.
         ValueError: the mode is not within 0 to 0o777, or there is no file that could have one.
     """
-    if _split(url)[0] not in _ENDPOINTS:
-        raise _unknown(url, (*_STREAMS, "udp", "unix_dgram"))
+    scheme = _split(url)[0]
+    if scheme == "tls":
+        mend = "Server.listen(url, tls=context) and EventMux.listen(url, tls=context) do"
+        raise URLError(f"cannot listen at {url!r}: a plain socket does not encrypt; {mend}")
+    if scheme not in _ENDPOINTS:
+        raise _unknown(url, ("tcp", "unix", "udp", "unix_dgram"))
     return sockets.listen(parse_url(url), mode=mode)
 
 
@@ -207,12 +216,12 @@ def connect_stream(url: str, *args: str) -> socket.socket:
 
 
 def is_stream_url(url: str) -> bool:
-    """Return True for `tcp://` and `unix://`: what a mux can connect to without waiting."""
+    """Return True for `tcp://`, `tls://` and `unix://`: where a mux connects without waiting."""
     return _split(url)[0] in _STREAMS
 
 
 def parse_stream_url(url: str) -> Endpoint:
-    """Parse a `tcp://` or `unix://` URL, the ones that a `Server` can listen at.
+    """Parse a `tcp://`, `tls://` or `unix://` URL, the ones that a `Server` can listen at.
 
     Raises:
         URLError: it is another URL, or is not understood.
@@ -314,7 +323,7 @@ def _absolute(folder: str, url: str) -> str:
 
 
 def url_explode(url: str) -> tuple[str, str, int]:
-    """Return the scheme, the host and the port of a `tcp://` or `udp://` URL.
+    """Return the scheme, the host and the port of a `tcp://`, `tls://` or `udp://` URL.
 
     The host is a name or an address, without the brackets that are around IPv6, and empty if the
     URL has none; the port of `udp://` is 0.
@@ -326,7 +335,7 @@ def url_explode(url: str) -> tuple[str, str, int]:
     Raises:
         URLError: the URL has no host and port, or is not understood.
     """
-    if _split(url)[0] not in ("tcp", "udp"):
+    if _split(url)[0] not in ("tcp", "tls", "udp"):
         raise URLError(f"cannot parse {url!r}: expected tcp://host:port or udp://host:port")
     endpoint = parse_url(url)
     return endpoint.scheme, endpoint.host, endpoint.port

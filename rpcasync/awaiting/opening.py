@@ -15,7 +15,9 @@ from typing import Any
 
 from eventmux import sockets, tcp
 from eventmux.urls import parse_url
+from rpcasync.alerts import in_words
 from rpcasync.awaiting.connection import Connection
+from rpcasync.awaiting.encryption import Encryption
 from rpcasync.loss import nobody_there
 from rpcasync.urls import check_stream, connect_stream, is_stream_url, url_disconnect
 
@@ -31,56 +33,60 @@ async def open_connection(
     server: str | socket.socket,
     args: tuple[str, ...],
     make: Make,
+    encryption: Encryption | None = None,
 ) -> Connection:
-    """Return a connection that is up.
+    """Return a connection that is up, and its handshake through.
 
     Args:
         loop: the one that runs.
         server: a URL, or a connected socket.
         args: for a program that is started.
         make: makes the connection that the transport is given.
+        encryption: how it is encrypted; None is plain.
 
     Raises:
         URLError: the URL is not understood.
         TypeError: the socket is no stream.
         OSError: nobody is there, the program cannot be started...; the text has the URL.
     """
+    options = {} if encryption is None else encryption.options()
     if not isinstance(server, str):
         check_stream(server)
-        return await _adopt(loop, server, make)
+        return await _adopt(loop, server, make, options)
     try:
         if not is_stream_url(server) or args:
-            return await _adopt_own(loop, connect_stream(server, *args), make)
+            return await _adopt_own(loop, connect_stream(server, *args), make, options)
         endpoint = parse_url(server)
         if endpoint.scheme == "unix":
             [target] = sockets.look_up(endpoint)
-            return await _adopt_own(loop, sockets.start(target), make)
-        return await _connect_tcp(loop, endpoint.host, endpoint.port, make)
+            return await _adopt_own(loop, sockets.start(target), make, options)
+        return await _connect_tcp(loop, endpoint.host, endpoint.port, make, options)
     except OSError as error:
         raise _naming(server, error) from error
 
 
-async def _adopt(loop: asyncio.AbstractEventLoop, sock: socket.socket, make: Make) -> Connection:
+async def _adopt(
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, make: Make, options: dict[str, Any]
+) -> Connection:
     tcp.tune(sock, nodelay=True, keepalive=True)
-    _, connection = await loop.create_connection(lambda: make(sock), sock=sock)
+    _, connection = await loop.create_connection(lambda: make(sock), sock=sock, **options)
     return connection
 
 
 async def _adopt_own(
-    loop: asyncio.AbstractEventLoop, sock: socket.socket, make: Make
+    loop: asyncio.AbstractEventLoop, sock: socket.socket, make: Make, options: dict[str, Any]
 ) -> Connection:
     """Do so with a socket that nobody else has: should that fail, it ends, and its process."""
     try:
-        return await _adopt(loop, sock, make)
+        return await _adopt(loop, sock, make, options)
     except BaseException:
         url_disconnect(sock, 0)  # the loop is not to wait for it
         raise
 
 
 async def _connect_tcp(
-    loop: asyncio.AbstractEventLoop, host: str, port: int, make: Make
+    loop: asyncio.AbstractEventLoop, host: str, port: int, make: Make, options: dict[str, Any]
 ) -> Connection:
-    options: dict[str, Any] = {}
     if isinstance(loop, asyncio.BaseEventLoop):  # uvloop has no such option
         options["happy_eyeballs_delay"] = _NEXT_ADDRESS
     transport, connection = await loop.create_connection(
@@ -99,6 +105,8 @@ def _naming(url: str, error: OSError) -> OSError:
     """Return an error of the same kind that names the URL."""
     if error.errno is None:  # of several addresses, each with an error of its own
         return OSError(f"{url}: {error}")
+    if error.strerror is not None and (words := in_words(error.strerror)) != error.strerror:
+        return type(error)(error.errno, f"{url}: {words}")  # the number is OpenSSL's
     text = os.strerror(error.errno) if error.errno in errno.errorcode else error.strerror
     if text is not None and is_stream_url(url):  # else it is a program that is not there
         text = nobody_there(text)

@@ -15,7 +15,9 @@ from threading import get_ident
 from time import monotonic
 
 from eventmux.events import Closed, Error, Ready, Timeout
+from eventmux.sockets import has_hung_up
 from rpcasync._log import log
+from rpcasync.alerts import in_words
 from rpcasync.arguments.known import signature_of
 from rpcasync.arguments.misfits import misfit
 from rpcasync.calls import remote_error
@@ -36,6 +38,9 @@ class Connection(Client):
     front: type = Client
     """The class that the program calls, which may have a method like a procedure's name."""
 
+    is_encrypted = False
+    """What is to be read from the socket may be the last words of TLS."""
+
     @property
     def name(self) -> str:
         """The server, for messages."""
@@ -44,6 +49,8 @@ class Connection(Client):
     @property
     def has_ended(self) -> bool:
         """True if the server has ended the connection, or we have; any thread may ask."""
+        if self.is_encrypted:
+            return self.fh.fileno() < 0 or has_hung_up(self.fh)
         try:
             return not self.fh.recv(1, _PEEK)
         except BlockingIOError:
@@ -179,4 +186,5 @@ def _reason(name: str, error: Error | None) -> OSError:
     if error is None:
         return OSError(errno.EIO, f"cannot connect to {name}: it ended")
     kind = socket.gaierror if isinstance(error.exception, socket.gaierror) else OSError
-    return kind(error.errno or errno.EIO, f"cannot connect to {name}: {nobody_there(error.error)}")
+    why = nobody_there(in_words(error.error))
+    return kind(error.errno or errno.EIO, f"cannot connect to {name}: {why}")

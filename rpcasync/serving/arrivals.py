@@ -156,6 +156,8 @@ class Arrivals:
             self.entrance.waiting[fh].events.append(event)
         elif fh not in self.entrance.listeners:
             return False
+        elif event.type == "error" and getattr(event, "sender", None) is not None:
+            log.warning("client refused: %s", event.error)  # a handshake, or a PROXY header
         elif event.type == "error":
             log.error("cannot accept: %s", event.error)
         elif event.type == "closed":
