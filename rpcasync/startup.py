@@ -21,7 +21,7 @@ import socket
 import sys
 import weakref
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from eventmux.errors import URLError
 from eventmux.sockets import inherited, is_listening
@@ -31,6 +31,9 @@ from rpcasync.server import Server
 from rpcasync.shadowing.shadow import Shadow
 from rpcasync.urls import check_stream, is_number
 
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
 __all__ = ["init_clients"]
 
 _LISTEN_FDS = "LISTEN_FDS"
@@ -38,14 +41,23 @@ _LISTEN_PID = "LISTEN_PID"
 _LISTEN_FDNAMES = "LISTEN_FDNAMES"
 _LISTEN_VARIABLES = (_LISTEN_FDS, _LISTEN_PID, _LISTEN_FDNAMES, "LISTEN_PIDFDID")
 _FIRST_FD = 3
-_OPTIONS = {"outstanding", "max_packet", "codecs", "on_exception", "fallback", "shadow"}
+_LIMITS = {
+    *("outstanding", "max_packet", "max_clients", "max_buffered"),
+    *("idle_timeout", "packet_timeout"),
+}
+_OPTIONS = {*_LIMITS, "codecs", "on_exception", "fallback", "shadow", "uids", "tls"}
+_TLS_OPTIONS = {"cert", "key", "client_ca", "fds"}
 _SHADOW_OPTIONS = {"old", "answer", "sample", "leave_out", "report"}
 _UNNAMED = "unknown"  # what systemd calls a descriptor without a name
 _TAKEN = ""  # the name in LISTEN_FDNAMES of one that an earlier call took; systemd gives none
 
 
 def init_clients(
-    rpc: Server, argv: Sequence[str] | None = None, *, name: str | None = None
+    rpc: Server,
+    argv: Sequence[str] | None = None,
+    *,
+    name: str | None = None,
+    tls: SSLContext | None = None,
 ) -> list[str]:
     """Give a server the clients and listeners that the program was started with.
 
@@ -61,6 +73,8 @@ def init_clients(
         argv: the program's arguments; default is `sys.argv[1:]`, which is not changed.
         name: of the sockets from systemd take only those of this name, and leave the others to
             another call. Default is to take all that are left.
+        tls: what is encrypted with at each `-u tls://host:port` of the arguments. `rpcasync listen
+            --cert FILE` needs nothing of it.
 
     Returns:
         The arguments without what was taken.
@@ -71,17 +85,17 @@ def init_clients(
             the program.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    _apply_options(rpc)
+    handed = _apply_options(rpc)
     parent = os.environ.pop(PARENT_VARIABLE, "")
     sockets = _from_starter()
     if sockets and is_number(parent):
         _end_after(int(parent), rpc, sockets)
     sockets = sockets or _from_systemd(name)
     if not sockets:
-        return _listen(rpc, arguments)
+        return _listen(rpc, arguments, tls)
     for sock in sockets:
         if is_listening(sock):
-            rpc.add_listener(sock)
+            rpc.add_listener(sock, **handed.options_of(sock))
         else:
             rpc.add_client(sock)
     return arguments
@@ -108,12 +122,49 @@ def _refuse(variable: str, value: str, problem: object) -> NoReturn:
 # Options of `rpcasync listen`
 
 
-def _apply_options(rpc: Server) -> None:
+class _Handed:
+    """What the listeners are to have that are handed over: their users, and TLS for some.
+
+    Raises:
+        ValueError: it is not what `rpcasync listen` hands over, or a file is none for TLS.
+    """
+
+    def __init__(self, uids: object = None, tls: object = None) -> None:
+        if uids is not None and not isinstance(uids, list):
+            raise ValueError("uids must be a list of numbers")
+        self._uids = uids
+        self._encrypted: list[int] = []
+        self._context: SSLContext | None = None
+        if tls is not None:
+            self._see_tls(tls)
+
+    def _see_tls(self, tls: object) -> None:
+        if not isinstance(tls, dict) or "cert" not in tls or tls.keys() - _TLS_OPTIONS:
+            *most, last = sorted(_TLS_OPTIONS)
+            raise ValueError(f"tls must be a JSON object of {', '.join(most)} and {last}")
+        from rpcasync.certificates import server_context  # most listeners are plain
+
+        files = {name: file for name, file in tls.items() if name != "fds"}
+        self._encrypted, self._context = tls.get("fds", []), server_context(**files)
+
+    def options_of(self, sock: socket.socket) -> dict[str, Any]:
+        """Return the options of a listener."""
+        options: dict[str, Any] = {}
+        if self._uids is not None and sock.family == socket.AF_UNIX:
+            options["uids"] = self._uids
+        if sock.fileno() in self._encrypted:
+            options["tls"] = self._context
+        return options
+
+
+def _apply_options(rpc: Server) -> _Handed:
+    """Apply those of the server, and return those of its listeners."""
     text = os.environ.pop(OPTIONS_VARIABLE, "")
     if not text:
-        return
+        return _Handed()
     try:
         limits = _parse_options(text)
+        handed = _Handed(limits.pop("uids", None), limits.pop("tls", None))
         codecs = limits.pop("codecs", None)
         if "on_exception" in limits:
             rpc.on_exception = limits.pop("on_exception")
@@ -127,6 +178,7 @@ def _apply_options(rpc: Server) -> None:
             rpc.set_codecs(*codecs)
     except (ValueError, TypeError, RecursionError) as error:
         _refuse(OPTIONS_VARIABLE, text, error)
+    return handed
 
 
 def _set_fallback(rpc: Server, url: str) -> None:
@@ -245,7 +297,7 @@ def _open_all(numbers: Sequence[int], variable: str, text: str) -> list[socket.s
 # Listening by hand
 
 
-def _listen(rpc: Server, argv: list[str]) -> list[str]:
+def _listen(rpc: Server, argv: list[str], tls: SSLContext | None) -> list[str]:
     parser = argparse.ArgumentParser(
         add_help=False, allow_abbrev=False, usage="%(prog)s -u URL [-u URL ...] [ARGUMENT ...]"
     )
@@ -254,8 +306,15 @@ def _listen(rpc: Server, argv: list[str]) -> list[str]:
     if not options.urls:
         parser.error("no clients: say where to listen with -u tcp://HOST:PORT or -u unix://PATH")
     for url in options.urls:
+        is_encrypted = url.startswith("tls://")
+        if is_encrypted and tls is None:
+            parser.error(
+                f"cannot listen on {url}: start it with `rpcasync listen --cert FILE`, or have it"
+                " call init_clients(rpc, tls=context)"
+            )
+        given: dict[str, Any] = {"tls": tls} if is_encrypted else {}
         try:
-            rpc.listen(url)
+            rpc.listen(url, **given)
         except (URLError, OSError) as error:
             parser.error(f"cannot listen on {url}: {getattr(error, 'strerror', None) or error}")
     return rest

@@ -9,7 +9,7 @@ from rpcasync.cli.output import harmless, print_lines, say, write_bytes
 from rpcasync.cli.progress import Callbacks
 from rpcasync.cli.rendering import as_bytes, only_value, print_answer
 from rpcasync.cli.screen import is_terminal
-from rpcasync.cli.session import connected
+from rpcasync.cli.session import connected_by
 
 __all__ = ["call"]
 
@@ -22,7 +22,7 @@ def call(options: argparse.Namespace) -> int:
     """
     values = [value for word in options.words for value in word]
     is_raw = options.raw or options.bytes
-    with connected(options.url, codec=options.codec, timeout=options.timeout) as session:
+    with connected_by(options) as session:
         session.callbacks = Callbacks(as_json=options.json, on_stderr=is_raw)
         reply = session.ask(options.procedure, values)
         try:

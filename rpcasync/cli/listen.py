@@ -20,32 +20,36 @@ from eventmux.sockets import inherited, is_listening
 from eventmux.urls import Endpoint
 from rpcasync.children.environments import FDS_VARIABLE, OPTIONS_VARIABLE
 from rpcasync.cli.output import CommandFailed, say
+from rpcasync.cli.trust import check_server_files, is_encrypted, server_files
 from rpcasync.cli.usage import EXAMPLE_URL, Parser
 from rpcasync.urls import parse_stream_url, url_listen
 
-__all__ = ["has_file", "listen", "listen_on"]
+__all__ = ["are_files", "listen", "listen_on"]
 
 
 def listen(options: argparse.Namespace) -> int:
     """Run the program.
 
     Raises:
-        CommandFailed: there is no such program, a URL cannot be listened on, or the program did not
-            want the sockets.
+        CommandFailed: there is no such program, a URL cannot be listened on, a certificate is none,
+            or the program did not want the sockets.
     """
     _check_required(options)
     _check_shadow(options)
     _check_program(options)
-    are_files = [has_file(url) for url in options.urls]
-    if options.mode is not None and not any(are_files):
-        options.parser.error("--mode is for unix://path, and there is none")
+    paths, files = are_files(options), server_files(options)
     listeners = [
         listen_on(url, options.mode if is_path else None)
-        for url, is_path in zip(options.urls, are_files, strict=True)
+        for url, is_path in zip(options.urls, paths, strict=True)
     ]
     numbers = [sock.detach() for sock in listeners]
+    handed = _limits(options)
+    if files:
+        pairs = zip(numbers, options.urls, strict=True)
+        encrypted = [number for number, url in pairs if is_encrypted(url)]
+        handed["tls"] = {**files, "fds": encrypted}
     os.environ[FDS_VARIABLE] = ",".join(map(str, numbers))
-    os.environ[OPTIONS_VARIABLE] = json.dumps(_limits(options))
+    os.environ[OPTIONS_VARIABLE] = json.dumps(handed)
     sys.argv = [options.program, *options.arguments]
     sys.path[0] = os.path.dirname(os.path.abspath(options.program))
     # The names keep the program's server, and so its sockets, until they have been looked at.
@@ -129,6 +133,11 @@ def _limits(options: argparse.Namespace) -> dict[str, object]:
     given = {
         "outstanding": options.outstanding,
         "max_packet": options.max_packet,
+        "max_clients": options.max_clients,
+        "max_buffered": options.max_buffered,
+        "idle_timeout": options.idle_timeout,
+        "packet_timeout": options.packet_timeout,
+        "uids": options.uids,
         "codecs": options.codecs,
         "on_exception": options.on_exception,
         "fallback": options.fallback,
@@ -160,15 +169,25 @@ def _check_shadow(options: argparse.Namespace) -> None:
             options.parser.error(f"{flag} goes with --shadow URL, and there is none")
 
 
-def has_file(url: str) -> bool:
-    """True if a URL is a path.
+def are_files(options: argparse.Namespace) -> list[bool]:
+    """Return which URLs to listen on are files; end if what is typed of them does not fit.
 
     Raises:
-        CommandFailed: it is no URL that can be listened on.
+        CommandFailed: one is no URL that can be listened on.
     """
+    paths = [_path(url) for url in options.urls]
+    found = [bool(path) and not path.startswith("@") for path in paths]
+    if options.mode is not None and not any(found):
+        options.parser.error("--mode is for unix://path, and there is none")
+    if options.uids is not None and not any(paths):
+        options.parser.error("--allow-uid is for unix://path, and there is none")
+    check_server_files(options, options.urls)
+    return found
+
+
+def _path(url: str) -> str:
     try:
-        path = parse_stream_url(url).path
-        return bool(path) and not path.startswith("@")
+        return parse_stream_url(url).path
     except URLError as error:
         raise CommandFailed(f"cannot listen on {url}: {error}", 2) from None
 
@@ -180,10 +199,11 @@ def listen_on(url: str, mode: int | None) -> socket.socket:
         CommandFailed: it cannot be listened on.
     """
     try:
-        sock = url_listen(url, mode=mode)
+        # What encrypts is the mux of the program that is handed the socket.
+        sock = url_listen(f"tcp{url[3:]}" if is_encrypted(url) else url, mode=mode)
     except OSError as error:
         raise CommandFailed(f"cannot listen on {url}: {_why(url, error)}") from None
-    say(f"listening on {_address(sock)}")
+    say(f"listening on {_address(sock, url)}")
     return sock
 
 
@@ -203,8 +223,8 @@ def _why(url: str, error: OSError) -> object:
     return f"{os.strerror(error.errno)} by {who}: {mend}choose another {other}"
 
 
-def _address(sock: socket.socket) -> Endpoint:
+def _address(sock: socket.socket, url: str) -> Endpoint:
     name = sock.getsockname()
     if isinstance(name, tuple):
-        return Endpoint("tcp", host=name[0], port=name[1])
+        return Endpoint(url.partition(":")[0], host=name[0], port=name[1])
     return Endpoint("unix", path=name if isinstance(name, str) else f"@{name[1:].decode()}")

@@ -11,7 +11,7 @@ import sys
 
 from rpcasync.cli.output import CommandFailed, print_lines, to_json, write_bytes
 from rpcasync.cli.screen import is_terminal
-from rpcasync.cli.session import chosen, connected
+from rpcasync.cli.session import chosen, connected_by
 from rpcasync.describing import schema, skeleton, stub
 from rpcasync.describing.procedures import Procedure, read_procedures
 from rpcasync.errors import RemoteError
@@ -67,7 +67,7 @@ def _some_procedures(options: argparse.Namespace) -> list[Procedure]:
 
 def _procedures(options: argparse.Namespace) -> list[Procedure]:
     """Return those that are asked for, or all."""
-    with connected(options.url, codec=options.codec, timeout=options.timeout) as session:
+    with connected_by(options) as session:
         try:
             found = session.definitions()
         except RemoteError as error:

@@ -15,7 +15,7 @@ from rpcasync.cli.definitions import (
 )
 from rpcasync.cli.output import CommandFailed, on_one_line, print_lines, to_json
 from rpcasync.cli.screen import colours_of
-from rpcasync.cli.session import Session, chosen, connected
+from rpcasync.cli.session import Session, chosen, connected_by
 from rpcasync.errors import RemoteError
 
 __all__ = ["methods"]
@@ -27,7 +27,7 @@ def methods(options: argparse.Namespace) -> int:
     Raises:
         CommandFailed: the server does not tell, or has no procedure that was asked for.
     """
-    with connected(options.url, codec=options.codec, timeout=options.timeout) as session:
+    with connected_by(options) as session:
         found = chosen(_found_methods(session, options), options.wanted)
         print_lines(_method_lines(found, options))
     return 0

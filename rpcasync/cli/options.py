@@ -46,6 +46,7 @@ def add_listen(parser: Parser) -> None:
         metavar="CALLS",
         help="how many calls run at once; others wait",
     )
+    _add_limits(parser)
     parser.add_argument(
         "--on-exception",
         choices=("answer", "disconnect"),
@@ -61,6 +62,33 @@ def add_listen(parser: Parser) -> None:
     _add_log_level(parser)
     parser.add_argument("program", nargs="?", help="a Python file that calls init_clients()")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
+
+
+def _add_limits(parser: Parser) -> None:
+    parser.add_argument(
+        "--max-clients",
+        type=values.number_of("clients", 1),
+        metavar="CLIENTS",
+        help="how many clients may be connected; others wait until one has gone",
+    )
+    parser.add_argument(
+        "--max-buffered",
+        type=values.number_of("bytes", 1),
+        metavar="BYTES",
+        help="what may be kept for all clients together",
+    )
+    parser.add_argument(
+        "--idle-timeout",
+        type=values.time,
+        metavar="SECONDS",
+        help="disconnect clients that do nothing, and wait for nothing, for so long",
+    )
+    parser.add_argument(
+        "--packet-timeout",
+        type=values.time,
+        metavar="SECONDS",
+        help="how long a packet may take to come; default: 60",
+    )
 
 
 def _add_shadow(parser: Parser) -> None:
@@ -126,6 +154,7 @@ def add_record(parser: Parser) -> None:
     """Add what `record` takes."""
     _add_urls(parser)
     parser.add_argument("--to", metavar="URL", help="the server that answers")
+    _add_trust(parser)
     parser.add_argument(
         "--max-size",
         type=values.number_of("bytes", 1),
@@ -174,6 +203,8 @@ def add_replay(parser: Parser) -> None:
         metavar="SECONDS",
         help="how long to wait for an answer; default: 10",
     )
+    _add_trust(parser)
+    _add_certificate(parser, "for a server that wants to see one")
     _add_names(parser, "--procedure", "only", "make the calls of this procedure alone")
     _add_names(parser, "--except", "but", "leave out the calls of this procedure")
     parser.add_argument("--json", action="store_true", help="print the summary as a line of JSON")
@@ -233,6 +264,44 @@ def _add_urls(parser: Parser) -> None:
         metavar="MODE",
         help="who may use a unix:// path, as for chmod: 660",
     )
+    parser.add_argument(
+        "--allow-uid",
+        dest="uids",
+        type=values.user,
+        action="append",
+        metavar="USER",
+        help="a user who may connect to a unix:// path, by number or name; can be repeated",
+    )
+    _add_certificate(parser, "for tls://host:port")
+    parser.add_argument(
+        "--client-ca",
+        metavar="FILE",
+        help="with --cert: clients have to show a certificate of an authority in this file",
+    )
+
+
+def _add_certificate(parser: Parser, about: str) -> None:
+    parser.add_argument("--cert", metavar="FILE", help=f"a certificate, and its chain, {about}")
+    parser.add_argument(
+        "--key", metavar="FILE", help="the private key of --cert; default: it is in the same file"
+    )
+
+
+def _add_trust(parser: Parser) -> None:
+    """Add whom a client trusts that speaks TLS."""
+    parser.add_argument(
+        "--ca",
+        metavar="FILE",
+        help="for tls:// URLs, the authorities that are trusted; default: those of the system",
+    )
+    parser.add_argument(
+        "--server-name",
+        metavar="NAME",
+        help="the name in the certificate of the server, if it is not the host of the URL",
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="for tls:// URLs, trust whoever answers"
+    )
 
 
 def _add_names(parser: Parser, flag: str, dest: str, about: str) -> None:
@@ -262,6 +331,8 @@ def _add_server(parser: Parser) -> None:
     parser.add_argument(
         "--codec", choices=("storable", "json"), default="storable", help="default: storable"
     )
+    _add_trust(parser)
+    _add_certificate(parser, "for a server that wants to see one")
     _add_log_level(parser)
 
 

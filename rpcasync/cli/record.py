@@ -11,17 +11,23 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
+from typing import TYPE_CHECKING, Any
 
 from eventmux import EventMux, URLError
 from eventmux.events import Event, Signal
-from rpcasync.cli.listen import has_file, listen_on
+from rpcasync.blocking import connect
+from rpcasync.cli.listen import are_files, listen_on
 from rpcasync.cli.output import CommandFailed, print_lines, say
+from rpcasync.cli.trust import client_options, is_encrypted, server_files
 from rpcasync.recorder import Recorder
 from rpcasync.recording.lines import Header
 from rpcasync.recording.redaction import Redaction
 from rpcasync.recording.writer import Writer
 from rpcasync.server import Server
 from rpcasync.urls import is_stream_url, url_connect
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 __all__ = ["record"]
 
@@ -38,20 +44,24 @@ def record(options: argparse.Namespace) -> int:
             written.
     """
     _check(options)
-    are_files = [has_file(url) for url in options.urls]
-    if options.mode is not None and not any(are_files):
-        options.parser.error("--mode is for unix://path, and there is none")
-    _check_target(options.to)
+    paths, context = are_files(options), _context(options)
+    target = client_options(options, options.to)
+    _check_target(options.to, target)
     with EventMux() as mux, _failures(options.to):
-        server = Server(mux, {}, fallback=options.to)
+        server = Server(mux, {})
+        server._forwarding.set_fallback(mux, options.to, target)
         writer = _writer(options)
         redaction = Redaction(options.redact, options.redact_procedures)
         recorder = Recorder(writer, redaction, is_lost=server._forwarding.has_failed)
         server._built_in.clear()  # `methods` goes through like all else
         server._forwarding.watch(recorder)
         try:
-            for url, is_path in zip(options.urls, are_files, strict=True):
-                server.add_listener(listen_on(url, options.mode if is_path else None))
+            for url, is_path in zip(options.urls, paths, strict=True):
+                listener = listen_on(url, options.mode if is_path else None)
+                given: dict[str, Any] = {"tls": context} if is_encrypted(url) else {}
+                if url.startswith("unix"):
+                    given["uids"] = options.uids
+                server.add_listener(listener, **given)
             say(f"calls go to {options.to}, and are recorded in {options.file}")
             _serve(mux, server, recorder)
         finally:
@@ -82,10 +92,22 @@ def _failures(target: str) -> Iterator[None]:
         raise CommandFailed(f"{error.filename or target}: {error.strerror or error}") from None
 
 
-def _check_target(target: str) -> None:
+def _context(options: argparse.Namespace) -> SSLContext | None:
+    """Return what is shown at `tls://` URLs; None if nothing is."""
+    files = server_files(options)
+    if not files:
+        return None
+    from rpcasync.certificates import server_context  # only where it is needed
+
+    return server_context(**files)
+
+
+def _check_target(target: str, encryption: dict[str, Any]) -> None:
     """Fail if nobody is there: else that would show only when somebody calls."""
     with _failures(target):
-        if is_stream_url(target):
+        if is_encrypted(target):
+            connect(target, timeout=_REACHING, **encryption).close()
+        elif is_stream_url(target):
             url_connect(target, timeout=_REACHING).close()
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from eventmux import EventMux, URLError
 from eventmux._nearest import did_you_mean
 from rpcasync.cli.output import CommandFailed, harmless, on_one_line, print_lines, say, to_json
+from rpcasync.cli.trust import client_options
 from rpcasync.recording.reader import Recording
 from rpcasync.replaying.replay import Replay
 from rpcasync.replaying.tally import Tally
@@ -60,6 +61,7 @@ def _play(options: argparse.Namespace, recording: Recording, tally: Tally) -> bo
             speed=options.speed,
             in_flight=options.in_flight,
             timeout=options.timeout,
+            client_options=client_options(options, options.url),
             say=lambda line: say(line.decode(errors="backslashreplace"), prefix=""),
         )
         try:

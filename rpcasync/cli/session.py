@@ -6,13 +6,15 @@ to stderr: stdout is for answers. A pipe that nobody reads would stop the server
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import signal
 import stat
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
 
 from eventmux import EventMux, URLError
 from eventmux._nearest import did_you_mean
@@ -24,19 +26,46 @@ from rpcasync.cli.definitions import Definition, procedures
 from rpcasync.cli.lines import Callback
 from rpcasync.cli.output import CommandFailed, say, status
 from rpcasync.cli.progress import Callbacks, waiting
+from rpcasync.cli.trust import client_options
 from rpcasync.client import Client
 from rpcasync.errors import CallCancelled, CallTimeout, Disconnected, RemoteError, RPCError
 
-__all__ = ["LOOKING", "Session", "chosen", "connected", "is_unknown", "suggestion"]
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+__all__ = [
+    *("LOOKING", "Session", "chosen", "connected", "connected_by", "is_unknown"),
+    "suggestion",
+]
 
 _FEW, _SHORT = 5, 40  # names that are all told, and their characters
 LOOKING = 2.0  # seconds to look for the name that was meant
 _SHORT_GRACE = 1.0  # seconds that a server which did not answer has to end by itself
 
 
+def connected_by(options: argparse.Namespace, *args: str) -> AbstractContextManager[Session]:
+    """Give a session with the server of a command, as `connected()` does.
+
+    Args:
+        options: what was typed.
+        args: arguments for a server that is started.
+
+    Raises:
+        CommandFailed: as `connected()`; or what is typed of TLS is wrong.
+    """
+    encryption = client_options(options, options.url)
+    given = {"codec": options.codec, "timeout": options.timeout, **encryption}
+    return connected(options.url, *args, **given)
+
+
 @contextmanager
 def connected(
-    url: str, *args: str, codec: str = "storable", timeout: float | None = None
+    url: str,
+    *args: str,
+    codec: str = "storable",
+    timeout: float | None = None,
+    tls: SSLContext | None = None,
+    server_hostname: str | None = None,
 ) -> Iterator[Session]:
     """Give a session with a server; the end of the block ends it.
 
@@ -48,7 +77,8 @@ def connected(
     with _failures(url), EventMux() as mux:
         if log.isEnabledFor(logging.DEBUG):
             mux.trace(log)
-        session = Session(mux, Client(mux, url, *args, codec=codec), url, timeout)
+        client = Client(mux, url, *args, codec=codec, tls=tls, server_hostname=server_hostname)
+        session = Session(mux, client, url, timeout)
         try:
             with _failures(url):
                 yield session

@@ -28,7 +28,7 @@ from rpcasync.cli.lines import BUILT_IN, Line, parse_line
 from rpcasync.cli.output import CommandFailed, print_lines, say
 from rpcasync.cli.rendering import print_answer
 from rpcasync.cli.screen import PLAIN, Colours, colours_of
-from rpcasync.cli.session import LOOKING, Session, connected, is_unknown, suggestion
+from rpcasync.cli.session import LOOKING, Session, connected_by, is_unknown, suggestion
 from rpcasync.cli.terminal import PROMPT, editing
 from rpcasync.errors import Disconnected, RemoteError, RPCError
 
@@ -59,9 +59,7 @@ def shell(options: argparse.Namespace) -> int:
     """
     if sys.stdin is None:
         raise CommandFailed("stdin is closed")
-    with connected(
-        options.url, *options.arguments, codec=options.codec, timeout=options.timeout
-    ) as session:
+    with connected_by(options, *options.arguments) as session:
         if sys.stdin.isatty() and sys.stdout.isatty():
             return _Terminal(session).run()
         return _Stream(session).run()

@@ -34,28 +34,26 @@ def client_options(options: argparse.Namespace, url: str) -> dict[str, Any]:
         CommandFailed: there are options for TLS, and the URL is of another kind; or a file is not
             what it should be.
     """
-    given = [flag for flag in _FLAGS if getattr(options, _dest(flag), None)]
+    has_own_clients = hasattr(options, "client_ca")  # `record` shows its certificate to these
+    flags = _TRUST if has_own_clients else (*_TRUST, *_CERTIFICATE)
+    given = [flag for flag in flags if getattr(options, _dest(flag))]
     if not given:
         return {}
     if not is_encrypted(url):
         raise CommandFailed(f"{given[0]} is for tls://host:port, but the URL is {url}", 2)
-    found: dict[str, Any] = {}
-    cert, key = getattr(options, "cert", None), getattr(options, "key", None)
-    is_for_server = hasattr(options, "client_ca")  # `record` shows these to its own clients
-    if is_for_server:
-        cert = key = None
+    cert, key = (None, None) if has_own_clients else (options.cert, options.key)
     if key is not None and cert is None:
         raise CommandFailed("--key goes with --cert FILE, and there is none", 2)
-    name = getattr(options, "server_name", None)
-    if name is not None:
-        found["server_hostname"] = name
-    found["tls"] = _client_context(options, cert, key)
+    found: dict[str, Any] = {"tls": _client_context(options, cert, key)}
+    if options.server_name is not None:
+        found["server_hostname"] = options.server_name
     if options.insecure:
         say("--insecure: it may be anybody who answers, and whoever is on the way can read all")
     return found
 
 
-_FLAGS = ("--ca", "--cert", "--key", "--insecure", "--server-name")
+_TRUST = ("--ca", "--insecure", "--server-name")
+_CERTIFICATE = ("--cert", "--key")
 
 
 def _dest(flag: str) -> str:

@@ -15,7 +15,10 @@ from rpcasync.cli.usage import LEVELS
 from rpcasync.urls import is_number
 from rpcasync.wire.deadlines import check_seconds
 
-__all__ = ["factor", "level", "mode", "name", "number_of", "part", "seconds", "whole_name"]
+__all__ = [
+    *("factor", "level", "mode", "name", "number_of", "part", "seconds", "time", "user"),
+    "whole_name",
+]
 
 
 def level(text: str) -> str:
@@ -34,6 +37,28 @@ def seconds(text: str) -> float:
         return check_seconds("timeout", float(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds") from None
+
+
+def time(text: str) -> float:
+    """Return a number of seconds above 0."""
+    try:
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    except ValueError:
+        pass
+    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+
+
+def user(text: str) -> int:
+    """Return the number of a user, from that or from the name."""
+    if is_number(text, digits=10):
+        return int(text)
+    try:
+        import pwd  # only where it is needed, and Windows has none
+
+        return pwd.getpwnam(text).pw_uid
+    except (ImportError, KeyError):
+        raise argparse.ArgumentTypeError(f"there is no user {text!r}") from None
 
 
 def part(text: str) -> float:

@@ -9,8 +9,9 @@ is used as it is.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from eventmux import EventMux
 from eventmux.events import Event, Handle
@@ -37,6 +38,7 @@ class Fallback:
         mux: what all sockets are watched by.
         server: a URL, or a client.
         connections: gets all handles that are ours, and no others.
+        client_options: what each `Client` of a URL is given besides.
 
     Raises:
         TypeError: `server` is neither, or `mux` is no `EventMux`.
@@ -47,7 +49,13 @@ class Fallback:
 
     _counts = True  # what is queued for a connection is held by the client that has it
 
-    def __init__(self, mux: Mux, server: Client | str, connections: dict[object, Fallback]) -> None:
+    def __init__(
+        self,
+        mux: Mux,
+        server: Client | str,
+        connections: dict[object, Fallback],
+        client_options: Mapping[str, Any] | None = None,
+    ) -> None:
         if not isinstance(server, (Client, str)):
             raise TypeError(f"fallback is {server!r}, must be a Client or a URL")
         if not isinstance(mux, EventMux):
@@ -61,6 +69,7 @@ class Fallback:
         if self._is_each_own:
             parse_stream_url(self._url)  # else what is wrong with it would show only at a call
         self._connections = connections
+        self._client_options = client_options or {}
         self._clients: dict[Handle, Client] = {}
         self._of_peer: dict[Peer, Client] = {}
         self._leaving: dict[Client, None] = {}  # those of clients that have gone, oldest first
@@ -158,7 +167,7 @@ class Fallback:
     def _connect(self, peer: Peer | None) -> Client:
         """Return a connection: for one of our clients, or for all."""
         del peer  # it is the same for each
-        return Client(self._mux, self._url)
+        return Client(self._mux, self._url, **self._client_options)
 
     def _leave(self, peer: Peer) -> None:
         client = self._of_peer.get(peer)

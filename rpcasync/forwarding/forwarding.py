@@ -8,9 +8,10 @@ disconnected.
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 from weakref import WeakValueDictionary
 
 from eventmux.events import Event
@@ -54,13 +55,25 @@ class Forwarding:
         self.instead: Callable[[str], Fallback | None] = _nobody
         self._failing: Caller | None = None  # whose answer is an error of ours, while it leaves
 
-    def set_fallback(self, mux: Mux, server: Client | str | None) -> None:
+    def set_fallback(
+        self,
+        mux: Mux,
+        server: Client | str | None,
+        client_options: Mapping[str, Any] | None = None,
+    ) -> None:
         """Pass calls on to another server from now on, or to none.
+
+        Args:
+            mux: what it is watched by.
+            server: which one.
+            client_options: what each `Client` of a URL is given besides.
 
         Raises:
             Exception: as for `Fallback`; nothing has changed then.
         """
-        fallback = None if server is None else Fallback(mux, server, self.connections)
+        fallback = None
+        if server is not None:
+            fallback = Fallback(mux, server, self.connections, client_options)
         if self.fallback is not None:
             self.fallback.close()
         self.fallback, self.server = fallback, server

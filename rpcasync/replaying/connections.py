@@ -8,8 +8,8 @@ This file does not decide which call is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 from eventmux import EventMux
 from eventmux.buffers import Split
@@ -54,15 +54,22 @@ class Connections:
         url: of the server.
         timeout: seconds for a call.
         say: gets the lines that a program prints on its pipes.
+        options: what each `Client` is given besides.
     """
 
     def __init__(
-        self, mux: EventMux[Event], url: str, timeout: float, say: Callable[[bytes], None]
+        self,
+        mux: EventMux[Event],
+        url: str,
+        timeout: float,
+        say: Callable[[bytes], None],
+        options: Mapping[str, Any],
     ) -> None:
         self._mux = mux
         self._url = url
         self._timeout = timeout
         self._say = say
+        self._options = options
         self.is_shared = not is_stream_url(url)
         """All recorded clients are one."""
         self._places: dict[tuple[int, int], Place] = {}
@@ -99,7 +106,8 @@ class Connections:
         """
         if place.client is None:
             codec = codec_for(place.codec)
-            client = Client(self._mux, self._url, codec=codec, timeout=self._timeout)
+            given = {"codec": codec, "timeout": self._timeout, **self._options}
+            client = Client(self._mux, self._url, **given)
             self.count += not place.is_known
             place.client, place.has_answered, place.is_known = client, False, True
             self._by_fh[client.fh] = client, place

@@ -11,9 +11,10 @@ redacted, or were too long to be recorded, and those with values that have no fo
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from typing import Any
 
 from eventmux import EventMux
 from eventmux.events import Event
@@ -59,6 +60,7 @@ class Replay:
         in_flight: how many calls may wait for an answer.
         timeout: seconds to wait for an answer, or for a function to be called as it had been.
         say: gets the lines that a program prints on its pipes.
+        client_options: what each `Client` is given besides.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Replay:
         in_flight: int = 100,
         timeout: float = 10.0,
         say: Callable[[bytes], None] = lambda _: None,
+        client_options: Mapping[str, Any] | None = None,
     ) -> None:
         self._mux = mux
         self._tally = tally
@@ -80,7 +83,7 @@ class Replay:
         self._speed = speed
         self._in_flight = in_flight
         self._timeout = timeout
-        self._connections = Connections(mux, url, timeout, say)
+        self._connections = Connections(mux, url, timeout, say, client_options or {})
         self._source: Iterator[Recorded] = iter(calls)
         self._next: Recorded | None = None
         self._session = -1
