@@ -17,7 +17,6 @@ from typing import Any, cast
 from eventmux import EventMux
 from eventmux.events import Event, Handle
 from rpcasync._log import log, shorten
-from rpcasync.alerts import in_words
 from rpcasync.calls import Call
 from rpcasync.children.ending import Ending
 from rpcasync.errors import Disconnected
@@ -108,9 +107,9 @@ class Loss:
         if event.type == "ready":
             self.was_up = True
         elif event.type == "error":
-            self.reason = in_words(details.error)
+            self.reason = details.error
         elif event.type == "closing":
-            self.reason = self.reason or in_words(details.reason or BY_SERVER)
+            self.reason = self.reason or details.reason or BY_SERVER
         elif event.type == "closed":
             self.reason = self.reason or details.reason or "the socket was closed"
 

@@ -34,7 +34,7 @@ FLOORS = {
         ["coderefs"],
         ["arguments", "comparing", "recording"],
         ["calls", "children", "describing"],
-        ["alerts", "certificates", "inbox", "outbox", "urls"],
+        ["certificates", "inbox", "outbox", "urls"],
         ["limited", "loss", "opening", "serving", "times", "unsent"],
         ["awaiting", "client"],
         ["forwarding"],
@@ -130,8 +130,8 @@ INSIDE = {
 ACROSS = {
     "aio": {"eventmux._nearest", "eventmux.events"},
     "awaiting": {
-        *("eventmux", "eventmux.aio", "eventmux.events", "eventmux.sockets", "eventmux.tcp"),
-        "eventmux.urls",
+        *("eventmux", "eventmux._channels.tlstexts", "eventmux.aio", "eventmux.events"),
+        *("eventmux.sockets", "eventmux.tcp", "eventmux.urls"),
     },
     "blocking": {"eventmux", "eventmux._forking", "eventmux._nearest", "eventmux.events"},
     "calls": {"eventmux._nearest"},

@@ -20,8 +20,8 @@ from typing import cast
 
 from eventmux.events import MaybeNone
 from rpcasync._log import log
-from rpcasync.alerts import in_words
 from rpcasync.awaiting.callbacks import Callback
+from rpcasync.awaiting.encryption import reason_of
 from rpcasync.awaiting.processes import ProcessEnd
 from rpcasync.calls import Reply, remote_error
 from rpcasync.errors import ArgumentError, CallTimeout, Disconnected, ProtocolError
@@ -158,7 +158,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Fail all calls; those of a server that is a process perhaps in a moment."""
         if exc is not None and not self.reason:
-            self.reason = in_words(getattr(exc, "strerror", None) or str(exc))
+            self.reason = reason_of(exc)
         self.reason = self.reason or BY_SERVER
         self._take(is_last=True)
         self.is_lost = self._is_over = True

@@ -1,21 +1,21 @@
 """How a connection in a loop of asyncio is encrypted: by asyncio itself, as it is told here.
 
-The options are those of the other clients, where the mux looks after them.
+The options are those of the other clients, where the mux looks after them; and so is what is said
+of a connection that has failed. asyncio itself imports `ssl`, so that it costs nothing here.
 """
 
 from __future__ import annotations
 
 import socket
+import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from eventmux._channels.tlstexts import explained
 from eventmux.urls import parse_url
 from rpcasync.children.programs import parse_program
 
-if TYPE_CHECKING:
-    from ssl import SSLContext
-
-__all__ = ["Encryption"]
+__all__ = ["Encryption", "is_of_tls", "reason_of"]
 
 _TIMEOUT = 10.0  # seconds for the handshake, as `EventMux` has it
 
@@ -29,12 +29,12 @@ class Encryption:
         name: the name that the certificate has to be for; None is none.
     """
 
-    context: SSLContext | None
+    context: ssl.SSLContext | None
     name: str | None
 
     @classmethod
     def of(
-        cls, server: str | socket.socket, tls: SSLContext | None, name: str | None
+        cls, server: str | socket.socket, tls: ssl.SSLContext | None, name: str | None
     ) -> Encryption | None:
         """Return how a server is to be connected to; None is plain.
 
@@ -49,8 +49,8 @@ class Encryption:
             if name is not None:
                 raise ValueError(f"server_hostname is {name!r}, but there is no tls")
             return None
-        if tls is not None:
-            _check_context(tls)
+        if tls is not None and not isinstance(tls, ssl.SSLContext):
+            raise TypeError(f"tls is {tls!r}, must be an ssl.SSLContext")
         if parse_program(url) is not None:
             raise ValueError(f"tls is for tls://host:port, but {url!r} is none")
         if name is None and url.startswith(("tls://", "tcp://")):
@@ -62,20 +62,21 @@ class Encryption:
 
     def options(self) -> dict[str, Any]:
         """Return what `create_connection()` of a loop takes."""
-        context = self.context
-        if context is None:
-            import ssl  # it takes a while, and most connections are plain
-
-            context = ssl.create_default_context()
         return {
-            "ssl": context,
+            "ssl": self.context or ssl.create_default_context(),
             "server_hostname": self.name or "",  # None would be the host
             "ssl_handshake_timeout": _TIMEOUT,
         }
 
 
-def _check_context(tls: object) -> None:
-    import ssl  # whoever has a context has it already
+def is_of_tls(error: BaseException) -> bool:
+    """Return True for an error of TLS, whose number is none of the system's."""
+    return isinstance(error, ssl.SSLError)
 
-    if not isinstance(tls, ssl.SSLContext):
-        raise TypeError(f"tls is {tls!r}, must be an ssl.SSLContext")
+
+def reason_of(error: Exception) -> str:
+    """Return why a connection has failed or ended; of TLS, in the words of eventmux."""
+    if isinstance(error, ssl.SSLError):
+        text = str(explained(error, is_up=False, first=b""))
+        return text.replace(", but b''", "")  # asyncio does not tell what has come
+    return getattr(error, "strerror", None) or str(error)

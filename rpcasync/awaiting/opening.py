@@ -15,9 +15,8 @@ from typing import Any
 
 from eventmux import sockets, tcp
 from eventmux.urls import parse_url
-from rpcasync.alerts import in_words
 from rpcasync.awaiting.connection import Connection
-from rpcasync.awaiting.encryption import Encryption
+from rpcasync.awaiting.encryption import Encryption, is_of_tls, reason_of
 from rpcasync.loss import nobody_there
 from rpcasync.urls import check_stream, connect_stream, is_stream_url, url_disconnect
 
@@ -105,8 +104,8 @@ def _naming(url: str, error: OSError) -> OSError:
     """Return an error of the same kind that names the URL."""
     if error.errno is None:  # of several addresses, each with an error of its own
         return OSError(f"{url}: {error}")
-    if error.strerror is not None and (words := in_words(error.strerror)) != error.strerror:
-        return type(error)(error.errno, f"{url}: {words}")  # the number is OpenSSL's
+    if is_of_tls(error):  # the number is OpenSSL's
+        return type(error)(error.errno, f"{url}: {reason_of(error)}")
     text = os.strerror(error.errno) if error.errno in errno.errorcode else error.strerror
     if text is not None and is_stream_url(url):  # else it is a program that is not there
         text = nobody_there(text)

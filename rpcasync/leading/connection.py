@@ -17,7 +17,6 @@ from time import monotonic
 from eventmux.events import Closed, Error, Ready, Timeout
 from eventmux.sockets import has_hung_up
 from rpcasync._log import log
-from rpcasync.alerts import in_words
 from rpcasync.arguments.known import signature_of
 from rpcasync.arguments.misfits import misfit
 from rpcasync.calls import remote_error
@@ -186,5 +185,4 @@ def _reason(name: str, error: Error | None) -> OSError:
     if error is None:
         return OSError(errno.EIO, f"cannot connect to {name}: it ended")
     kind = socket.gaierror if isinstance(error.exception, socket.gaierror) else OSError
-    why = nobody_there(in_words(error.error))
-    return kind(error.errno or errno.EIO, f"cannot connect to {name}: {why}")
+    return kind(error.errno or errno.EIO, f"cannot connect to {name}: {nobody_there(error.error)}")

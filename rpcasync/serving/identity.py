@@ -64,7 +64,7 @@ def described(name: str, identity: Identity) -> str:
     """Return all that tells who somebody is: the name, the process and user, the certificate..."""
     details = []
     if identity.proxy is not None:
-        details.append(f"by proxy {_address(identity.proxy.proxy)}")
+        details.append(f"by proxy {_address(identity.proxy.address)}")
     if identity.credentials is not None:
         pid, uid, gid = identity.credentials
         details.append(f"process {pid}, uid {uid}, gid {gid}")
@@ -75,15 +75,20 @@ def described(name: str, identity: Identity) -> str:
     return f"{name} ({'; '.join(details)})" if details else name
 
 
-def _address(address: Address) -> str:
+def _address(address: Address | None) -> str:
     return f"{address[0]}:{address[1]}" if isinstance(address, tuple) else str(address)
 
 
 def _subject(certificate: dict[str, Any]) -> str:
-    """Return the subject of what `getpeercert()` gives, as `commonName=alice, ...`.
+    """Return the subject of what `getpeercert()` gives, the common name first: `CN=alice, ...`.
 
     A certificate without a subject, as RFC 5280 has it, names whose it is elsewhere.
     """
     pairs = [pair for part in certificate.get("subject", ()) for pair in part]
+    pairs.sort(key=lambda pair: pair[0] != "commonName")
     pairs = pairs or list(certificate.get("subjectAltName", ()))
-    return shorten(", ".join(f"{kind}={value}" for kind, value in pairs)) or "without a name"
+    shown = (f"{_SHORT.get(kind, kind)}={value}" for kind, value in pairs)
+    return shorten(", ".join(shown)) or "without a name"
+
+
+_SHORT = {"commonName": "CN", "organizationName": "O", "organizationalUnitName": "OU"}  # RFC 4514

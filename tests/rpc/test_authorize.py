@@ -495,15 +495,22 @@ def test_ctrl_c_lets_in_nobody_and_forgets_nobody(step):
         (Identity("", Credentials(1, 2, 3)), "X (process 1, uid 2, gid 3)"),
         (Identity(("h", 1), tls=TLSSession("TLSv1.3", "AES")), "X (no certificate)"),
         (
-            Identity(("h", 1), None, {"subject": ((("commonName", "a\nb"),), (("O", "c"),))}),
-            r"X (certificate commonName=a\nb, O=c)",
+            Identity(
+                ("h", 1),
+                None,
+                {"subject": ((("organizationName", "c"),), (("commonName", "a\nb"),))},
+            ),
+            r"X (certificate CN=a\nb, O=c)",
         ),
         (
             Identity(("h", 1), None, {"subjectAltName": (("DNS", "x.example"),)}),
             "X (certificate DNS=x.example)",
         ),
         (Identity(("h", 1), None, {"version": 3}), "X (certificate without a name)"),
-        (Identity(("h", 1), proxy=ProxyHeader(("10.0.0.9", 99), 2)), "X (by proxy 10.0.0.9:99)"),
+        (
+            Identity(("h", 1), proxy=ProxyHeader(2, address=("10.0.0.9", 99))),
+            "X (by proxy 10.0.0.9:99)",
+        ),
     ],
 )
 def test_who_is_described(identity, text):
