@@ -22,20 +22,27 @@ def call(options: argparse.Namespace) -> int:
     """
     values = [value for word in options.words for value in word]
     is_raw = options.raw or options.bytes
+    _see_key(options)
     with connected_by(options) as session:
         session.callbacks = Callbacks(as_json=options.json, on_stderr=is_raw)
         reply = session.ask(options.procedure, values)
         try:
             if is_raw:
-                _print_raw(only_value(reply, options.key), is_binary=options.bytes)
+                _print_raw(only_value(reply, options.value), is_binary=options.bytes)
             else:
-                print_answer(reply, as_json=options.json, name=options.key)
+                print_answer(reply, as_json=options.json, name=options.value)
             session.attend()
         except KeyboardInterrupt:
             if not session.client.has_coderefs():
                 raise
             say("interrupted")  # it is how a subscription ends
     return 0
+
+
+def _see_key(options: argparse.Namespace) -> None:
+    """Take `--key` without `--cert` for `--value`: that was its name before there was TLS."""
+    if options.cert is None and options.key is not None:
+        options.value, options.key = options.value or options.key, None
 
 
 def _print_raw(value: object, *, is_binary: bool) -> None:

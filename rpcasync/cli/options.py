@@ -356,4 +356,6 @@ def _add_forms(parser: Parser) -> None:
     forms.add_argument(
         "--bytes", action="store_true", help="the same; characters are bytes, as from Perl"
     )
-    parser.add_argument("--key", metavar="NAME", help="print only this value of the answer")
+    parser.add_argument(
+        "--value", metavar="NAME", help="print only this value of the answer; also --key NAME"
+    )

@@ -136,7 +136,7 @@ def only_value(reply: Reply, name: str | None = None) -> object:
     if not pairs:
         raise CommandFailed(f"the answer has {len(reply)} values, and --raw prints one")
     raise CommandFailed(
-        f"the answer has {len(pairs)} values, and --raw prints one: add --key NAME, "
+        f"the answer has {len(pairs)} values, and --raw prints one: add --value NAME, "
         f"one of {_some(pairs)}"
     )
 

@@ -7,7 +7,7 @@ socket.
 from __future__ import annotations
 
 import socket
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from eventmux._nearest import no_option
@@ -25,7 +25,7 @@ class AcceptOptions(TypedDict, total=False):
     tls: SSLContext | None
     handshake_timeout: float
     proxy: Literal["require"] | None
-    trusted: Sequence[str]
+    trusted: Collection[str]
     keepalive: bool
     nodelay: bool
 

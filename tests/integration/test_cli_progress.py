@@ -177,7 +177,7 @@ def test_one_value_as_it_is(address):
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        (["--raw"], 1, "the answer has 2 values, and --raw prints one: add --key NAME, one of"),
+        (["--raw"], 1, "the answer has 2 values, and --raw prints one: add --value NAME, one of"),
         (["--raw", "--key", "bdy"], 1, "the answer has no 'bdy'; did you mean 'body'?\n"),
         (["--raw", "--json"], 2, "not allowed with argument"),
     ],

@@ -224,7 +224,7 @@ def test_the_only_value():
 @pytest.mark.parametrize(
     ("values", "name", "message"),
     [
-        (["a", 1, "b", 2], None, "the answer has 2 values, and --raw prints one: add --key NAME"),
+        (["a", 1, "b", 2], None, "the answer has 2 values, and --raw prints one: add --value NAME"),
         ([1, 2], None, "the answer has 2 values, and --raw prints one"),
         ([], None, "the answer has 0 values, and --raw prints one"),
         (["body", 1, "type", 2], "bdy", "the answer has no 'bdy'; did you mean 'body'?"),
