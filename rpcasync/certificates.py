@@ -121,7 +121,7 @@ def _problem(
     if not _has(cert, "CERTIFICATE"):
         return f"{cert} has no certificate in PEM form"
     if not _has(own, "PRIVATE KEY"):
-        mend = "; --key FILE says where it is" if own == cert else ""
+        mend = "; --key FILE says where" if own == cert else ""
         return f"{own} has no private key in PEM form{mend}"
     return f"{cert}: {error.reason or error}"
 

@@ -215,7 +215,7 @@ def files(tmp_path):
         (["--cert", "{folder}/text.pem"], "{folder}/text.pem has no certificate in PEM form"),
         (
             ["--cert", "{cert}"],
-            "{cert} has no private key in PEM form; --key FILE says where it is",
+            "{cert} has no private key in PEM form; --key FILE says where",
         ),
         (
             ["--cert", "{cert}", "--key", "{folder}/other.pem"],

@@ -1,4 +1,4 @@
-"""What may be given to `Server.listen()` and `add_listener()`, and what is told of open networks."""
+"""What may be given to `Server.listen()` and `add_listener()`; what is told of open networks."""
 
 from __future__ import annotations
 
@@ -110,7 +110,8 @@ def test_a_header_from_elsewhere_is_refused(bench, caplog):
     assert peer.read() == []
     assert peer.ended
     (line,) = warnings_of(caplog)
-    assert line.startswith("client refused: (") and "is not trusted to say who" in line
+    assert line.startswith("client refused: (")
+    assert "is not trusted to say who" in line
     assert not bench.rpc.clients
 
 
