@@ -217,7 +217,9 @@ class Handshakes:
         )
 
     def begin(self, stream: SecureStream) -> None:
-        """Let it take as long as its option says."""
+        """Let it take as long as its option says, from the first time on."""
+        if stream in self._entries:
+            return
         seconds = stream.options.handshake_timeout
         self._entries[stream] = self._later(seconds, lambda: self._give_up(stream, seconds))
 

@@ -40,7 +40,7 @@ class Limits(Protocol):
     """Sees to it that a handshake takes only so long."""
 
     def begin(self, stream: SecureStream) -> None:
-        """It begins."""
+        """It begins, or goes on."""
 
     def end(self, stream: SecureStream) -> None:
         """It is through."""
@@ -99,7 +99,6 @@ class SecureStream(Stream):
         put it there, to have it taken for something that came by TLS (CVE-2011-0411). So it is an
         error, and is dropped.
         """
-        self._limits.begin(self)
         if self._extras.is_unsettled:  # it was the other channel that was to be called
             self._extras.is_unsettled = False
             self._unsettle()
@@ -166,11 +165,11 @@ class SecureStream(Stream):
         self._ready = True
         self.connecting = False
         if self._is_shaking:
-            self._limits.begin(self)
             self._shake_hands()
 
     def _shake_hands(self) -> None:
         layer = self._layer
+        self._limits.begin(self)
         if layer.plain_left:
             return
         try:

@@ -238,12 +238,14 @@ class Stream(Intake):
         for chunk in chunks:
             if not chunk:
                 continue
-            self.unsent += len(chunk)
-            last = out[-1] if self.unsent > _ENOUGH_BYTES and out else None
-            if type(last) is bytes and len(chunk) < _SMALL and len(last) < _SMALL:
+            size = len(chunk)
+            last = out[-1] if self.unsent + size > _ENOUGH_BYTES and out else None
+            # Nothing is called from when it is in the queue until it is counted.
+            if type(last) is bytes and size < _SMALL and len(last) < _SMALL:
                 out[-1] = last + chunk
             else:
-                out.append(chunk)
+                out += [chunk]
+            self.unsent += size
 
     def _longest_piece(self) -> int:
         """Return the length of the piece that is being sent, which may have a head in front."""

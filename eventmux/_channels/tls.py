@@ -118,7 +118,7 @@ class TLSLayer:
         """The handshake is through."""
         self.is_ended = False
         """The peer has said that it sends no more."""
-        self.has_more = False
+        self.has_more = True
         """There may be something inside that can be had without asking the kernel."""
         self.needs_input = False
         """Nothing can be encrypted before the peer has sent something: a new handshake."""
