@@ -140,7 +140,8 @@ class ChannelOptions:
         if unknown:
             its: dict[str, object] = getattr(method, "__kwdefaults__", None) or {}
             raise TypeError(no_option(method.__qualname__, unknown, [*its, *_NAMES]))
-        given: dict[str, Any] = {**options, **own}
+        changed = {name: value for name, value in own.items() if value != getattr(self, name)}
+        given: dict[str, Any] = {**options, **changed}
         given.pop("meta", None)
         if given.get("read_size", self) is None:
             del given["read_size"]
