@@ -8,6 +8,11 @@
     stand OUTSTANDING LOG              a server that is attacked: see `siege.py`
     attack NAME SECONDS PORT           who attacks it
     ask SECONDS                        an honest client of it
+    tls-serve LIBRARY WORK CONNECTIONS SIZE FILE                 one end of TLS: see `tls.py`
+    tls-ask LIBRARY WORK CONNECTIONS SIZE FILE WARMUP SECONDS    the other; prints what it
+                                       has measured
+    tls-flood NAME SECONDS PORT        those who come to TLS: see `tls_flood.py`
+    tls-visit SECONDS FILE PORT        an honest client there
 
 A server gets its port as the last argument. A client reads it from stdin, so that it can be
 started, and import what it needs, together with its server.
@@ -27,7 +32,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import perf_counter
 
-from benchmarks import siege
+from benchmarks import siege, tls, tls_ends, tls_flood
 from benchmarks.echoes import ECHO_SERVERS
 from benchmarks.meter import SHAPES, Meter, fail
 from benchmarks.peers import PEERS
@@ -158,6 +163,21 @@ def _call(sock: socket.socket) -> None:
     _check(json.loads(data[4:]), _RESULT)
 
 
+# TLS
+
+
+def _work(name: str, connections: str, size: str, pem_file: str) -> tls_ends.Work:
+    return tls_ends.Work(name, int(connections), int(size), pem_file)
+
+
+def _ask_by_tls(library: str, *args: str) -> None:
+    """Read the port, and whose processor time is to be measured; ask until the time is over."""
+    work = _work(*args[:4])
+    port, pid = map(int, sys.stdin.readline().split())
+    tls.watch(lambda: work.count, work.connections, pid, *map(float, args[4:]))
+    tls_ends.CLIENTS[library](port, work)
+
+
 def main(role: str, *args: str) -> None:
     """Be what the arguments say."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C is run.py's to report
@@ -181,6 +201,15 @@ def main(role: str, *args: str) -> None:
         siege.attack(args[0], float(args[1]), int(args[2]))
     elif role == "ask":
         siege.ask(float(args[0]), _port())
+    elif role == "tls-serve":
+        name, *work, port = args
+        tls_ends.SERVERS[name](int(port), _work(*work))
+    elif role == "tls-ask":
+        _ask_by_tls(*args)
+    elif role == "tls-flood":
+        tls_flood.flood(args[0], float(args[1]), int(args[2]))
+    elif role == "tls-visit":
+        tls_flood.visit(float(args[0]), args[1], int(args[2]))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,16 @@ import sys
 import pytest
 from support.quick import quick_first
 
-from benchmarks import forwarding, goals, route, shadowing, typed, under_attack
+from benchmarks import (
+    forwarding,
+    goals,
+    route,
+    shadowing,
+    tls,
+    tls_flood,
+    typed,
+    under_attack,
+)
 from benchmarks.attacks import ATTACKS
 from benchmarks.calls_table import calls_section
 from benchmarks.chart import Bar, draw
@@ -74,6 +83,21 @@ def test_an_honest_client_is_asked_for_during_each_attack(name):
     assert siege.survived
     assert len(siege.times) == 10
     assert siege.connections or name == "calm"
+
+
+@pytest.mark.parametrize("shape", quick_first(tls.SHAPES), ids=lambda shape: shape.title)
+@pytest.mark.parametrize("library", ["eventmux", "asyncio"])
+def test_both_ends_of_tls_are_measured(library, shape):
+    rate, processor = tls.measure(library, shape, _BRIEF, 2 * _BRIEF)
+    assert rate > 0
+    assert processor > 0
+
+
+@pytest.mark.parametrize("name", quick_first([*reversed(tls_flood.FLOODS)]))
+def test_an_honest_client_is_served_in_a_flood(name):
+    wait = tls_flood.measure("eventmux", name, 0.3)
+    assert (len(wait.echoes), len(wait.connections)) == (6, 2)
+    assert (wait.rate > 0) == (name != "nobody")
 
 
 def test_the_waits_under_attack_are_a_table():
