@@ -16,19 +16,20 @@ from __future__ import annotations
 
 import socket
 from dataclasses import replace
+from itertools import starmap
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, Protocol, cast
 
 from eventmux._channels.channel import Outlet
 from eventmux._channels.lingering import LINGER, Lingering, has_unread
 from eventmux._channels.options import ChannelOptions
-from eventmux._channels.ports import Port
+from eventmux._channels.ports import SEND_FLAGS, Port
 from eventmux._channels.streams import Stream
 from eventmux._channels.tls import TLSLayer
 from eventmux._waiting.pollable import HELD
 from eventmux.errors import EventMuxError, TLSError
-from eventmux.events import Handle, Read, ReadLast, Ready
-from eventmux.peers import Peer
+from eventmux.events import Handle, Read, ReadLast, Ready, Sent
+from eventmux.peers import Address, Peer
 
 if TYPE_CHECKING:
     from ssl import SSLSession
@@ -231,6 +232,36 @@ class SecureStream(Stream):
         return super().is_behind or (self._layer.has_more and not (self.closing or self.muted))
 
     # Output
+
+    def send(self, data: tuple[bytes, ...], later: bool, receiver: Address | None = None) -> bool:
+        """Take bytes to be sent, and send what the kernel takes; or put that off.
+
+        A single piece for an empty queue comes first: the same as the rest would do, with less. It
+        is in the queue until its records have left, whatever interrupts that.
+        """
+        if len(data) == 1 and not (later or self.unsent) and self._is_told and self._takes_output:
+            piece = data[0]
+            if type(piece) is bytes and piece and receiver is None and not self.closing:
+                return self._send_alone(piece)
+        return super().send(data, later, receiver)
+
+    def _send_alone(self, piece: bytes) -> bool:
+        event, size = Sent(self.fh), len(piece)
+        self._is_quiet = False
+        self.unsent = size
+        self._out += [piece]
+        try:
+            [sent] = starmap(self._send, ((piece, SEND_FLAGS),))  # see _send_once()
+        except OSError:
+            return super().send((), False)  # which meets it again, and deals with it
+        if sent == size:
+            self.unsent = 0
+            del self._out[0]
+            self._emit(event)
+            return False
+        self.unsent = size - sent
+        self._out[0] = piece[sent:]
+        return super().send((), False)
 
     def flush(self) -> None:
         """Send what the kernel takes, and emit `Sent` if that was all."""
