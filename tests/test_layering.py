@@ -48,13 +48,13 @@ FLOORS = {
 }
 # The same within a folder.
 INSIDE = {
-    "eventmux._waiting": [["spinning", "pollable"], ["poller"]],
+    "eventmux._waiting": [["spinning", "pollable"], ["hangups"], ["poller"]],
     "eventmux._watching": [["timers", "signals", "mailbox"], ["children", "wakeup"], ["watches"]],
     "eventmux._channels": [
         ["trust", "handles", "lingering", "backlog", "passing", "hello", "tlstexts"],
         ["options", "descriptors"],
         ["contexts", "ports", "sessions"],
-        ["lending", "tls"],
+        ["files", "lending", "tls"],
         ["channel"],
         ["arrivals", "extras"],
         ["intake", "listeners", "nested", "endings", "idling"],

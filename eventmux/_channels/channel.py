@@ -30,6 +30,7 @@ from eventmux.peers import Peer
 __all__ = [
     "BEHIND",
     "DEFERRED",
+    "ENDED",
     "PAUSED",
     "THROTTLED",
     "WAITING",
@@ -56,6 +57,7 @@ THROTTLED = 4  # more than high_water is queued for a peer that does not read
 WAITING = 8  # the buffer waits for recvdata()
 DEFERRED = 16  # resources have run out: it is tried again in a while
 BEHIND = 32  # what was read before is not cut yet
+ENDED = 64  # nothing more comes: with half_close, the peer has finished, and the handle stays
 
 
 def _see_nobody_off(channel: Channel, seconds: float | None = None, added: int = 0) -> None:
@@ -171,7 +173,7 @@ class Channel:
 
     @property
     def wanted(self) -> int:
-        """The readiness to wait for, as a mask of the selectors module."""
+        """The readiness to wait for, as a mask of the selectors module; or HANGUP."""
         raise NotImplementedError
 
     def readable(self) -> None:
@@ -181,6 +183,9 @@ class Channel:
     def writable(self) -> bool | None:
         """Write what is queued, and emit what came of it; see `Pollable`."""
         raise NotImplementedError
+
+    def hung_up(self) -> None:
+        """Nothing can reach the peer any more."""
 
     # Output. The mux calls send() and flush(); what a kind of channel makes of them is in the rest.
 
@@ -272,6 +277,14 @@ class Channel:
     def close(self) -> None:
         """Stop taking anything in and emit `Closing`; what is queued is sent first."""
         self._begin_to_close()
+
+    def shutdown(self) -> None:
+        """Take no more output, and end our side once what is queued has left; reading goes on.
+
+        Raises:
+            TypeError: it has no two sides.
+        """
+        raise TypeError(f"cannot end one side of {self.fh!r}: it is no stream")
 
     def fail(self, error: OSError | EventMuxError) -> None:
         """The handle is broken: say why, and close it."""

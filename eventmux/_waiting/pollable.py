@@ -10,9 +10,15 @@ from typing import Protocol
 
 from eventmux.events import Handle
 
-__all__ = ["HELD", "Internal", "Pollable"]
+__all__ = ["HANGUP", "HELD", "Internal", "Pollable"]
 
 HELD = 1  # a bit of `muted`: the poller waits for another handle alone
+HANGUP = 4
+"""In the place of a mask of the selectors module: wait only for the end of both directions.
+
+A selector reports that as well, but only with readiness to read or to write, and one direction of
+a socket whose peer has finished is ready for ever.
+"""
 
 
 class Pollable(Protocol):
@@ -38,11 +44,15 @@ class Pollable(Protocol):
 
     @property
     def wanted(self) -> int:
-        """The readiness to wait for, as a mask of the selectors module."""
+        """The readiness to wait for, as a mask of the selectors module; or HANGUP."""
         ...
 
     def readable(self) -> None:
         """It is ready to be read from."""
+        ...
+
+    def hung_up(self) -> None:
+        """Nothing can reach the peer any more: this is what comes of HANGUP."""
         ...
 
     def writable(self) -> bool | None:
@@ -77,6 +87,9 @@ class Internal:
 
     def writable(self) -> None:
         """Do nothing: it never wants to write."""
+
+    def hung_up(self) -> None:
+        """Do nothing: it has no peer."""
 
     def fail(self, error: OSError) -> None:
         """Raise: without it the mux does not work."""

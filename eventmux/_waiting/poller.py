@@ -20,7 +20,8 @@ import selectors
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import cast
 
-from eventmux._waiting.pollable import HELD, Pollable
+from eventmux._waiting.hangups import HangUps
+from eventmux._waiting.pollable import HANGUP, HELD, Pollable
 from eventmux._waiting.spinning import Waiter
 from eventmux.events import Handle
 
@@ -33,7 +34,10 @@ _LONGEST_WAIT = 86400.0  # seconds; epoll and poll refuse more than some weeks a
 class Poller:
     """Waits for pollables to become ready, and has them read and write."""
 
-    __slots__ = ("_always", "_has_ghosts", "_held", "_is_shown", "_kind", "_selector", "waiter")
+    __slots__ = (
+        *("_always", "_hangups", "_has_ghosts", "_held", "_is_shown", "_kind", "_selector"),
+        "waiter",
+    )
 
     def __init__(self, selector: selectors.BaseSelector, waiter: Waiter) -> None:
         self._selector = selector
@@ -41,6 +45,7 @@ class Poller:
         self._kind = type(selector)
         self._held: list[Pollable] = []
         self._always: dict[int, Pollable] = {}  # by descriptor, what the selector refuses
+        self._hangups: HangUps | None = None  # made for the first that wants HANGUP
         self._has_ghosts = False  # see _drive_out_ghosts()
         self._is_shown = False  # its descriptor is known to others
 
@@ -159,7 +164,11 @@ class Poller:
         """
         wanted, fd = pollable.wanted, pollable.fd
         try:
-            if pollable.armed and (not wanted or fd != pollable.armed_fd):
+            if pollable.armed and (
+                not wanted
+                or fd != pollable.armed_fd
+                or (wanted == HANGUP) != (pollable.armed == HANGUP)
+            ):
                 self._unregister(pollable)
             if wanted and pollable.armed:
                 self._modify(pollable, fd, wanted)
@@ -181,6 +190,9 @@ class Poller:
         if other is not None and other is not pollable:  # so it is that one which is closed
             other.fail(OSError(errno.EBADF, os.strerror(errno.EBADF)))
             self.arm(other)
+        if wanted == HANGUP:
+            self._watch_hang_up(pollable, fd)
+            return
         try:
             self._selector.register(fd, wanted, pollable)
         except PermissionError:  # epoll says so of files, and of /dev/null
@@ -189,8 +201,20 @@ class Poller:
             self._expel(fd)
             self._selector.register(fd, wanted, pollable)
 
+    def _watch_hang_up(self, pollable: Pollable, fd: int) -> None:
+        if self._hangups is None:
+            if not hasattr(select, "epoll"):
+                return
+            try:
+                self._hangups = HangUps(self.arm)
+            except OSError:  # no descriptor is left: the end is noticed when something is sent
+                return
+        if not self._hangups.armed:
+            self.watch(self._hangups)
+        self._hangups.add(fd, pollable)
+
     def _modify(self, pollable: Pollable, fd: int, wanted: int) -> None:
-        if fd in self._always:
+        if fd in self._always or wanted == HANGUP:
             return
         try:
             self._selector.modify(fd, wanted, pollable)
@@ -211,9 +235,11 @@ class Poller:
     def _unregister(self, pollable: Pollable) -> None:
         fd = pollable.armed_fd
         try:
+            if self._hangups is not None and self._hangups.owner(fd) is pollable:
+                self._hangups.discard(fd)
             if self._always.get(fd) is pollable:
                 del self._always[fd]
-            else:
+            elif pollable.armed != HANGUP:
                 self._selector.unregister(fd)
         except KeyError:
             if pollable.armed != _UNKNOWN:
@@ -261,6 +287,8 @@ class Poller:
         """Return what is armed with a descriptor."""
         if fd in self._always:
             return self._always[fd]
+        if self._hangups is not None and (pollable := self._hangups.owner(fd)) is not None:
+            return pollable
         key = self._selector.get_map().get(fd)
         return None if key is None else key.data
 
@@ -273,6 +301,8 @@ class Poller:
         """Close the selector; what stands for it from now on refuses."""
         self._selector.close()
         self._selector = refusal
+        if self._hangups is not None:
+            self._hangups.close()
         self._always.clear()
 
     def new_selector(self) -> selectors.BaseSelector:
