@@ -9,6 +9,7 @@ from eventmux._watching.watches import Watch
 from eventmux.errors import (
     BufferOverflow,
     EventMuxError,
+    FileError,
     IdleTimeout,
     MalformedHeader,
     MalformedRecord,
@@ -57,6 +58,7 @@ __all__ = [
     "Event",
     "EventMux",
     "EventMuxError",
+    "FileError",
     "HalfClosed",
     "IdleTimeout",
     "MalformedHeader",

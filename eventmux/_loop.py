@@ -83,7 +83,7 @@ class Loop:
             self._trace is None and self._holding_for is None and self.watches.outside is None
         )
 
-    def sent(self, channel: Channel, data: tuple[bytes, ...]) -> None:
+    def sent(self, channel: Channel, data: tuple[bytes | str, ...]) -> None:
         """Tell of what was sent: the log, if that is traced, and another loop."""
         self.watches.changed()
         trace = self._trace

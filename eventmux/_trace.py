@@ -75,8 +75,8 @@ class Trace:
 
     # The lines
 
-    def sent(self, fd: int, data: tuple[bytes, ...]) -> None:
-        """Log what was given to `send()`."""
+    def sent(self, fd: int, data: tuple[bytes | str, ...]) -> None:
+        """Log what was given to `send()`; text says what else is sent."""
         for chunk in data:
             self._debug("fd %d > %s", fd, _shorten(chunk))
 
@@ -90,7 +90,9 @@ class Trace:
             self._debug("%s : %s", name, event.type)
 
 
-def _shorten(data: bytes) -> str:
+def _shorten(data: bytes | str) -> str:
+    if isinstance(data, str):
+        return data
     rest = len(data) - _SHOWN
     shown = repr(bytes(data[:_SHOWN]))
     return f"{shown} and {rest} more" if rest > 0 else shown

@@ -13,6 +13,7 @@ from typing import ClassVar
 __all__ = [
     "BufferOverflow",
     "EventMuxError",
+    "FileError",
     "IdleTimeout",
     "MalformedHeader",
     "MalformedRecord",
@@ -58,6 +59,13 @@ class OutputOverflow(_OverLimit):
     """
 
     text = "output queue of {}, limit is {}: the peer does not read (max_outbuffer)"
+
+
+class FileError(EventMuxError):
+    """What `EventMux.sendfile()` was to send is not there any more, or cannot be read.
+
+    The peer waits for it, and the connection is closed. It is the `exception` of an `Error` event.
+    """
 
 
 class IdleTimeout(EventMuxError, TimeoutError):

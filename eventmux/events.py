@@ -193,7 +193,13 @@ class Sent(Event):
 class HalfClosed(Event):
     """The peer has finished sending, and may still read: with `half_close`, writing goes on.
 
-    It comes behind all that was read. What is to be said is sent, and then the handle closed.
+    It comes behind all that was read, `ReadLast` included, and nothing is read any more. What is to
+    be said is sent, and then the program closes the handle. `Closing` comes by itself if sending
+    fails, or it turns out that the peer has gone altogether.
+
+    A UNIX socket whose peer is closed has no `HalfClosed`, but `Closing`. TCP does not tell a peer
+    that has closed its socket from one that waits for an answer, until it answers what is sent, or
+    keepalive asks.
     """
 
     type: ClassVar[Literal["half_closed"]] = "half_closed"

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, cast, overload
 
 from eventmux import datagrams, sockets
 from eventmux._channels.channel import PAUSED, Channel, as_bytes
+from eventmux._channels.files import FilePart
 from eventmux._channels.handles import fileno_of, is_closed
 from eventmux._channels.listeners import Listener
 from eventmux._channels.nested import Nestable
@@ -289,8 +290,9 @@ class EventMux(Nestable, Generic[Own]):
             server_side: with `tls`, whether we are the server; default is what the context is for.
             server_hostname: with `tls`, for a client, the name that the certificate has to be for.
             handshake_timeout: seconds that TLS, or a PROXY header, may take to be through.
-            half_close: report `HalfClosed` when the peer has finished sending, and go on writing;
-                without it the handle is closed then.
+            half_close: report `HalfClosed` when the peer of a connection has finished sending, and
+                go on writing; without it the handle is closed then. Of TCP it is not known whether
+                the peer still reads: see `HalfClosed`.
             idle_timeout: seconds. A handle on which nothing has come or gone for so long gets an
                 `Error` and is closed, up to an eighth of it later; None is never. While the
                 program does not read from it, and nothing waits to be sent, no time passes.
@@ -555,7 +557,7 @@ class EventMux(Nestable, Generic[Own]):
             KeyError: the handle is not watched.
             TypeError: something is not bytes, as a str that has to be encoded, or the handle takes
                 none.
-            ValueError: an empty packet for a connection of packets.
+            ValueError: an empty packet for a connection of packets; or `shutdown()` was called.
         """
         channel = self._channels.get(fh) or self._channel_to_send(fh)
         try:
@@ -662,6 +664,49 @@ class EventMux(Nestable, Generic[Own]):
             )
         datagrams.check_address(port, address)
 
+    def sendfile(self, fh: Handle, file: Handle, offset: int = 0, count: int | None = None) -> int:
+        """Queue a part of a regular file behind what is queued for a stream, and begin to send it.
+
+        The kernel copies it where it can (`os.sendfile()`: plain sockets that were accepted, or
+        that `connect()` made); else it is read as it leaves. In neither case does it take memory,
+        and it counts as one piece of output: in `buflen()`, for `high_water`, and as `missing`.
+        What was put off by `send(later=True)` leaves first, and `Sent` comes when all has left.
+
+        The file may be closed at once, and its position does not matter and does not change; what
+        Python has buffered for it is not seen. Should the file become shorter meanwhile, or prove
+        unreadable, the stream gets an `Error` with a `FileError` and is closed: the peer waits for
+        bytes that are not there. To read a file from a disk may block, as in any loop.
+
+        Args:
+            fh: the stream.
+            file: an object with `fileno()`, or a descriptor; open for reading.
+            offset: where to begin, in bytes.
+            count: how many bytes; default is all there are behind the offset.
+
+        Returns:
+            How many bytes are in the queue now. After `close()` the file is ignored.
+
+        Raises:
+            KeyError: the handle is not watched.
+            TypeError: it is no stream of bytes, or takes none; `file` is no file; or a number is
+                no int.
+            ValueError: `file` is no regular file, or shorter than that; a number is negative; or
+                `shutdown()` was called.
+            OSError: the file is closed, or not open for reading; no descriptor is left.
+        """
+        stream = self._stream(fh)
+        part = FilePart(file, offset, count)
+        shown = repr(part)
+        try:
+            if stream.send_file(part):
+                self._poller.arm(stream)
+        except BaseException:  # as in send()
+            self._loop.table.mend(stream)
+            raise
+        if not self._loop.is_plain:
+            self._loop.sent(stream, (shown,))
+        return stream.unsent
+
     def flush(self) -> None:
         """Send what `send(later=True)` has put off, as far as the kernel takes it.
 
@@ -715,6 +760,33 @@ class EventMux(Nestable, Generic[Own]):
         channel.close()
         if timeout is not None:
             self._loop.table.endings.begin(channel, timeout)
+        self._poller.arm(channel)
+        self._loop.watches.changed()
+
+    def shutdown(self, fh: Handle) -> None:
+        """End our side of a connection once what is queued has left; reading goes on.
+
+        The peer reads the end then, and may still send; with TLS it gets close_notify. When it has
+        ended its side, too, `Closing` and `Closed` come, and no `HalfClosed`; if it has before,
+        this is `close()`. So it is for what can only be written to, such as the input of a child
+        process. Nothing can be sent any more. What is queued for a connection that is not up yet
+        is sent first. A second time, and behind `close()`, nothing happens.
+
+        Nothing waits for the peer to end its side: see `idle_timeout`.
+
+        Args:
+            fh: a stream, or a connection of packets.
+
+        Raises:
+            KeyError: the handle is not watched, and it is open.
+            TypeError: it has no two sides: no connection, or one with `manual_write`, which the
+                program can shut down itself.
+        """
+        if fh not in self._channels and is_closed(fh):
+            return
+        channel = self._channel(fh)
+        self._loop.table.mend(channel)
+        channel.shutdown()
         self._poller.arm(channel)
         self._loop.watches.changed()
 

@@ -45,6 +45,7 @@ __all__ = [
     "look_up",
     "own_peer_error",
     "peer_address",
+    "pending_error",
     "placeholder",
     "start",
     "transplant",
@@ -330,13 +331,18 @@ def transplant(sock: socket.socket, other: socket.socket) -> None:
     socket.close(old)  # on Windows it is no file
 
 
-def connect_error(sock: socket.socket) -> OSError | None:
+def pending_error(sock: socket.socket) -> OSError | None:
     """Return and clear the error that is pending on a socket, None if there is none."""
     try:
         number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
     except OSError as error:  # the program has closed it
         return error
-    return OSError(number, os.strerror(number)) if number else own_peer_error(sock)
+    return OSError(number, os.strerror(number)) if number else None
+
+
+def connect_error(sock: socket.socket) -> OSError | None:
+    """Return why a socket is not connected, None if it is; an error that is pending is cleared."""
+    return pending_error(sock) or own_peer_error(sock)
 
 
 def own_peer_error(sock: socket.socket) -> OSError | None:

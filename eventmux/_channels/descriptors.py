@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from eventmux._channels.handles import check, close, which_file
 from eventmux.events import Handle
 
-__all__ = ["Descriptor"]
+__all__ = ["Descriptor", "raises_sigpipe"]
 
 _IS_LINUX = sys.platform == "linux"
 _STDIO = (0, 1, 2)
@@ -211,13 +211,18 @@ def _is_background(fd: int) -> bool:
         return False
 
 
+def raises_sigpipe() -> bool:
+    """True if to write where nobody reads ends the process: the program wants it so."""
+    return _SIGPIPE is not None and signal.getsignal(_SIGPIPE) is signal.SIG_DFL
+
+
 def _write(fd: int, data: bytes | memoryview) -> int:
     """Write to a pipe; that nobody reads it is told by EPIPE, and never by SIGPIPE.
 
     Python ignores that signal, but the program may have set it back, and for pipes there is no
     flag as for sockets.
     """
-    if _SIGPIPE is None or signal.getsignal(_SIGPIPE) is not signal.SIG_DFL:
+    if _SIGPIPE is None or not raises_sigpipe():
         [written] = map(os.write, (fd,), (data,))  # see _without_waiting()
         return written
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {_SIGPIPE})

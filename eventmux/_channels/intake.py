@@ -17,14 +17,23 @@ from itertools import repeat, starmap
 from typing import cast
 
 from eventmux._channels.backlog import Backlog
-from eventmux._channels.channel import BEHIND, WAITING, Channel, Outlet
+from eventmux._channels.channel import BEHIND, ENDED, WAITING, Channel, Outlet
 from eventmux._channels.extras import USUAL_EXTRAS, Extras, Rejected
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import RECV_FLAGS, Port
 from eventmux.buffers import Buffer
 from eventmux.buffers._rewinding import Rewinding, rewindable
 from eventmux.errors import EventMuxError
-from eventmux.events import Closed, Closing, Error, Event, Handle, Read, ReadLast
+from eventmux.events import (
+    Closed,
+    Closing,
+    Error,
+    Event,
+    HalfClosed,
+    Handle,
+    Read,
+    ReadLast,
+)
 from eventmux.peers import Peer
 
 __all__ = ["Intake"]
@@ -232,7 +241,16 @@ class Intake(Channel):
                     self._give(rest)
                 else:
                     self._emit(ReadLast(self.fh, rest))
-        self._begin_to_close()
+        if self.options.half_close and self._may_go_on():
+            event = HalfClosed(self.fh)
+            self.muted |= ENDED  # from here on nothing comes in between
+            self._emit(event)
+        else:
+            self._begin_to_close()
+
+    def _may_go_on(self) -> bool:
+        """True if the peer, which has finished sending, may still be written to."""
+        return False
 
     def _is_in_the_middle(self) -> bool:
         """True if the peer was in the middle of a record, so that more is on its way."""
@@ -267,7 +285,7 @@ class Intake(Channel):
             raise RuntimeError(f"{self.fh!r} is being read from: set() is for when its Read comes")
         fresh = None if buffered is None else rewindable(buffered)  # first: it may raise
         events = self._outlet.withdraw(self.fh)
-        if self.closing and not self._is_to_come(events):
+        if (self.closing or self.muted & ENDED) and not self._is_to_come(events):
             for event in events:
                 self._emit(event)
             return
@@ -283,7 +301,8 @@ class Intake(Channel):
 
     def _is_to_come(self, events: list[Event]) -> bool:
         """True if the program was not told yet that the input has ended."""
-        if self._extras.is_let_go or not any(type(event) is Closing for event in events):
+        told_by = HalfClosed if self.muted & ENDED else Closing  # which may come behind that
+        if self._extras.is_let_go or not any(type(event) is told_by for event in events):
             return False
         end = self._extras.end
         if isinstance(end, Rejected):
@@ -301,10 +320,10 @@ class Intake(Channel):
         buffer, end = self._buffer, self._extras.end
         reads = [event for event in events if isinstance(event, (Read, ReadLast))]
         for event in events:
-            is_input = isinstance(event, (Read, ReadLast, Closing, Closed))
+            is_input = isinstance(event, (Read, ReadLast, HalfClosed, Closing, Closed))
             if not is_input and not self._is_about_end(event):
                 self._emit(event)
-        if self.closing:
+        if self.closing or self.muted & ENDED:
             self._open_again()
         rest = end.rest if isinstance(end, Rejected) else []
         # If there are more than the buffer knows of, the program has put some back that it had.
@@ -318,6 +337,7 @@ class Intake(Channel):
     def _open_again(self) -> None:
         """The end of the input was not told yet, and may come in another way."""
         self.closing, self.closed = False, None
+        self.muted &= ~ENDED
         extras = self._own_extras()
         if extras.end is not True:
             self.reason = None
@@ -346,7 +366,7 @@ class Intake(Channel):
         extras = self._extras
         if self.closing or not extras.backlog:
             self.muted &= ~BEHIND
-            if extras.end and not self.closing and not self.muted & WAITING:
+            if extras.end and not self.closing and not self.muted & (WAITING | ENDED):
                 self._end_again(extras.end)
         else:
             self.muted |= BEHIND

@@ -33,7 +33,8 @@ class _Manual(Channel):
             wanted |= 0 if self.muted or getattr(self, "connecting", False) else EVENT_READ
         if self.options.manual_write:
             wanted &= ~EVENT_WRITE
-            wanted |= 0 if self.write_off else EVENT_WRITE
+            if not self.write_off:
+                wanted = wanted & EVENT_READ | EVENT_WRITE  # which shows a hang-up, too
         return wanted
 
     def readable(self) -> None:
@@ -56,6 +57,12 @@ class _Manual(Channel):
         if self.options.manual_write:
             raise TypeError(f"cannot send on {self.fh!r}: it has manual_write")
         super().queue(data, receiver)
+
+    def shutdown(self) -> None:
+        """Refuse if it is the program that writes: it knows when it has."""
+        if self.options.manual_write:
+            raise TypeError(f"cannot end our side of {self.fh!r}: it has manual_write")
+        super().shutdown()
 
 
 class ManualStream(_Manual, Stream):

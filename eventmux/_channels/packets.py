@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import starmap
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any, ClassVar, cast
@@ -19,6 +19,7 @@ from typing import Any, ClassVar, cast
 from eventmux import datagrams
 from eventmux._channels.channel import THROTTLED, Channel, Outlet, as_bytes, reason_of
 from eventmux._channels.descriptors import Descriptor
+from eventmux._channels.files import FilePart
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.passing import KeptFds, Passing
 from eventmux._channels.ports import RECV_FLAGS, SEND_FLAGS, Port
@@ -380,7 +381,7 @@ class PacketStream(Stream):
     def _send_by(self, passing: Passing) -> Callable[[bytes | memoryview, int], int]:
         return passing.send_packet
 
-    def _append(self, chunks: list[bytes]) -> None:
+    def _append(self, chunks: Sequence[bytes | FilePart]) -> None:
         if not all(chunks):
             raise ValueError("cannot send an empty packet: it would look like the end")
         count = len(chunks)
@@ -401,7 +402,7 @@ class PacketStream(Stream):
                 if self.closed is not None:  # nothing comes behind it; flush() tells it again
                     self._outlet.take_back(self.closed)
                     self.closed = None
-                packet = bytes(self._out.pop(0))
+                packet = bytes(cast("bytes", self._out.pop(0)))
                 self.unsent -= 1
                 self._emit(Error(self.fh, reason_of(error), error.errno, error, packet))
                 return True

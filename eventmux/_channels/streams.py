@@ -10,22 +10,25 @@ What is only open for reading or only for writing is a `Source` or a `Sink`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
-from collections.abc import Callable
-from itertools import starmap
+from collections.abc import Callable, Sequence
+from itertools import starmap, takewhile
 from selectors import EVENT_READ, EVENT_WRITE
-from typing import ClassVar, cast
+from typing import Any, ClassVar, cast
 
 from eventmux import sockets, tcp
 from eventmux._channels.channel import (
+    ENDED,
     THROTTLED,
     Outlet,
     as_bytes,
     reason_of,
 )
 from eventmux._channels.descriptors import Descriptor
+from eventmux._channels.files import FilePart, FileSender
 from eventmux._channels.intake import Intake
 from eventmux._channels.lingering import (
     LINGER,
@@ -37,8 +40,8 @@ from eventmux._channels.lingering import (
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.passing import KeptFds, Parcel, Passing
 from eventmux._channels.ports import SEND_FLAGS, Port
-from eventmux._waiting.pollable import HELD
-from eventmux.errors import EventMuxError
+from eventmux._waiting.pollable import HANGUP, HELD
+from eventmux.errors import EventMuxError, FileError
 from eventmux.events import Address, Closed, Error, Handle, ReadLast, Ready, Sent
 
 __all__ = ["Sink", "Source", "Stream"]
@@ -52,6 +55,8 @@ _ENOUGH_PIECES = 32
 _ENOUGH_BYTES = 64 * 1024
 _UNIX = getattr(socket, "AF_UNIX", None)
 _SMALL = 1024  # bytes of a piece that is put to the next, lest each byte that waits costs 40
+
+Piece = bytes | memoryview | FilePart
 
 
 class Stream(Intake):
@@ -84,10 +89,10 @@ class Stream(Intake):
         self.connecting = not ready and not isinstance(port, Descriptor)
         """True while it may have no peer yet: then it is not read from."""
         self._takes_output = True
-        self._out: list[bytes | memoryview] = []
+        self._out: list[Piece] = []
         self._is_quiet = False  # `Sent` tells nothing new if all that was put off leaves at once
         self._is_direct = ready and self._can_be_direct()
-        self._send: Callable[[bytes | memoryview, int], int] = port.send
+        self._send: Callable[[Any, int], int] = port.send
 
     def _tune(self) -> None:
         port, options = self.port, self.options
@@ -129,6 +134,8 @@ class Stream(Intake):
         write = EVENT_WRITE if self.unsent or not (self._ready or self.closing) else 0
         if self.closing:
             return write | EVENT_READ if write and self._is_in_the_way() else write
+        if self.muted & ENDED:
+            return write or HANGUP  # it is readable for ever
         return write if self.muted or self.connecting else write | EVENT_READ
 
     @property
@@ -201,19 +208,25 @@ class Stream(Intake):
 
     def queue(self, data: tuple[bytes, ...], receiver: Address | None = None) -> None:
         """Put bytes in the output queue, unless the stream failed or was closed by our side."""
-        chunks = [chunk if type(chunk) is bytes else as_bytes(chunk) for chunk in data]
+        chunks = [chunk if type(chunk) is bytes else _as_piece(chunk) for chunk in data]
         if receiver is not None:
             raise TypeError(f"cannot send on {self.fh!r} to an address: it is a stream")
         if self._takes_output:
             self._append(chunks)
             self._throttle()
+        elif self._extras.is_ending and any(chunks):
+            raise ValueError(f"cannot send on {self.fh!r}: shutdown() has ended our side")
 
     def send_fds(self, data: bytes, fds: KeptFds, receiver: Address | None = None) -> bool:
         """Send bytes as `send()` does, and descriptors along with the first of them."""
         extras = self._own_extras()
         if extras.passing is None:
             extras.passing = Passing(cast("socket.socket", self.port))
-            self._send = self._send_by(extras.passing)
+            send = self._send_by(extras.passing)
+            if type(self._send) is FileSender:
+                self._send.send = send
+            else:
+                self._send = send
         passing = extras.passing
         parcel = Parcel(passing.sent + self.unsent, len(data), fds)
         try:
@@ -233,7 +246,13 @@ class Stream(Intake):
         if high_water is not None and self.unsent > high_water:
             self.muted |= THROTTLED
 
-    def _append(self, chunks: list[bytes]) -> None:
+    def send_file(self, part: FilePart) -> bool:
+        """Do what `send()` does, with a part of a file in the place of bytes."""
+        if type(self._send) is not FileSender:
+            self._send = FileSender(self.port, self._send)
+        return self.send((cast("bytes", part),), False)
+
+    def _append(self, chunks: Sequence[bytes | FilePart]) -> None:
         out = self._out
         for chunk in chunks:
             if not chunk:
@@ -241,7 +260,7 @@ class Stream(Intake):
             size = len(chunk)
             last = out[-1] if self.unsent + size > _ENOUGH_BYTES and out else None
             # Nothing is called from when it is in the queue until it is counted.
-            if type(last) is bytes and size < _SMALL and len(last) < _SMALL:
+            if type(last) is bytes and type(chunk) is bytes and max(size, len(last)) < _SMALL:
                 out[-1] = last + chunk
             else:
                 out += [chunk]
@@ -263,16 +282,20 @@ class Stream(Intake):
     def flush(self) -> None:
         """Send what the kernel takes, and emit `Sent` if that was all."""
         if not self.unsent or self.dialing:
+            if self._extras.is_ending and self._ready:
+                self._end_output()
             self.unflushed = False
             return
         event = None if self._is_quiet else Sent(self.fh)
         for _ in range(_WRITES_PER_TURN):
             if not self._send_once():
                 break
-            if not self._out:
+            if not self.unsent:
                 self.muted &= ~THROTTLED
                 # Also behind `Closing`, if it was the peer that closed; never behind `Closed`.
-                if event is not None and self._takes_output and self.closed is None:
+                if not self._takes_output:
+                    self._end_output_behind(event)
+                elif event is not None and self.closed is None:
                     self._emit(event)
                 if self.closing:
                     self._end_if_drained()
@@ -295,13 +318,16 @@ class Stream(Intake):
         try:
             data = out[0] if len(out) == 1 else self._join()
             size = len(data)
-            if size > _WRITE_SIZE:  # a slice of it is no copy
-                data = out[0] = memoryview(data)
+            if size > _WRITE_SIZE and type(data) is not FilePart:  # a slice of it is no copy
+                data = out[0] = memoryview(cast("bytes", data))
             [sent] = starmap(self._send, ((data, SEND_FLAGS),))
         except BlockingIOError:
             return False
         except MemoryError:
             self.fail(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
+            return False
+        except FileError as error:
+            self.fail(error)
             return False
         except OSError as error:
             if self._ready or error.errno != errno.ENOTCONN:  # else it is still connecting
@@ -317,9 +343,11 @@ class Stream(Intake):
             self._get_ready()
         return sent == size
 
-    def _join(self) -> bytes | memoryview:
+    def _join(self) -> Piece:
         """Join the chunks at the front of the queue, so that one send takes them."""
-        out = self._out
+        if type(self._send) is FileSender:
+            return self._join_up_to_file()
+        out = cast("list[bytes | memoryview]", self._out)
         if self.unsent <= _WRITE_SIZE:
             out[:] = [b"".join(out)]
             return out[0]
@@ -333,6 +361,14 @@ class Stream(Intake):
             out[:count] = [b"".join(out[:count])]
         return out[0]
 
+    def _join_up_to_file(self) -> Piece:
+        """Join what is in front of the next part of a file; if that is in front, return it."""
+        out = self._out
+        front = [*takewhile(lambda piece: type(piece) is not FilePart, out)]
+        if len(front) > 1:
+            out[: len(front)] = [b"".join(cast("list[bytes]", front))]
+        return out[0]
+
     def _fail_to_send(self, error: OSError) -> None:
         """Nothing can be sent any more. What the peer sent before it left is still to be read."""
         if self.connecting and error.errno != errno.EPIPE:  # that one says it was up before
@@ -344,8 +380,10 @@ class Stream(Intake):
         self._drop_output()
         if self.closing:  # it was draining: `Closed` carries the reason
             self._end_if_drained()
-        else:
-            self._emit(Error(self.fh, self.reason, error.errno, error))
+            return
+        self._emit(Error(self.fh, self.reason, error.errno, error))
+        if self.muted & ENDED:  # all of that was read
+            self._begin_to_close()
 
     def _drop_output(self) -> None:
         self._takes_output = self._is_direct = False
@@ -391,9 +429,61 @@ class Stream(Intake):
 
     def close(self) -> None:
         """Stop taking anything in and emit `Closing`; what is queued is sent first."""
-        self._takes_output = False
-        self._own_extras().is_let_go = True
+        extras = self._own_extras()
+        self._takes_output = extras.is_ending = False
+        extras.is_let_go = True
         self._begin_to_close()
+
+    def shutdown(self) -> None:
+        """Take no more output, and end our side once what is queued has left; reading goes on.
+
+        If the peer has ended its side already, that is the end.
+
+        Raises:
+            TypeError: it has no two sides.
+        """
+        if isinstance(self.port, Descriptor):
+            raise TypeError(f"cannot end one side of {self.fh!r}: it is no socket")
+        if self.closing or not self._takes_output:
+            return
+        extras = self._own_extras()
+        self.unflushed = True  # first: should the rest be interrupted, the mux flushes it
+        extras.is_ending, self._takes_output, self._is_direct = True, False, False
+        if self.muted & ENDED:
+            self._begin_to_close()
+        else:
+            self.flush()
+
+    def _end_output_behind(self, event: Sent | None) -> None:
+        """All has left; our side ends if that is what was waited for."""
+        if self._extras.is_ending:
+            if event is not None and self.closed is None:
+                self._emit(event)
+            self._end_output()
+
+    def _end_output(self) -> None:
+        """Tell the peer that nothing more comes; it may be called again."""
+        if not self.is_lost():
+            with contextlib.suppress(OSError):  # the peer has gone, as will be noticed
+                cast("socket.socket", self.port).shutdown(socket.SHUT_WR)
+
+    def _may_go_on(self) -> bool:
+        """True if the peer, which has finished sending, may still be written to.
+
+        Not if our side has ended as well, or is about to, nor if it is known that nobody reads: a
+        UNIX socket tells that its peer is closed, and one of TCP that it was reset.
+        """
+        return self._takes_output and not sockets.has_gone(cast("socket.socket", self.port))
+
+    def hung_up(self) -> None:
+        """Nothing can reach the peer any more, which had finished sending before."""
+        if self.closing:
+            return
+        error = sockets.pending_error(cast("socket.socket", self.port))
+        if error is None:
+            self._begin_to_close()
+        else:
+            self.fail(error)
 
     def _open_again(self) -> None:
         super()._open_again()
@@ -414,7 +504,8 @@ class Stream(Intake):
         if not known:
             number = error.errno if isinstance(error, OSError) else None
             self._emit(Error(self.fh, self.reason or "", number, error))
-        for data in self._buffer.read_last() if self._buffer is not None else []:
+        buffer = None if self.muted & ENDED else self._buffer
+        for data in buffer.read_last() if buffer is not None else []:
             self._emit(ReadLast(self.fh, data))
         self._begin_to_close()
 
@@ -505,6 +596,10 @@ class Source(Stream):
         del data, receiver
         raise TypeError(f"cannot send on {self.fh!r}: it is open for reading only")
 
+    def shutdown(self) -> None:
+        """Refuse."""
+        raise TypeError(f"cannot end our side of {self.fh!r}: it is open for reading only")
+
 
 class Sink(Stream):
     """What can only be written to. A pipe tells by becoming readable that nobody reads it."""
@@ -521,6 +616,10 @@ class Sink(Stream):
         is_pipe = cast("Descriptor", self.port).is_pipe
         return EVENT_READ if is_pipe and not self.closing and not self.muted else 0
 
+    def shutdown(self) -> None:
+        """Close it: there is no other side."""
+        self.close()
+
     def readable(self) -> None:
         """The reader has gone. If something is queued, trying to write it says so."""
         if not self.unsent:
@@ -529,3 +628,7 @@ class Sink(Stream):
     def _fail_to_send(self, error: OSError) -> None:
         super()._fail_to_send(error)
         self._begin_to_close()  # a stream would read on to its end first
+
+
+def _as_piece(chunk: object) -> bytes | FilePart:
+    return chunk if type(chunk) is FilePart else as_bytes(chunk)

@@ -592,6 +592,11 @@ def _fitting(
     if options.buffered is not None and cls is not Stream:
         what = "a mux" if cls is Nested else repr(cls.kind)
         raise ValueError(f"buffered is for streams, but {port!r} is {what}")
+    is_connection = cls in (Stream, PacketStream) and not isinstance(port, Descriptor)
+    if options.half_close and not is_connection:
+        raise ValueError(f"half_close is for connections, but {port!r} is none")
+    if options.half_close and options.manual_read:
+        raise ValueError(f"half_close is for the mux to see, but {port!r} has manual_read")
     if options.errors and (cls is not Datagram or isinstance(port, Descriptor)):
         raise ValueError(f"errors is for datagram sockets, but {port!r} is none")
     if is_special(options):
