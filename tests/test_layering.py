@@ -118,7 +118,7 @@ INSIDE = {
         ["identity", "listening", "mends", "notes"],
         ["namespace"],
         ["peer", "reminder"],
-        ["alarms", "budget", "callers", "muting", "patience", "turns"],
+        ["alarms", "budget", "callers", "ended", "muting", "patience", "turns"],
         ["admission", "closings", "idling", "retries", "watching"],
         ["peers"],
         ["entrance", "timeouts"],

@@ -129,8 +129,13 @@ class Arrivals:
         return theirs
 
     def _limits(self) -> dict[str, Any]:
-        """Return options of the mux: what is queued for a client is limited here, not there."""
-        return {"high_water": self._peers.high_water, "max_outbuffer": None}
+        """Return options of the mux.
+
+        What is queued for a client is limited here, not there; and one that has finished sending
+        still gets its answers.
+        """
+        high_water = self._peers.high_water
+        return {"high_water": high_water, "max_outbuffer": None, "half_close": True}
 
     def _add_peer(self, sock: socket.socket, identity: Identity) -> None:
         if sock not in self._peers.by_fh:  # else it was interrupted behind that
@@ -190,6 +195,8 @@ class Arrivals:
         if kind == "sent":
             if peer.paused:
                 self._dispatcher.serve(peer)
+        elif kind == "half_closed":
+            self._peers.ended.begin(peer)
         elif kind == "closing":  # `Closed` comes next, unless there is something to be sent then
             peer.ending = True
             if (peer.paused or peer.in_line) and not self._peers.drop_if_gone(peer):

@@ -258,6 +258,7 @@ class Dispatcher:
             )
         for peer in peers:
             if not peer.gone:
+                self._peers.ended.note(peer)
                 self._muting.recover(peer)
                 if not self._turns.put(peer):
                     self._notes.add(partial(self._serve_safely, peer))

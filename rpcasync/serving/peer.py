@@ -41,13 +41,14 @@ class Sender(Protocol):
 class Extras:
     """What the server knows about few clients: the others take no memory for it."""
 
-    __slots__ = ("behind", "closings", "meta", "on_gone", "on_invoke", "retries")
+    __slots__ = ("behind", "closings", "has_ended", "meta", "on_gone", "on_invoke", "retries")
 
     def __init__(self) -> None:
         self.meta: dict[Any, Any] = {}  # the program's, about this client; see `Caller`
         self.retries: dict[Any, dict[Any, None]] = {}  # by call: see `retries`
         self.closings: dict[Any, None] = {}  # when it has gone, in order: see `closings`
         self.on_gone: list[Callable[[], None]] = []  # called once it has gone
+        self.has_ended = False  # it has finished sending, and waits for its answers: see `ended`
         self.behind: Callable[[], int] | None = None  # bytes of its calls that others do not read
 
         # Called with what is sent to a function of its: the id, and the values; None to release it.

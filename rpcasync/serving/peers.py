@@ -21,6 +21,7 @@ from rpcasync.serving.alarms import Alarms
 from rpcasync.serving.budget import LITTLE, Budget
 from rpcasync.serving.callers import Caller, Dropped
 from rpcasync.serving.closings import Closings
+from rpcasync.serving.ended import Ended
 from rpcasync.serving.identity import Identity, name_of
 from rpcasync.serving.idling import Idling
 from rpcasync.serving.notes import Notes
@@ -57,6 +58,7 @@ class Mux(Protocol):
         listen: bool | None = ...,
         high_water: int | None = ...,
         max_outbuffer: int | None = ...,
+        half_close: bool = ...,
     ) -> None:
         """Watch a socket, or a listener and what it accepts."""
         ...
@@ -99,6 +101,7 @@ class Peers:
         self.notes = notes
         self._alarms = alarms
         self.closings = Closings(notes)
+        self.ended = Ended(notes, self._let_go)
         self.budget = Budget(max_buffered, self.update_queued, self.kill)
         self.patience = Patience(mux, self.kill)
         self.by_fh: dict[socket.socket, Peer] = {}
@@ -128,6 +131,7 @@ class Peers:
             self.watchers.ended(caller, packet[4:])
         if peer.extras is not None:
             end_retries(peer, caller)
+            self.ended.note(peer)
         return is_sent
 
     def send(self, peer: Peer, packet: bytes) -> bool:
@@ -200,6 +204,7 @@ class Peers:
             self.notes.wake()
         if peer.extras is not None:
             end_retries(peer, caller)
+            self.ended.note(peer)
 
     def note_dropped(self, dropped: Dropped) -> None:
         """Have a call answered whose `Caller` is gone."""
@@ -242,6 +247,7 @@ class Peers:
             peer: whose.
             is_new: another packet was completed since the last look.
         """
+        self.ended.see(peer)
         self.patience.see(peer, is_new)
         self.budget.see(peer)
 
@@ -259,13 +265,26 @@ class Peers:
             self.update_queued(peer)
             self.kill(peer, reason, level)
             return
+        self._see_off(peer, self._close)
+        log.log(level, "client %s disconnected: %s", peer.name, reason)
+
+    def _let_go(self, peer: Peer) -> None:
+        """Close the connection of a client that has ended its side, and is owed nothing."""
+        log.debug("client %s closed: it has its answers", peer.name)
+        if self._close is None:
+            self.update_queued(peer)
+            self.kill_socket(peer.fh)
+            self.forget(peer)
+        else:
+            self._see_off(peer, self._close)
+
+    def _see_off(self, peer: Peer, close: Callable[[socket.socket], None]) -> None:
         self.leaving[peer.fh] = peer  # first, as in kill_socket()
         try:
-            self._close(peer.fh)
+            close(peer.fh)
         except KeyError:  # the program killed or removed the socket itself
             del self.leaving[peer.fh]
         self.forget(peer)
-        log.log(level, "client %s disconnected: %s", peer.name, reason)
         if peer.fh in self.leaving:
             self.budget.see(peer)  # it may have much to read
 

@@ -119,6 +119,10 @@ class LengthPrefix:
         """Believe nothing any more."""
         self.frames, self.failure, self._pieces, self._looked, self.size = [], failure, [], 0, 0
 
+    def drop_rest(self) -> None:
+        """Forget what is no complete packet, once all `frames` are taken: nothing more comes."""
+        self._pieces, self._looked, self._joined, self._need, self.size = [], 0, 0, 4, 0
+
     def clear(self) -> None:
         """Forget what has come, and what comes: the peer has gone."""
         self.fail(ProtocolError("the connection has ended"))
