@@ -59,10 +59,13 @@ class HangUps(Internal):
         return self._waiting.get(fd)
 
     def readable(self) -> None:
-        """Tell those whose connections have ended."""
+        """Tell those whose connections have ended.
+
+        What the program has closed may be reported in the place of another with that number.
+        """
         for fd, _ in self._epoll.poll(0):
             pollable = self._waiting.get(fd)
-            if pollable is None:
+            if pollable is None or not _has_ended(fd):
                 self._start_over()
                 return
             pollable.hung_up()
@@ -88,3 +91,9 @@ class HangUps(Internal):
     def close(self) -> None:
         """Wait for nothing any more."""
         self._epoll.close()
+
+
+def _has_ended(fd: int) -> bool:
+    asked = select.poll()
+    asked.register(fd, 0)
+    return bool(asked.poll(0))
