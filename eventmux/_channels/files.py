@@ -1,6 +1,6 @@
 """Parts of regular files in an output queue, and how they are sent.
 
-A part stands in the queue in place of its bytes: it has a length, and can be cut. The kernel copies
+A part stands in the queue in place of its bytes, and is what is left of them. The kernel copies
 it to the socket by `sendfile()` where that cannot wait; else it is read a piece at a time. Either
 way a file of any size takes no memory.
 
@@ -47,48 +47,42 @@ class FilePart:
         OSError: it is closed, or not open for reading; the process is out of descriptors.
     """
 
-    __slots__ = ("_at", "_fd", "_left", "is_read")
+    __slots__ = ("_fd", "at", "is_read", "left")
 
     def __init__(self, file: Handle, offset: int, count: int | None) -> None:
-        self._fd = -1
         _check_size("offset", offset)
         if count is not None:
             _check_size("count", count)
-        self._fd = os.dup(fileno_of(file))
+        # By map(), so that it is known as soon as it is open, whatever a signal handler raises
+        [self._fd] = map(os.dup, (fileno_of(file),))
         found = os.fstat(self._fd)
         if not stat.S_ISREG(found.st_mode):
             raise ValueError(f"{file!r} is no regular file")
         rest = max(0, found.st_size - offset)
         if count is not None and count > rest:
             raise ValueError(f"{file!r} has {rest} bytes from {offset} on, not {count}")
-        self._at = offset
-        self._left = rest if count is None else count
+        self.at = offset
+        self.left = rest if count is None else count
         self.is_read = False  # the kernel cannot copy it
         _pread(self._fd, 0, offset)  # which the system refuses if it is only open for writing
 
     def __len__(self) -> int:
         """Return how many bytes are still to be sent."""
-        return self._left
-
-    def __getitem__(self, sent: slice) -> FilePart:
-        """Return what is behind so many bytes, which were sent."""
-        start: int = sent.start
-        self._at += start
-        self._left -= start
-        return self
+        return self.left
 
     def __repr__(self) -> str:
         """Show where it is in the file, for a log."""
-        return f"<{self._left} bytes of a file, from {self._at} on>"
+        return f"<{self.left} bytes of a file, from {self.at} on>"
 
     def __del__(self) -> None:
         """Close the descriptor: it was sent, or dropped."""
-        if self._fd >= 0:
-            os.close(self._fd)
+        fd = getattr(self, "_fd", -1)  # it may not have come to that
+        if fd >= 0:
+            os.close(fd)
 
     def place(self) -> tuple[int, int, int]:
         """Return the descriptor, the offset and the size of the next piece, for `os.sendfile()`."""
-        return self._fd, self._at, min(self._left, _SENDFILE_SIZE)
+        return self._fd, self.at, min(self.left, _SENDFILE_SIZE)
 
     def read(self) -> bytes:
         """Return the next piece of it.
@@ -97,11 +91,11 @@ class FilePart:
             FileError: there is none, or it cannot be read.
         """
         try:
-            data = _pread(self._fd, min(self._left, _READ_SIZE), self._at)
+            data = _pread(self._fd, min(self.left, _READ_SIZE), self.at)
         except OSError as error:
             raise FileError(f"cannot read a file that is sent: {error.strerror}") from error
         if not data:
-            raise FileError(f"a file that is sent has become shorter: {self._left} bytes lack")
+            raise FileError(f"a file that is sent has become shorter: {self.left} bytes lack")
         return data
 
 
@@ -122,8 +116,8 @@ class FileSender:
     def __call__(self, piece: bytes | memoryview | FilePart, flags: int = SEND_FLAGS, /) -> int:
         """Send bytes, or some of a part; return how many.
 
-        The kernel is called by `starmap()`, and nothing else between that and the return, for the
-        reason that `Stream._send_once()` gives.
+        The kernel is called by `starmap()`, and nothing between that and the return, for the reason
+        that `Stream._send_once()` gives.
 
         Raises:
             FileError: the file has no more, or cannot be read.
@@ -131,8 +125,9 @@ class FileSender:
         """
         port = self._port
         if not isinstance(piece, FilePart):
-            data = piece
-        elif isinstance(port, socket.socket) and not piece.is_read and self._may_copy(port):
+            [sent] = starmap(self.send, ((piece, flags),))
+            return sent
+        if isinstance(port, socket.socket) and not piece.is_read and self._may_copy(port):
             try:
                 [sent] = starmap(os.sendfile, ((port.fileno(), *piece.place()),))
             except (BlockingIOError, ConnectionError):
@@ -140,12 +135,12 @@ class FileSender:
             except OSError:  # the file's fault or the connection's: who reads and sends sees which
                 sent = 0
             if sent:
+                piece.at, piece.left = piece.at + sent, piece.left - sent
                 return sent
-            piece.is_read = True  # nor is there more of the file, which reading will tell
-            data = piece.read()
-        else:
-            data = piece.read()
+            piece.is_read = True  # or there is no more of the file, which reading will tell
+        data = piece.read()
         [sent] = starmap(self.send, ((data, flags),))
+        piece.at, piece.left = piece.at + sent, piece.left - sent
         return sent
 
     def _may_copy(self, sock: socket.socket) -> bool:

@@ -255,12 +255,12 @@ class Stream(Intake):
     def _append(self, chunks: Sequence[bytes | FilePart]) -> None:
         out = self._out
         for chunk in chunks:
-            if not chunk:
-                continue
             size = len(chunk)
-            last = out[-1] if self.unsent + size > _ENOUGH_BYTES and out else None
+            if not size:
+                continue
+            last = out[-1] if size < _SMALL and self.unsent > _ENOUGH_BYTES and out else None
             # Nothing is called from when it is in the queue until it is counted.
-            if type(last) is bytes and type(chunk) is bytes and max(size, len(last)) < _SMALL:
+            if type(last) is bytes and type(chunk) is bytes and len(last) < _SMALL:
                 out[-1] = last + chunk
             else:
                 out += [chunk]
@@ -303,7 +303,8 @@ class Stream(Intake):
                 return
         self._is_quiet = False  # the program may wait for `Sent`, now that we wait
         self._throttle()
-        self.unflushed = False  # last: should this be interrupted, it is done again
+        # Last: should this be interrupted, it is done again. So is what comes behind the rest.
+        self.unflushed = self._extras.is_ending
 
     def _send_once(self) -> bool:
         """Send one piece; False if the kernel did not take all of it.
@@ -337,8 +338,8 @@ class Stream(Intake):
         self.quiet = 0
         if sent == size:
             del out[0]
-        else:
-            out[0] = data[sent:]
+        elif data.__class__ is not FilePart:  # which knows itself what was sent of it
+            out[0] = cast("bytes", data)[sent:]
         if not self._ready:
             self._get_ready()
         return sent == size

@@ -25,17 +25,20 @@ class HangUps(Internal):
 
     Args:
         arm: sees what a pollable wants then.
+        meet_ghost: is told that something is reported which the program has closed: epoll does so
+            while a duplicate of it is open. Then it is time to `start_over()`.
 
     Raises:
         OSError: the process is out of descriptors.
     """
 
-    __slots__ = ("_arm", "_epoll", "_waiting")
+    __slots__ = ("_arm", "_epoll", "_meet_ghost", "_waiting")
 
-    def __init__(self, arm: Callable[[Pollable], None]) -> None:
+    def __init__(self, arm: Callable[[Pollable], None], meet_ghost: Callable[[], None]) -> None:
         self._epoll = select.epoll()
         super().__init__(self._epoll.fileno())
         self._arm = arm
+        self._meet_ghost = meet_ghost
         self._waiting: dict[int, Pollable] = {}  # by descriptor
 
     def add(self, fd: int, pollable: Pollable) -> None:
@@ -59,34 +62,25 @@ class HangUps(Internal):
         return self._waiting.get(fd)
 
     def readable(self) -> None:
-        """Tell those whose connections have ended.
-
-        What the program has closed may be reported in the place of another with that number.
-        """
+        """Tell those whose connections have ended."""
         for fd, _ in self._epoll.poll(0):
             pollable = self._waiting.get(fd)
-            if pollable is None or not _has_ended(fd):
-                self._start_over()
-                return
-            pollable.hung_up()
-            self._arm(pollable)
+            if pollable is None or not _has_ended(fd):  # it may be another that has the number now
+                self._meet_ghost()
+            else:
+                pollable.hung_up()
+                self._arm(pollable)
 
-    def _start_over(self) -> None:
-        """Stop epoll from reporting what the program closed: it does while a duplicate is open.
+    def start_over(self) -> None:
+        """Forget what the program has closed; the selector must not be watching this meanwhile.
 
-        By number it cannot be removed any more. The new epoll gets the descriptor of the old one,
-        which the selector has to be told of as of another.
+        By number it cannot be removed any more, so the descriptor gets another epoll.
         """
-        waiting, self._waiting = self._waiting, {}
-        fd, self.fd = self.fd, -1
-        self._arm(self)  # the selector forgets it
         with select.epoll() as fresh:
-            os.dup2(fresh.fileno(), fd, inheritable=False)
-        self.fd = fd
-        self._arm(self)
-        for number, pollable in waiting.items():
-            with contextlib.suppress(OSError):  # closed as well: it will be looked after
-                self.add(number, pollable)
+            for fd in self._waiting:
+                with contextlib.suppress(OSError):  # closed as well: it will be looked after
+                    fresh.register(fd, 0)
+            os.dup2(fresh.fileno(), self.fd, inheritable=False)
 
     def close(self) -> None:
         """Wait for nothing any more."""

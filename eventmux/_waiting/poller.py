@@ -35,8 +35,8 @@ class Poller:
     """Waits for pollables to become ready, and has them read and write."""
 
     __slots__ = (
-        *("_always", "_hangups", "_has_ghosts", "_held", "_is_shown", "_kind", "_selector"),
-        "waiter",
+        *("_always", "_are_hangups_haunted", "_hangups", "_has_ghosts", "_held", "_is_shown"),
+        *("_kind", "_selector", "waiter"),
     )
 
     def __init__(self, selector: selectors.BaseSelector, waiter: Waiter) -> None:
@@ -47,6 +47,7 @@ class Poller:
         self._always: dict[int, Pollable] = {}  # by descriptor, what the selector refuses
         self._hangups: HangUps | None = None  # made for the first that wants HANGUP
         self._has_ghosts = False  # see _drive_out_ghosts()
+        self._are_hangups_haunted = False  # likewise
         self._is_shown = False  # its descriptor is known to others
 
     def fileno(self) -> int:
@@ -206,10 +207,10 @@ class Poller:
             if not hasattr(select, "epoll"):
                 return
             try:
-                self._hangups = HangUps(self.arm)
+                self._hangups = HangUps(self.arm, self._meet_ghost)
             except OSError:  # no descriptor is left: the end is noticed when something is sent
                 return
-        if not self._hangups.armed:
+        if self._hangups.armed != EVENT_READ:
             self.watch(self._hangups)
         self._hangups.add(fd, pollable)
 
@@ -263,6 +264,12 @@ class Poller:
         By number it cannot be removed any more, so epoll starts over, with the same descriptor.
         Who watches that one would not notice, and hear nothing any more: then it stays as it is.
         """
+        if self._hangups is not None and self._are_hangups_haunted:
+            if self._hangups.armed:
+                self._unregister(self._hangups)
+            self._hangups.start_over()
+            self.watch(self._hangups)
+            self._are_hangups_haunted = False
         self._has_ghosts = False
         if self._is_shown or not self._is_epoll:
             return
@@ -274,6 +281,10 @@ class Poller:
                     fresh.register(key.fd, read | write)
             old = cast("selectors.EpollSelector", self._selector)
             os.dup2(fresh.fileno(), old.fileno(), inheritable=False)
+
+    def _meet_ghost(self) -> None:
+        """Drive out what the epoll of hang-ups reports and the program has closed, next turn."""
+        self._are_hangups_haunted = self._has_ghosts = True
 
     def disarm(self, pollable: Pollable) -> None:
         """Forget something."""

@@ -324,7 +324,7 @@ def test_a_number_that_is_used_again(mux, pair):
 
 
 def test_no_descriptor_for_the_epoll_is_no_error(mux, pair, monkeypatch):
-    def refuse(arm):
+    def refuse(*arguments):
         raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
 
     monkeypatch.setattr("eventmux._waiting.poller.HangUps", refuse)

@@ -209,6 +209,88 @@ def test_last_words(everywhere, kind, seconds):
     everywhere(scenario)
 
 
+# The two sides of a connection, and files
+
+
+def test_a_peer_that_finishes_and_then_goes(everywhere, kind):
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            for fh in here.handles:
+                here.mux.remove(fh)
+                here.mux.add(fh, half_close=True)
+            here.turn(lambda action: action())
+            here.events.clear()
+            for peer in here.peers:
+                peer.send(b"request")
+                peer.shutdown(socket.SHUT_WR)
+            here.turn(interrupter.run)
+            one, other = here.handles
+            here.mux.send(one, b"answer", later=True)
+            here.turn(interrupter.run)
+            assert here.received() == [b"answer", b""]
+            for peer in here.peers:
+                peer.close()
+            here.turn(interrupter.run)
+            for fh in (one, other):
+                kinds = [event.type for event in here.events if event.fh is fh]
+                kinds = [kind for kind in kinds if kind not in ("ready", "sent")]
+                assert kinds == ["read", "half_closed", "closing", "closed"]
+
+    everywhere(scenario)
+
+
+@pytest.mark.parametrize("queued", [b"", b"request", bytes(300_000)], ids=["no", "few", "many"])
+@pytest.mark.parametrize("ended", [False, True], ids=["first", "second"])
+def test_shutdown(everywhere, kind, queued, ended):
+    def scenario(interrupter):
+        with Setting(kind) as here:
+            fh, peer = here.pairs[0]
+            if ended:
+                here.mux.remove(fh)
+                here.mux.add(fh, half_close=True)
+                peer.shutdown(socket.SHUT_WR)
+                here.turn(lambda action: action())
+                here.events.clear()
+            here.mux.send(fh, queued, later=True)
+            if ask(interrupter, lambda: here.mux.shutdown(fh)):
+                here.mux.shutdown(fh)  # twice is once
+            here.turn(interrupter.run)
+            got = b""
+            for _ in range(20):
+                got += receive(peer)
+                here.turn(interrupter.run, 1)
+            assert got == queued
+            assert peer.recv(1) == b""  # else it would block
+            peer.close()
+            here.turn(interrupter.run)
+            kinds = [event.type for event in here.events if event.type != "sent"]
+            assert kinds == ["closing", "closed"]
+
+    everywhere(scenario)
+
+
+@pytest.mark.parametrize("is_read", [False, True], ids=["copied", "read"])
+def test_files(everywhere, kind, is_read, tmp_path):
+    text = bytes(range(256)) * 1200
+    path = tmp_path / "file"
+    path.write_bytes(text)
+
+    def scenario(interrupter):
+        with Setting(kind) as here, path.open("rb") as file:
+            fh, peer = here.pairs[0]
+            fh.setblocking(is_read)
+            here.mux.send(fh, b"head", later=True)
+            lost = ask(interrupter, lambda: here.mux.sendfile(fh, file))
+            here.mux.send(fh, b"tail", later=True)
+            got = b""
+            for _ in range(20):
+                here.turn(interrupter.run, 1)
+                got += receive(peer)
+            assert got == b"head" + text + b"tail" or (lost and got == b"headtail")
+
+    everywhere(scenario)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_signals_and_children(everywhere, kind, monkeypatch):
     monkeypatch.setattr(children, "_open_pidfd", lambda pid: -1)
