@@ -98,13 +98,15 @@ class End:
 class Life:
     """What is known about one handle."""
 
-    def __init__(self, fh, peer, kind, limit=None):
+    def __init__(self, fh, peer, kind, limit=None, half_close=False):
         self.fh = fh
         self.peer = peer
         self.kind = kind
         self.has_packets = kind in PACKETS
         self.frame = BUFFERS.get(kind, BUFFERS["plain"])[1]
         self.limit = limit
+        self.half_close = half_close
+        self.ending = False  # by our side: shutdown()
         self.kinds = []
         # Lists of packets, or of pieces; `bytes_of()` makes one of the pieces.
         self.received = []  # by the mux, with what the buffer has taken away put back
@@ -143,12 +145,12 @@ class Life:
     def on_read(self, event):
         assert self.is_up()
         assert not self.deaf
-        assert not {"closing", "read_last"} & set(self.kinds)
+        assert not {"closing", "half_closed", "read_last"} & set(self.kinds)
         self.received.append(event.data if self.has_packets else self.frame(event.data))
 
     def on_read_last(self, event):
         assert self.is_up()
-        assert not {"closing", "read_last"} & set(self.kinds)
+        assert not {"closing", "half_closed", "read_last"} & set(self.kinds)
         assert self.kind in BUFFERS
         self.received.append(event.data)
 
@@ -170,6 +172,12 @@ class Life:
         assert "error" not in self.kinds or self.has_packets
         assert "closing" not in self.kinds
         self.failed = True
+
+    def on_half_closed(self, event):
+        assert self.half_close
+        assert self.is_up()
+        assert not {"closing", "half_closed"} & set(self.kinds)
+        assert not self.peer.writes
 
     def on_closing(self, event):
         assert "closing" not in self.kinds
@@ -272,16 +280,19 @@ class Lifecycle(RuleBasedStateMachine):
         kind=st.sampled_from(KINDS),
         water=st.sampled_from([None, 500]),
         limit=st.sampled_from([None, None, 20_000]),
+        half=st.booleans(),
     )
-    def add(self, kind, water, limit):
+    def add(self, kind, water, limit, half):
         if len(self.lives) == 10:
             return multiple()
         fh, end = self.pair(kind)
         peer = End(end, kind)
         buffered = BUFFERS.get(kind, BUFFERS["plain"])[0]
         meta = fh.fileno()
-        self.mux.add(fh, buffered=buffered, high_water=water, max_outbuffer=limit, meta=meta)
-        self.lives[fh] = Life(fh, peer, kind, limit)
+        half = half and kind not in ("dgram", *PIPES)
+        options = {"buffered": buffered, "high_water": water, "max_outbuffer": limit}
+        self.mux.add(fh, meta=meta, half_close=half, **options)
+        self.lives[fh] = Life(fh, peer, kind, limit, half)
         return fh
 
     def pair(self, kind):
@@ -345,6 +356,10 @@ class Lifecycle(RuleBasedStateMachine):
                 assert self.mux.buflen(fh) == before
             return
         before = self.mux.buflen(fh)
+        if life.ending and not life.closing and any(data):
+            with pytest.raises(ValueError, match="has ended our side"):
+                self.mux.send(fh, *data, later=later)
+            return
         unsent = self.mux.send(fh, *data, later=later)
         more = len(data) if life.has_packets else sum(map(len, data))
         assert unsent == self.mux.buflen(fh) <= before + more
@@ -358,6 +373,26 @@ class Lifecycle(RuleBasedStateMachine):
         if fh in self.mux.handles():
             self.lives[fh].closing = True
             self.mux.close(fh)
+
+    @rule(fh=handles)
+    def shutdown(self, fh):
+        life = self.lives[fh]
+        if fh not in self.mux.handles():
+            return
+        if life.kind in ("dgram", "pipe in"):
+            with pytest.raises(TypeError):
+                self.mux.shutdown(fh)
+        elif life.kind == "pipe out":
+            self.close(fh)
+        else:
+            before = self.mux.buflen(fh)
+            self.mux.shutdown(fh)
+            life.ending |= self.ends_by_this(life) and not life.closing
+            assert self.mux.buflen(fh) <= before
+
+    def ends_by_this(self, life):
+        """False if the mux has found out before that nothing more can be sent."""
+        return self.mux._channels[life.fh]._extras.is_ending
 
     @rule(fh=handles)
     def kill(self, fh):
@@ -416,8 +451,9 @@ class Lifecycle(RuleBasedStateMachine):
         if fh in self.mux.handles() and life.kind in BUFFERS and not self.mux.has_events():
             if life.kind == "split":
                 life.received = [b"".join(life.received)]
-            life.kind, life.deaf = kind, False
-            life.frame = BUFFERS[kind][1]
+            if "half_closed" not in life.kinds:  # else nothing is cut any more
+                life.kind, life.deaf = kind, False
+                life.frame = BUFFERS[kind][1]
             self.mux.set(fh, buffered=BUFFERS[kind][0])
 
     # Timers, and events of the program's own
@@ -481,7 +517,8 @@ class Lifecycle(RuleBasedStateMachine):
         """True if a `Closed` that was queued waits for a peer to read the last words."""
         channels = self.mux._channels.values()
         return any(
-            getattr(channel, "_after", None) and channel._after.lingering for channel in channels
+            getattr(channel, "_extras", None) and channel._extras.lingering
+            for channel in channels
         )
 
     @rule()
@@ -546,6 +583,10 @@ class Lifecycle(RuleBasedStateMachine):
         assert self.mux.buflen(life.fh) == 0
         if life.kind == "pipe out":
             assert life.peer.is_open, "the reader went and nobody noticed"
+        elif life.half_close and not life.peer.writes:
+            assert "half_closed" in life.kinds
+            assert life.peer.is_open, "a peer went altogether and nobody noticed"
+            assert not life.ending, "both sides have ended and nobody noticed"
         elif life.kind != "dgram":
             assert life.peer.writes, "a peer went and nobody noticed"
         if not life.lost and life.kind not in ("split", "size"):
