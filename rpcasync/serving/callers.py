@@ -55,7 +55,7 @@ class Caller(Request):
 
     @property
     def alive(self) -> bool:
-        """True if the client is still there to be answered."""
+        """True if the client is still there to be answered, as far as is known."""
         return not self._peer.gone
 
     @property

@@ -517,8 +517,7 @@ class Lifecycle(RuleBasedStateMachine):
         """True if a `Closed` that was queued waits for a peer to read the last words."""
         channels = self.mux._channels.values()
         return any(
-            getattr(channel, "_extras", None) and channel._extras.lingering
-            for channel in channels
+            getattr(channel, "_extras", None) and channel._extras.lingering for channel in channels
         )
 
     @rule()
