@@ -11,6 +11,7 @@ try it: python examples/tcp_relay.py tcp://127.0.0.1:7008 tcp://127.0.0.1:7007
 import sys
 
 from eventmux import EventMux
+from eventmux.events import Handle
 
 if len(sys.argv) != 3:
     sys.exit(__doc__)
@@ -18,21 +19,22 @@ url, server_url = sys.argv[1:]
 mux = EventMux()
 listener = mux.listen(url, half_close=True)
 print("listening on", listener.getsockname(), flush=True)
-others = {}  # by socket: the other end, as long as both are there
+others: dict[Handle, Handle] = {}  # by socket: the other end, as long as both are there
 
 for event in mux:
-    fh = event.fh
     if event.type == "connect":
         server = mux.connect(server_url, half_close=True, timeout=10)
-        others[fh], others[server] = server, fh
-    elif event.type == "read" and fh in others:
-        if mux.send(others[fh], event.data) > 1_000_000:
-            mux.want_read(fh, False)
-    elif event.type == "sent" and fh in others:
-        mux.want_read(others[fh], True)
-    elif event.type == "half_closed" and fh in others:
-        mux.shutdown(others[fh])
-    elif event.type == "closing" and fh in others:
-        other = others.pop(fh)
+        others[event.fh], others[server] = server, event.fh
+    elif event.fh not in others:
+        continue
+    elif event.type == "read":
+        if mux.send(others[event.fh], event.data) > 1_000_000:
+            mux.want_read(event.fh, False)
+    elif event.type == "sent":
+        mux.want_read(others[event.fh], True)
+    elif event.type == "half_closed":
+        mux.shutdown(others[event.fh])
+    elif event.type == "closing":
+        other = others.pop(event.fh)
         del others[other]
         mux.close(other)  # what is queued for it leaves first

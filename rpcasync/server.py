@@ -393,9 +393,9 @@ class Server:
 
         It is called with `caller` from `io()`, in the next turn; if the client has gone already, in
         that, too. `caller` need not be kept: if nobody has, it is another one like it, with the
-        same `meta`. A client that has only finished sending has not gone while it is owed an answer;
-        over TCP, one that closes its socket looks the same until something is sent to it, or
-        keepalive asks. Several functions are called in order. An exception is logged, and the
+        same `meta`. A client that has only finished sending has not gone while it is owed an
+        answer; over TCP, one that closes its socket looks the same until something is sent to it,
+        or keepalive asks. Several functions are called in order. An exception is logged, and the
         others are called all the same. One that Ctrl-C interrupts is called again. A program that
         ends before its clients go calls none.
 
