@@ -184,9 +184,6 @@ class Channel:
         """Write what is queued, and emit what came of it; see `Pollable`."""
         raise NotImplementedError
 
-    def hung_up(self) -> None:
-        """Nothing can reach the peer any more."""
-
     # Output. The mux calls send() and flush(); what a kind of channel makes of them is in the rest.
 
     def send(self, data: tuple[bytes, ...], later: bool, receiver: Address | None = None) -> bool:

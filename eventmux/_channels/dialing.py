@@ -62,9 +62,6 @@ class _Attempt:
         if self.sock.fileno() >= 0:
             self._finished(self, sockets.connect_error(self.sock))
 
-    def hung_up(self) -> None:
-        """Do nothing: it does not wait for that."""
-
     def is_lost(self) -> bool:
         """False: the program does not know it, and cannot close it."""
         return False

@@ -15,7 +15,7 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
-from itertools import starmap, takewhile
+from itertools import starmap
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import Any, ClassVar, cast
 
@@ -365,9 +365,15 @@ class Stream(Intake):
     def _join_up_to_file(self) -> Piece:
         """Join what is in front of the next part of a file; if that is in front, return it."""
         out = self._out
-        front = [*takewhile(lambda piece: type(piece) is not FilePart, out)]
+        front: list[bytes | memoryview] = []
+        size = 0
+        for piece in out:
+            if type(piece) is FilePart or size >= _WRITE_SIZE:
+                break
+            front.append(cast("bytes", piece))
+            size += len(piece)
         if len(front) > 1:
-            out[: len(front)] = [b"".join(cast("list[bytes]", front))]
+            out[: len(front)] = [b"".join(front)]
         return out[0]
 
     def _fail_to_send(self, error: OSError) -> None:

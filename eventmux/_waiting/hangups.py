@@ -15,7 +15,7 @@ import os
 import select
 from collections.abc import Callable
 
-from eventmux._waiting.pollable import Internal, Pollable
+from eventmux._waiting.pollable import Ending, Internal, Pollable
 
 __all__ = ["HangUps"]
 
@@ -39,9 +39,9 @@ class HangUps(Internal):
         super().__init__(self._epoll.fileno())
         self._arm = arm
         self._meet_ghost = meet_ghost
-        self._waiting: dict[int, Pollable] = {}  # by descriptor
+        self._waiting: dict[int, Ending] = {}  # by descriptor
 
-    def add(self, fd: int, pollable: Pollable) -> None:
+    def add(self, fd: int, pollable: Ending) -> None:
         """Wait for the end of a connection.
 
         Raises:

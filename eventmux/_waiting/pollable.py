@@ -10,7 +10,7 @@ from typing import Protocol
 
 from eventmux.events import Handle
 
-__all__ = ["HANGUP", "HELD", "Internal", "Pollable"]
+__all__ = ["HANGUP", "HELD", "Ending", "Internal", "Pollable"]
 
 HELD = 1  # a bit of `muted`: the poller waits for another handle alone
 HANGUP = 4
@@ -51,10 +51,6 @@ class Pollable(Protocol):
         """It is ready to be read from."""
         ...
 
-    def hung_up(self) -> None:
-        """Nothing can reach the peer any more: this is what comes of HANGUP."""
-        ...
-
     def writable(self) -> bool | None:
         """It is ready to be written to; True if it is not to be read from in this turn."""
         ...
@@ -65,6 +61,14 @@ class Pollable(Protocol):
 
     def is_lost(self) -> bool:
         """True if the program closed it without telling, so that the number may be another's."""
+        ...
+
+
+class Ending(Pollable, Protocol):
+    """What may want HANGUP."""
+
+    def hung_up(self) -> None:
+        """Nothing can reach the peer any more: this is what comes of HANGUP."""
         ...
 
 
@@ -87,9 +91,6 @@ class Internal:
 
     def writable(self) -> None:
         """Do nothing: it never wants to write."""
-
-    def hung_up(self) -> None:
-        """Do nothing: it has no peer."""
 
     def fail(self, error: OSError) -> None:
         """Raise: without it the mux does not work."""

@@ -21,7 +21,7 @@ from selectors import EVENT_READ, EVENT_WRITE
 from typing import cast
 
 from eventmux._waiting.hangups import HangUps
-from eventmux._waiting.pollable import HANGUP, HELD, Pollable
+from eventmux._waiting.pollable import HANGUP, HELD, Ending, Pollable
 from eventmux._waiting.spinning import Waiter
 from eventmux.events import Handle
 
@@ -212,7 +212,7 @@ class Poller:
                 return
         if self._hangups.armed != EVENT_READ:
             self.watch(self._hangups)
-        self._hangups.add(fd, pollable)
+        self._hangups.add(fd, cast("Ending", pollable))
 
     def _modify(self, pollable: Pollable, fd: int, wanted: int) -> None:
         if fd in self._always or wanted == HANGUP:

@@ -238,6 +238,26 @@ def test_the_peer_that_has_finished_still_gets_it(mux, connection, file):
     assert events[-1].missing == 0
 
 
+@pytest.mark.skipif(not hasattr(socket, "send_fds"), reason="no descriptors can be passed")
+@pytest.mark.parametrize("first", ["file", "fds"])
+def test_with_descriptors_that_are_passed(mux, pair, file, first):
+    fh, peer = pair()
+    mux.add(fh)
+    assert mux.mux(PATIENCE) == Ready(fh)
+    calls = [lambda: mux.sendfile(fh, file, 0, 10), lambda: mux.send_fds(fh, b"with", [file])]
+    for call in calls if first == "file" else calls[::-1]:
+        call()
+    mux.sendfile(fh, file, 3, 5)
+    data, fds = b"", []
+    while len(data) < 19:
+        more, passed, _, _ = socket.recv_fds(peer, 100, 5)
+        data, fds = data + more, fds + passed
+    parts = [CONTENT[:10], b"with"]
+    assert data == b"".join(parts if first == "file" else parts[::-1]) + CONTENT[3:8]
+    (passed,) = fds
+    os.close(passed)
+
+
 @pytest.mark.parametrize("way", ["kill", "remove", "close", "exit", "lose"])
 def test_no_descriptor_is_left(mux, pair, file, way):
     fh, _peer = pair()
