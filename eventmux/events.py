@@ -199,7 +199,7 @@ class HalfClosed(Event):
 
     A UNIX socket whose peer is closed has no `HalfClosed`, but `Closing`. TCP does not tell a peer
     that has closed its socket from one that waits for an answer, until it answers what is sent, or
-    keepalive asks.
+    keepalive asks. With TLS the end is close_notify, as ever; without that it is an `Error`.
     """
 
     type: ClassVar[Literal["half_closed"]] = "half_closed"

@@ -20,13 +20,14 @@ from itertools import starmap
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, Protocol, cast
 
-from eventmux._channels.channel import Outlet
+from eventmux._channels.channel import ENDED, Outlet
+from eventmux._channels.files import FileSender
 from eventmux._channels.lingering import LINGER, Lingering, has_unread
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import SEND_FLAGS, Port
 from eventmux._channels.streams import Stream
 from eventmux._channels.tls import TLSLayer
-from eventmux._waiting.pollable import HELD
+from eventmux._waiting.pollable import HANGUP, HELD
 from eventmux.errors import EventMuxError, TLSError
 from eventmux.events import Handle, Read, ReadLast, Ready, Sent
 from eventmux.peers import Address, Peer
@@ -88,6 +89,8 @@ class SecureStream(Stream):
         new.options, new.armed, new.armed_fd = options, 0, -1
         new._layer, new._limits, new._is_told = layer, limits, False
         new._recv, new._send = layer.recv, layer.send
+        if type(stream._send) is FileSender:  # a file may be queued
+            new._send = FileSender(stream.port, layer.send)
         new._is_direct = False
         new._see_buffer()
         layer.plain_left = new.unsent
@@ -138,7 +141,7 @@ class SecureStream(Stream):
         if not (self._ready and self._is_shaking):
             wanted = super().wanted
             if layer.needs_input and wanted & EVENT_WRITE and self._ready:
-                wanted &= ~EVENT_WRITE
+                wanted = wanted & ~EVENT_WRITE or (HANGUP if self.muted & ENDED else 0)
         else:
             wanted = 0 if self.muted & HELD else EVENT_READ
             if layer.plain_left:
@@ -146,7 +149,7 @@ class SecureStream(Stream):
         if self.dialing:
             return 0
         is_stuck = layer.has_more and self._is_to_go_on()
-        return wanted | EVENT_WRITE if layer.has_records or is_stuck else wanted
+        return wanted & ~HANGUP | EVENT_WRITE if layer.has_records or is_stuck else wanted
 
     @property
     def _is_shaking(self) -> bool:
@@ -191,7 +194,7 @@ class SecureStream(Stream):
             self._is_told = told is None
         self._limits.end(self)
         self.see_inside()
-        if self.unsent:
+        if self.unsent or self._extras.is_ending:
             self.flush()
 
     def identify(self, peer: Peer) -> None:
@@ -268,7 +271,7 @@ class SecureStream(Stream):
         layer = self._layer
         if self._is_told or layer.plain_left:
             super().flush()
-        self.unflushed = False
+        self.unflushed = self._extras.is_ending  # as there
         if layer.has_records:
             layer.push_or_drop()
 
@@ -292,6 +295,13 @@ class SecureStream(Stream):
         """The stream is broken: say why, to the peer as well."""
         self._layer.push_or_drop()
         super().fail(error)
+
+    def _end_output(self) -> None:
+        """Say that no more comes. TCP goes on: TLS itself may have to answer the peer."""
+        if self._is_told:
+            self._layer.end_output()
+            self._layer.push_or_drop()
+            self.see_inside()
 
     def left_to_send(self) -> int:
         """Return what becomes less as the peer reads."""

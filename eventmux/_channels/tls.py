@@ -150,6 +150,8 @@ class TLSLayer:
             has_more = self._fill(min(size, len(self._plain)))
         except ssl.SSLWantReadError:
             has_more, self._inside = False, _LONGEST_RECORD
+        except ssl.SSLZeroReturnError:  # the end of the peer, where ours was said before
+            self._reading, self.is_ended = 0, True
         except ssl.SSLError as error:
             self._failure = self._failed(error)
         filled = self._filled
@@ -400,6 +402,30 @@ class TLSLayer:
         return session if session is not None and session.has_ticket else None
 
     # The end
+
+    def end_output(self) -> None:
+        """Do what `say_end()` does, so that what the peer sends can be read on.
+
+        What has come is decrypted first: OpenSSL looks for the end of the peer while it says ours,
+        and gives up if it meets data.
+        """
+        if not self.is_up or self._failure is not None:
+            return
+        inside = self._incoming.pending + self._pending()
+        if inside:
+            self.has_more = True
+            room = self._filled + inside + _LONGEST_RECORD
+            self._plain += bytes(max(0, room - len(self._plain)))
+            try:
+                self._fill(len(self._plain))
+            except ssl.SSLWantReadError:
+                pass
+            except ssl.SSLZeroReturnError:
+                self._reading, self.is_ended = 0, True
+            except ssl.SSLError as error:
+                self._failure = self._failed(error)
+                return
+        self.say_end()
 
     def say_end(self) -> None:
         """Tell the peer that no more comes; `push()` sends it."""
