@@ -14,11 +14,12 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from eventmux.events import Event, Handle, Sent
+from eventmux.events import Event, Handle, Records, Sent
 
 __all__ = ["Trace"]
 
 _SHOWN = 60  # bytes of data in a line
+_RECORDS = 3  # of those that come in one event
 
 
 _here = threading.local()  # `is_busy` while a line is being logged in this thread
@@ -84,10 +85,18 @@ class Trace:
         """Log an event, of a handle with that descriptor, or of none."""
         name = "mux" if event.fh is None else repr(event.fh) if fd is None else f"fd {fd}"
         data = getattr(event, "data", None)
-        if isinstance(data, bytes) and data:
+        if isinstance(event, Records):
+            self._debug("%s < %s %s", name, event.type, _shorten_all(event.records))
+        elif isinstance(data, bytes) and data:
             self._debug("%s < %s %s", name, event.type, _shorten(data))
         else:
             self._debug("%s : %s", name, event.type)
+
+
+def _shorten_all(records: list[bytes]) -> str:
+    rest = len(records) - _RECORDS
+    shown = ", ".join(map(_shorten, records[:_RECORDS]))
+    return f"{shown}, and {rest} more" if rest > 0 else shown
 
 
 def _shorten(data: bytes | str) -> str:

@@ -14,6 +14,8 @@ __all__ = [
     "BufferOverflow",
     "EventMuxError",
     "FileError",
+    "FramingError",
+    "HeaderOverflow",
     "IdleTimeout",
     "MalformedHeader",
     "MalformedRecord",
@@ -49,6 +51,13 @@ class BufferOverflow(_OverLimit):
     """
 
     text = "record of {} bytes, limit is {}"
+
+
+class HeaderOverflow(BufferOverflow):
+    """The part of an HTTP message that has to be read as a whole is longer than `max_header`.
+
+    To a request it is answered by 431, and another BufferOverflow by 413.
+    """
 
 
 class OutputOverflow(_OverLimit):
@@ -90,6 +99,14 @@ class MalformedHeader(EventMuxError, ValueError):
 
 class MalformedRecord(EventMuxError, ValueError):
     """The bytes cannot be cut into records, for example a length that is impossible."""
+
+
+class FramingError(EventMuxError):
+    """The function of a program that tells where records end is at fault, not the peer.
+
+    `__cause__` is what it raised, or a TypeError about what it returned. It is the `exception` of
+    an `Error` event, and the cause comes out of `mux()`.
+    """
 
 
 class TLSError(EventMuxError, OSError):

@@ -41,6 +41,7 @@ __all__ = [
     "ReadWithDestination",
     "ReadWithFds",
     "Ready",
+    "Records",
     "Sent",
     "Signal",
     "SomeEvent",
@@ -167,6 +168,20 @@ class ReadWithDestination(Read):
     destination: str = ""
     interface: int = 0
     local: str | None = None
+
+
+@dataclass(slots=True)
+class Records(Event):
+    """What a handle with the buffer `Batch` has instead of `Read`: all records of one read.
+
+    `records` are in order, at least one. `ids` are what the handle's `meta_handler` returned for
+    each of them; None without one.
+    """
+
+    type: ClassVar[Literal["records"]] = "records"
+    fh: Handle = _NOT_GIVEN
+    records: list[bytes] = _NOT_GIVEN
+    ids: list[Any] | None = None
 
 
 @dataclass(slots=True)
@@ -322,6 +337,7 @@ AnyEvent = (
     | Read
     | ReadLast
     | Ready
+    | Records
     | Sent
     | Signal
     | Timeout

@@ -65,7 +65,11 @@ INSIDE = {
         ["special"],
         ["table"],
     ],
-    "eventmux.buffers": [["_records"], ["_rewinding", "_size", "_split"], ["_http"]],
+    "eventmux.buffers": [
+        ["_heads", "_records"],
+        ["_batch", "_frames", "_rewinding", "_size", "_split"],
+        ["_http"],
+    ],
     "rpcasync.shadowing": [["book", "copies", "reports"], ["pairs"], ["shadow"]],
     "rpcasync.storable": [
         ["_opcodes", "_values"],

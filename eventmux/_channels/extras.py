@@ -31,6 +31,7 @@ class Extras:
     __slots__ = (
         "backlog",
         "end",
+        "is_batch",
         "is_ending",
         "is_heard",
         "is_let_go",
@@ -44,6 +45,7 @@ class Extras:
     def __init__(self) -> None:
         self.backlog: Backlog | None = None  # once the buffer was changed
         self.end: OSError | Rejected | bool = False  # why nothing is read any more
+        self.is_batch = False  # all records of one read come in one event
         self.is_ending = False  # our side ends when all has left: shutdown()
         self.is_let_go = False  # the program has closed it
         self.is_heard = False  # nothing more comes of the peer, as was seen after that

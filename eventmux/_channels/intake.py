@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
-from itertools import repeat, starmap
+from itertools import count, repeat, starmap
 from typing import cast
 
 from eventmux._channels.backlog import Backlog
@@ -21,9 +21,9 @@ from eventmux._channels.channel import BEHIND, ENDED, WAITING, Channel, Outlet
 from eventmux._channels.extras import USUAL_EXTRAS, Extras, Rejected
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import RECV_FLAGS, Port
-from eventmux.buffers import Buffer
-from eventmux.buffers._rewinding import Rewinding, rewindable
-from eventmux.errors import EventMuxError
+from eventmux.buffers import Batch, Buffer
+from eventmux.buffers._rewinding import Rewindable, Rewinding, rewindable
+from eventmux.errors import EventMuxError, FramingError
 from eventmux.events import (
     Closed,
     Closing,
@@ -33,10 +33,11 @@ from eventmux.events import (
     Handle,
     Read,
     ReadLast,
+    Records,
 )
 from eventmux.peers import Peer
 
-__all__ = ["Intake"]
+__all__ = ["Intake", "records_of"]
 
 
 # What all streams share, as there may be many thousands.
@@ -51,6 +52,18 @@ def _times(count: int) -> range:
 def _one_read(size: int) -> tuple[tuple[int, int]]:
     """Return the arguments of `recv()`, for `starmap()`."""
     return ((size, RECV_FLAGS),)
+
+
+def _emptied(pattern: Buffer | None) -> Rewindable | None:
+    """Return an empty buffer of this kind that can take records back; a batch is the stream's."""
+    if pattern is None:
+        return None
+    return rewindable(pattern.buffer if isinstance(pattern, Batch) else pattern)
+
+
+def records_of(event: Read | ReadLast | Records) -> list[bytes]:
+    """Return what an event brings of the stream."""
+    return event.records if isinstance(event, Records) else [event.data]
 
 
 class Intake(Channel):
@@ -71,7 +84,7 @@ class Intake(Channel):
         self, fh: Handle, port: Port, outlet: Outlet, options: ChannelOptions, meta: object
     ) -> None:
         # First, as it is the program's code: should it raise, nothing of the handle has changed.
-        self._buffer = None if options.buffered is None else rewindable(options.buffered)
+        self._buffer = _emptied(options.buffered)
         super().__init__(fh, port, outlet, options, meta)
         self._reads = _times(options.reads_per_turn)  # in one turn
         self._recv = port.recv
@@ -79,6 +92,8 @@ class Intake(Channel):
         self._is_giving = False  # in the middle of the records of one read
         self._taken: Sequence[bytes] | None = None  # records that the program was not told of
         self._extras = USUAL_EXTRAS
+        if isinstance(options.buffered, Batch):
+            self._own_extras().is_batch = True
         self._see_buffer()
 
     def _see_buffer(self) -> None:
@@ -172,10 +187,12 @@ class Intake(Channel):
 
     def _give_out(self, buffer: Buffer, failure: EventMuxError | None) -> bool:
         records = self._taken = buffer.read()
-        raised = None
-        if self.options.meta_handler is not None:
+        raised: Exception | None = None
+        if self._extras.is_batch:
+            raised = self._give_together(records)
+        elif self.options.meta_handler is not None:
             self._taken = None  # what comes out of the program's code comes in the midst of it
-            raised = self._give_one_by_one(records)
+            raised = self._one_by_one(self._emit_read, records)
         elif not records or self.closing:
             self._taken = None
         elif len(records) == 1:  # as most often; it is queued, and that noted, by C code alone
@@ -189,23 +206,50 @@ class Intake(Channel):
             self._unsettle()
         if failure is not None:
             self._reject(buffer, failure)
+            if raised is None and isinstance(failure, FramingError):
+                raised = cast("Exception", failure.__cause__)
+        elif getattr(buffer, "reply", b""):
+            self._say(buffer.take_reply())  # type: ignore[attr-defined]
         if raised is not None:
             raise raised
         return bool(records) or failure is not None
 
-    def _give_one_by_one(self, records: list[bytes]) -> Exception | None:
-        """Emit them where the program's code has a say; return the first thing that it raised."""
+    def _give_together(self, records: list[bytes]) -> Exception | None:
+        """Emit one event for all; return the first thing that the program's code raised."""
+        if not records or self.closing:
+            self._taken = None
+            return None
+        event = Records(self.fh, records)
+        [self._taken] = map(self._emit, (event,))
+        handler = self.options.meta_handler
+        if handler is None:
+            return None
+        ids: list[object] = [None] * len(records)
+        event.ids = ids
+        numbers = count()
+
+        def identify(record: bytes) -> None:
+            number = next(numbers)
+            ids[number] = handler(self.fh, record, None)
+
+        return self._one_by_one(identify, records)
+
+    def _one_by_one(self, give: Callable[[bytes], None], records: list[bytes]) -> Exception | None:
+        """Do it where the program's code has a say; return the first thing that it raised."""
         raised: Exception | None = None
         self._is_giving = True
         try:
             for record in records:
                 try:
-                    self._emit_read(record)
+                    give(record)
                 except Exception as error:  # noqa: BLE001  # the program's; the others come first
                     raised = raised or error
         finally:  # also for Ctrl-C
             self._is_giving = False
         return raised
+
+    def _say(self, reply: bytes) -> None:
+        """Send what the buffer has to say to the peer."""
 
     def _give(self, data: bytes) -> None:
         """Emit one `Read`."""
@@ -236,10 +280,11 @@ class Intake(Channel):
         buffer = self._buffer
         if buffer is not None:
             is_record = not buffer.returns_last
-            for rest in buffer.read_last():
-                if is_record:
-                    self._give(rest)
-                else:
+            last = buffer.read_last()
+            if is_record:
+                self._give_last(last)
+            else:
+                for rest in last:
                     self._emit(ReadLast(self.fh, rest))
         if self.options.half_close and self._may_go_on():
             event = HalfClosed(self.fh)
@@ -252,11 +297,21 @@ class Intake(Channel):
         """True if the peer, which has finished sending, may still be written to."""
         return False
 
+    def _give_last(self, records: list[bytes]) -> None:
+        """Emit what the end of the stream has completed."""
+        if not self._extras.is_batch:
+            for record in records:
+                self._give(record)
+        elif (raised := self._give_together(records)) is not None:
+            raise raised
+
     def _is_in_the_middle(self) -> bool:
         """True if the peer was in the middle of a record, so that more is on its way."""
         buffer = self._buffer
         return isinstance(self._extras.end, Rejected) or bool(
-            getattr(buffer, "pending", 0) or getattr(buffer, "waiting", False)
+            getattr(buffer, "pending", 0)
+            or getattr(buffer, "waiting", False)
+            or getattr(buffer, "has_begun", False)
         )
 
     # Another buffer
@@ -283,7 +338,7 @@ class Intake(Channel):
         """Cut in another way what is behind the last record that was handed out."""
         if self._is_giving:
             raise RuntimeError(f"{self.fh!r} is being read from: set() is for when its Read comes")
-        fresh = None if buffered is None else rewindable(buffered)  # first: it may raise
+        fresh = _emptied(buffered)  # first: it may raise
         events = self._outlet.withdraw(self.fh)
         if (self.closing or self.muted & ENDED) and not self._is_to_come(events):
             for event in events:
@@ -294,6 +349,7 @@ class Intake(Channel):
         self._see_buffer()
         self.muted &= ~WAITING
         extras = self._own_extras()
+        extras.is_batch = isinstance(buffered, Batch)
         if extras.backlog is None:
             extras.backlog = Backlog()
         extras.backlog.put_back(behind)
@@ -318,20 +374,24 @@ class Intake(Channel):
     def _take_back(self, events: list[Event]) -> bytes:
         """Take back what was not handed out; return the bytes of the stream, from the first on."""
         buffer, end = self._buffer, self._extras.end
-        reads = [event for event in events if isinstance(event, (Read, ReadLast))]
+        reads = [event for event in events if isinstance(event, (Read, ReadLast, Records))]
         for event in events:
-            is_input = isinstance(event, (Read, ReadLast, HalfClosed, Closing, Closed))
+            is_input = isinstance(event, (Read, ReadLast, Records, HalfClosed, Closing, Closed))
             if not is_input and not self._is_about_end(event):
                 self._emit(event)
         if self.closing or self.muted & ENDED:
             self._open_again()
         rest = end.rest if isinstance(end, Rejected) else []
         # If there are more than the buffer knows of, the program has put some back that it had.
-        known = getattr(buffer, "given", len(reads) + len(rest)) - len(rest)
-        strange = max(0, len(reads) - known)
-        for event in reads[:strange]:
-            self._emit(event)
-        records = [event.data for event in reads[strange:]]
+        size = sum(map(len, map(records_of, reads)))
+        strange = max(0, size - (getattr(buffer, "given", size + len(rest)) - len(rest)))
+        records: list[bytes] = []
+        for event in reads:
+            if strange > 0:
+                strange -= len(records_of(event))
+                self._emit(event)
+            else:
+                records += records_of(event)
         return b"".join(records) if buffer is None else buffer.unread(records + rest)
 
     def _open_again(self) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from eventmux._channels.channel import ENDED, Outlet
 from eventmux._channels.files import FileSender
+from eventmux._channels.intake import records_of
 from eventmux._channels.lingering import LINGER, Lingering, has_unread
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import SEND_FLAGS, Port
@@ -29,7 +30,7 @@ from eventmux._channels.streams import Stream
 from eventmux._channels.tls import TLSLayer
 from eventmux._waiting.pollable import HANGUP, HELD
 from eventmux.errors import EventMuxError, TLSError
-from eventmux.events import Handle, Read, ReadLast, Ready, Sent
+from eventmux.events import Handle, Read, ReadLast, Ready, Records, Sent
 from eventmux.peers import Address, Peer
 
 if TYPE_CHECKING:
@@ -119,8 +120,9 @@ class SecureStream(Stream):
         buffer, backlog = self._buffer, self._extras.backlog
         size = getattr(buffer, "pending", 0) + len(backlog.rest() if backlog else b"")
         for event in self._outlet.withdraw(self.fh):
-            if isinstance(event, (Read, ReadLast)):
-                size += len(event.data) or 1  # an empty record, of a separator alone
+            if isinstance(event, (Read, ReadLast, Records)):
+                # An empty record is of a separator alone.
+                size += sum(len(record) or 1 for record in records_of(event))
             else:
                 self._emit(event)
         return size

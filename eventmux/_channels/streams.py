@@ -432,6 +432,11 @@ class Stream(Intake):
         if not self.closing:
             self._emit(Ready(self.fh))
 
+    def _say(self, reply: bytes) -> None:
+        """Send what the buffer has to say, if that is not in the midst of something."""
+        if self._takes_output and not (self.unsent or self.closing or self.options.manual_write):
+            self.send((reply,), True)
+
     # The end
 
     def close(self) -> None:
@@ -606,6 +611,9 @@ class Source(Stream):
     def shutdown(self) -> None:
         """Refuse."""
         raise TypeError(f"cannot end our side of {self.fh!r}: it is open for reading only")
+
+    def _say(self, reply: bytes) -> None:
+        """Have nobody to say it to."""
 
 
 class Sink(Stream):

@@ -3,7 +3,8 @@ r"""Buffering disciplines: bytes of a stream in, whole records out.
 A buffer belongs to one stream. `write()` takes what arrived, however it was cut, and `read()`
 gives the records that are complete, in order. The records do not depend on how the stream was
 cut into writes, and the time is linear in its length, be it in pieces of one byte or of 100 MB.
-(A pattern that can be satisfied too early is the exception, see `Split` and `Regexp`.)
+(Exceptions are a pattern that can be satisfied too early, see `Split` and `Regexp`, and a function
+that takes long to tell a length, see `Frames`.)
 
     >>> from eventmux.buffers import Split
     >>> lines = Split(b"\n", max_size=1000)
@@ -24,9 +25,22 @@ raised, the stream has no record boundaries any more: each further `write()` rai
 
 from __future__ import annotations
 
+from eventmux.buffers._batch import Batch
+from eventmux.buffers._frames import AtLeast, Frames
 from eventmux.buffers._http import HTTP
 from eventmux.buffers._records import Buffer
 from eventmux.buffers._size import FixedSize, Last, Size
 from eventmux.buffers._split import Regexp, Split
 
-__all__ = ["HTTP", "Buffer", "FixedSize", "Last", "Regexp", "Size", "Split"]
+__all__ = [
+    "HTTP",
+    "AtLeast",
+    "Batch",
+    "Buffer",
+    "FixedSize",
+    "Frames",
+    "Last",
+    "Regexp",
+    "Size",
+    "Split",
+]

@@ -1,11 +1,9 @@
 """HTTP/1 messages as records: `HTTP`.
 
-The one rule: where a message ends is never guessed. A head that two readers could understand
-in different ways is how requests are smuggled past a proxy, so it is refused (RFC 9112,
-section 6.3). Nothing else of the head is interpreted.
+The one rule: where a message ends is never guessed; what the head says about it is in `_heads`.
 
     message     head  body
-    head        start line, field lines, blank line; a line may end with a bare LF
+    head        start line, field lines, blank line; all lines may end with a bare LF
     body        as long as `Content-Length` says, or chunked, or up to the end of the stream
     chunked     ( size in hex [";" extensions] CRLF  bytes CRLF )*  "0" CRLF  trailers, blank line
 
@@ -15,28 +13,27 @@ This file does not know which request a response answers.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+import sys
+from collections.abc import Callable
 
+from eventmux.buffers._heads import (
+    CHUNKED,
+    TO_END,
+    announced,
+    check_trailers,
+    expects_continue,
+    shown,
+)
 from eventmux.buffers._records import MAX_SIZE, Records, check_limit, check_positive
-from eventmux.errors import BufferOverflow, EventMuxError, MalformedRecord
+from eventmux.errors import BufferOverflow, EventMuxError, HeaderOverflow, MalformedRecord
 
 __all__ = ["HTTP"]
 
-_TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_REQUEST = re.compile(_TOKEN + rb" [^\x00-\x20\x7f]+ HTTP/1\.([0-9])\r?\n")
-_RESPONSE = re.compile(rb"HTTP/1\.([0-9]) ([0-9]{3})(?: [^\x00\r\n]*)?\r?\n")
-# No blank before the colon, no folded line, no bare CR: readers differ about what these mean.
-_FIELDS = re.compile(rb"(?:" + _TOKEN + rb":[^\x00\r\n]*\r?\n)*")
-_FRAMING = re.compile(rb"^(content-length|transfer-encoding):([^\r\n]*)", re.I | re.M)
-_LENGTH = re.compile(rb"[0-9]{1,19}")
 # Bare LF is for heads only. Some servers pad the size with blanks.
 _CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;[^\x00\r\n]*)?\r\n")
 _BLANK_LINES = re.compile(rb"[\r\n]+")
 _END_OF_FIELDS = re.compile(rb"\n\r?\n")
-
-# What a head says about its body, besides a length.
-_CHUNKED = -1
-_TO_END = -2
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class _Record(bytes):
@@ -66,7 +63,17 @@ class HTTP(Records):
     short has its chunks removed as far as they came.
 
     `max_header` limits a head, a line with the size of a chunk, and the trailers, to 64 KB unless
-    told otherwise; `max_size` a record, also one that is only announced, to 32 MiB; in bytes.
+    told otherwise; `max_size` a message, also one that is only announced, to 32 MiB; in bytes.
+
+    With `piece_size` a body is not put together, but given out as it arrives: behind the head come
+    pieces of at most so many bytes, and behind the last of them `b""`, also if there was no body.
+    So what has no `b""` was cut short. `max_size` limits the sum of them.
+
+    A client such as curl asks by `Expect: 100-continue` whether it may send a body, and waits for a
+    second. `reply` is what it is to be told, and a mux tells it, unless the length is over the
+    limit; with `send_continue=False` that is left to the program, as it is with `header_only`. The
+    mux does not if any output waits; but when a client sends such a request before the response to
+    the last one is there, and the program sends that piece by piece, it comes between two pieces.
 
     With `header_only` a record is one head, and the program decides about the body; an answer
     to HEAD or CONNECT, or one that changes the protocol, needs this. The buffer then holds what
@@ -76,39 +83,45 @@ class HTTP(Records):
 
     Raises:
         ValueError: `max_size` is neither a positive int nor None for no limit; `max_header` is
-            not a positive int.
+            not a positive int; `piece_size` is neither a positive int nor None, or is given with
+            `header_only`.
     """
 
     __slots__ = (
-        "_header_only",
-        "_is_bare",
-        "_max_header",
-        "_max_size",
-        "_message",
-        "_need",
-        "_raw",
-        "_scanned",
-        "_skipped",
-        "_step",
+        *("_came_with", "_header_only", "_is_bare", "_is_chunked", "_max_header", "_max_size"),
+        *("_message", "_need", "_piece_size", "_raw", "_scanned", "_send_continue", "_size"),
+        *("_skipped", "_step", "reply"),
     )
 
     def __init__(
         self,
         *,
         header_only: bool = False,
+        piece_size: int | None = None,
         max_size: int | None = MAX_SIZE,
         max_header: int = 65536,
+        send_continue: bool = True,
     ) -> None:
         super().__init__()
         check_limit("max_size", max_size)
+        check_limit("piece_size", piece_size)
         check_positive("max_header", max_header)
+        if header_only and piece_size is not None:
+            raise ValueError(f"piece_size is {piece_size}, but with header_only there are none")
+        self.reply = b""
+        """What the peer is to be told at once, as `take_reply()` returns it."""
         self._header_only = header_only
+        self._piece_size = piece_size
+        self._send_continue = send_continue
         self._max_size = max_size
         self._max_header = max_header
         # The rest is what came and is not understood yet, and the body is counted there, too.
-        # Only a message with chunks is put together here.
+        # Only a message with chunks is put together here, and what is given out in pieces.
         self._message = bytearray()
         self._raw = bytearray()  # that message as it came, up to the rest
+        self._size = 0  # bytes of the whole message so far, without those of the rest
+        self._came_with = 0  # how much of that the last byte of the message came with
+        self._is_chunked = False
         self._is_bare = False  # so much came that it is not kept
         self._skipped = bytearray()  # blank lines in front of a message
         self._scanned = 0  # how far the rest was searched
@@ -119,7 +132,11 @@ class HTTP(Records):
     def fresh(self) -> HTTP:
         """Return an empty buffer with the same settings, for another stream."""
         return HTTP(
-            header_only=self._header_only, max_size=self._max_size, max_header=self._max_header
+            header_only=self._header_only,
+            piece_size=self._piece_size,
+            max_size=self._max_size,
+            max_header=self._max_header,
+            send_continue=self._send_continue,
         )
 
     @property
@@ -131,6 +148,11 @@ class HTTP(Records):
     def waiting(self) -> bool:
         """True while a head was given out and `expect()` was not called for its body."""
         return self._step is HTTP._wait and self._failure is None
+
+    @property
+    def has_begun(self) -> bool:
+        """True if a message is not complete, also if all that came of it was given out."""
+        return bool(self._rest) or self._step is not HTTP._read_head
 
     @property
     def pending(self) -> int:
@@ -171,16 +193,22 @@ class HTTP(Records):
         self._step = HTTP._read_body if size else HTTP._read_head
         self._cut()
 
+    def take_reply(self) -> bytes:
+        """Return what the peer is to be told at once, b"" for nothing; it is told only once."""
+        reply, self.reply = self.reply, b""
+        return reply
+
     def read_last(self) -> list[bytes]:
         """Return what is left at the end of the stream, and empty the buffer."""
         raw = self._skipped + self._came() + self._rest
+        is_told = self._piece_size is not None and not self.returns_last
         self._rest[:0] = self._message
         last = super().read_last()
         if self._gave_rest:
             last[-1] = _record(last[-1], raw)
         else:
             self._skipped = raw
-        return last
+        return [*last, b""] if is_told else last
 
     @property
     def can_unread(self) -> bool:
@@ -199,6 +227,7 @@ class HTTP(Records):
         self._raw.clear()
         self._skipped.clear()
         self._is_bare = False
+        self.reply = b""
         self._step = HTTP._read_head
 
     def _cut(self) -> None:
@@ -206,8 +235,10 @@ class HTTP(Records):
             while self._step(self):
                 pass
         except EventMuxError as failure:
+            self._give_piece()
             self._fail(failure)
             raise
+        self._give_piece()
 
     # The steps. Each leaves the rest as it is if it raises.
 
@@ -224,23 +255,41 @@ class HTTP(Records):
         if not size:
             return False
         head = bytes(rest[:size])
-        body = _announced(head)
+        body = announced(head)
         if self._header_only:
             self._complete(head, head)
             self._drop(size)
             self._step = HTTP._wait
-        elif body == _CHUNKED:
+            return True
+        self._check_size(size + max(body, 0))
+        if self._send_continue and body and len(rest) == size and not self._records:
+            # Not if a request came in front that has no response yet, or the body is on its way.
+            self.reply = _CONTINUE if expects_continue(head) else b""
+        self._is_chunked = body == CHUNKED
+        if self._piece_size is not None:
+            self._complete(head, head)
+            self._begin_body(size, body)
+        elif self._is_chunked:
             self._message += head
             self._keep(head)
-            self._drop(size)
+            self._begin_body(size, body)
+        else:  # the rest has all of it
+            self._size = 0
+            self._need = size + body
+            self._step = HTTP._read_to_end if body == TO_END else HTTP._read_body
+        return True
+
+    def _begin_body(self, size: int, body: int) -> None:
+        """Go on behind a head of so many bytes, which was taken, with a body of that kind."""
+        self._drop(size)
+        self._size = size
+        self._need = body
+        if self._is_chunked:
             self._step = HTTP._read_chunk_size
-        elif body == _TO_END:
+        elif body == TO_END:
             self._step = HTTP._read_to_end
         else:
-            self._check_size(size + body)
-            self._need = size + body
-            self._step = HTTP._read_body
-        return True
+            self._step = HTTP._read_part if body else HTTP._end
 
     def _read_body(self) -> bool:
         size = self._need
@@ -256,7 +305,13 @@ class HTTP(Records):
         return True
 
     def _read_to_end(self) -> bool:
-        self._check_size(len(self._rest))
+        limit = self._max_size
+        if self._piece_size is None:
+            self._check_size(len(self._rest))
+            return False
+        if self._take(sys.maxsize if limit is None else limit - self._size):
+            return True
+        self._check_size(self._size + len(self._rest))
         return False
 
     def _wait(self) -> bool:
@@ -268,36 +323,34 @@ class HTTP(Records):
             return False
         line = _CHUNK.fullmatch(self._rest, 0, end)
         if line is None:
-            raise MalformedRecord(f"chunk begins with {_shown(self._rest)}, must be its size")
+            raise MalformedRecord(f"chunk begins with {shown(self._rest)}, must be its size")
         size = int(line[1], 16)
-        self._check_size(len(self._message) + size)
+        self._check_size(self._size + size)
         if size:
             self._keep(line[0])
             self._drop(end)
             self._need = size
-            self._step = HTTP._read_chunk
+            self._step = HTTP._read_part
         else:
             self._keep(line[0][:-1])
             self._drop(end - 1)  # with the LF left, the end of no trailers looks like any other
             self._step = HTTP._read_trailers
         return True
 
-    def _read_chunk(self) -> bool:
-        part = self._rest[: self._need]
-        self._message += part
-        self._keep(part)
-        self._drop(len(part))
-        self._need -= len(part)
+    def _read_part(self) -> bool:
+        """Take what has come of a chunk, or of a body in pieces."""
+        taken = self._take(self._need)
+        self._need -= taken
         if self._need:
-            return False
-        self._step = HTTP._read_end_of_chunk
+            return taken > 0
+        self._step = HTTP._read_end_of_chunk if self._is_chunked else HTTP._end
         return True
 
     def _read_end_of_chunk(self) -> bool:
         if not self._rest.startswith(b"\r\n"):
             if b"\r\n".startswith(self._rest):
                 return False
-            raise MalformedRecord(f"chunk is followed by {_shown(self._rest)}, must be CRLF")
+            raise MalformedRecord(f"chunk is followed by {shown(self._rest)}, must be CRLF")
         self._keep(b"\r\n")
         self._drop(2)
         self._step = HTTP._read_chunk_size
@@ -307,13 +360,19 @@ class HTTP(Records):
         size = self._find_end_of_fields(self._max_header + 1)
         if not size:
             return False
-        _check_fields(bytes(self._rest[:size]), 1)
-        came = self._came()
-        self._complete(bytes(self._message), came if self._is_bare else came + self._rest[:size])
+        check_trailers(bytes(self._rest[:size]))
+        self._keep(self._rest[:size])
+        self._drop(size)
+        self._step = HTTP._end
+        return True
+
+    def _end(self) -> bool:
+        """Give out a message that was put together, or tell that the last of its pieces was."""
+        self._give_piece()
+        self._complete(bytes(self._message), self._came())
         self._message = bytearray()
         self._raw = bytearray()
         self._is_bare = False
-        self._drop(size)
         self._step = HTTP._read_head
         return True
 
@@ -327,9 +386,25 @@ class HTTP(Records):
         """Return the end that was searched for; 0 if it did not come yet."""
         size = end or len(self._rest)
         if size > limit:
-            raise BufferOverflow(size, limit)
+            kind = BufferOverflow if limit < self._max_header else HeaderOverflow
+            raise kind(size, limit)
         self._scanned = len(self._rest)
         return end
+
+    def _take(self, most: int) -> int:
+        """Take of a body what is there, or so many bytes, or what a piece lacks; say how many."""
+        if self._piece_size is not None:
+            most = min(most, self._piece_size - len(self._message))
+        part = self._rest[:most]
+        self._size += len(part)
+        self._message += part
+        if self._is_chunked:
+            self._keep(part)
+            self._came_with = len(self._came())
+        self._drop(len(part))
+        if len(self._message) == self._piece_size:
+            self._give_piece()
+        return len(part)
 
     def _keep(self, came: bytes | bytearray) -> None:
         """Keep what came of a message in chunks, should it be taken back.
@@ -348,6 +423,16 @@ class HTTP(Records):
         """Return what came of a message in chunks."""
         return self._message if self._is_bare else self._raw
 
+    def _give_piece(self) -> None:
+        """Give out what there is of a piece; nothing if messages are given out as a whole."""
+        if self._piece_size is not None and self._message:
+            piece, raw = bytes(self._message), self._came()
+            self._complete(piece, raw[: self._came_with] if self._is_chunked else piece)
+            self._raw = bytearray() if self._is_bare else raw[self._came_with :]
+            self._message = bytearray()
+            self._is_bare = False
+            self._came_with = 0
+
     def _complete(self, record: bytes, raw: bytes | bytearray) -> None:
         if self._skipped or raw is not record:
             record = _record(record, self._skipped + raw)
@@ -362,66 +447,3 @@ class HTTP(Records):
     def _check_size(self, size: int) -> None:
         if self._max_size is not None and size > self._max_size:
             raise BufferOverflow(size, self._max_size)
-
-
-def _announced(head: bytes) -> int:
-    """Return the length of the body that belongs to a head; _CHUNKED or _TO_END for no length.
-
-    Raises:
-        MalformedRecord: the head is not one of HTTP/1, or the length is in doubt.
-    """
-    is_response = head.startswith(b"HTTP/")
-    start = (_RESPONSE if is_response else _REQUEST).match(head)
-    if start is None:
-        raise MalformedRecord(f"message begins with {_shown(head)}, must be a start line of HTTP/1")
-    _check_fields(head, start.end())
-    if is_response and (start[2] in (b"204", b"304") or start[2].startswith(b"1")):
-        return 0  # whatever its fields say: they may be about another response
-    lengths: list[bytes] = []
-    codings: list[bytes] = []
-    for name, value in _FRAMING.findall(head, start.end()):
-        (lengths if len(name) == len(b"content-length") else codings).append(value)
-    if codings:
-        if lengths:
-            raise MalformedRecord("message has both Content-Length and Transfer-Encoding")
-        if start[1] == b"0":
-            raise MalformedRecord("message of HTTP/1.0 has a Transfer-Encoding")
-        return _of_codings(codings, is_response)
-    if lengths:
-        return _of_lengths(lengths)
-    return _TO_END if is_response else 0
-
-
-def _check_fields(block: bytes, position: int) -> None:
-    """Raise if there is anything but field lines between the position and the blank line."""
-    fields = _FIELDS.match(block, position)
-    end = fields.end() if fields is not None else position
-    if block[end:] not in (b"\r\n", b"\n"):
-        raise MalformedRecord(f"header line is {_shown(block[end:])}, must be a name and a value")
-
-
-def _of_codings(values: list[bytes], is_response: bool) -> int:
-    codings = [coding.lower() for coding in _items(values) if coding]
-    if codings and b"chunked" not in codings[:-1]:
-        if codings[-1] == b"chunked":
-            return _CHUNKED
-        if is_response:
-            return _TO_END
-    raise MalformedRecord(f"Transfer-Encoding is {_shown(b','.join(values))}, must end in chunked")
-
-
-def _of_lengths(values: list[bytes]) -> int:
-    lengths = set(_items(values))  # a proxy may have put equal ones together
-    length = lengths.pop()
-    if lengths or not _LENGTH.fullmatch(length):
-        raise MalformedRecord(f"Content-Length is {_shown(b','.join(values))}, must be one number")
-    return int(length)
-
-
-def _items(values: Iterable[bytes]) -> list[bytes]:
-    return [item.strip(b" \t") for value in values for item in value.split(b",")]
-
-
-def _shown(data: bytes | bytearray) -> str:
-    """Return the first line for a message, shortened."""
-    return repr(bytes(data[:60]).partition(b"\n")[0])

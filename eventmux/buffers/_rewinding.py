@@ -43,14 +43,15 @@ class Rewinding:
     """A buffer, and what it was given since the last record that will not be taken back."""
 
     __slots__ = (
-        *("_buffer", "_is_expecting", "_counts", "_read", "_records", "_size", "_steps"),
-        *("_waits", "_write", "given_rest"),
+        *("_buffer", "_is_expecting", "_counts", "_read", "_records", "_replies", "_size"),
+        *("_steps", "_waits", "_write", "given_rest"),
     )
 
     def __init__(self, buffer: Buffer) -> None:
         self._buffer = buffer
         self._read, self._write = buffer.read, buffer.write
         self._waits = hasattr(buffer, "waiting")
+        self._replies = hasattr(buffer, "reply")
         self._counts = hasattr(buffer, "pending")
         self._steps: list[bytes | int] = []  # what was written, and the sizes that were expected
         self._size = 0  # bytes that were written
@@ -106,6 +107,11 @@ class Rewinding:
     def waiting(self) -> bool:
         """As the buffer has it."""
         return self._waits and bool(self._buffer.waiting)  # type: ignore[attr-defined]
+
+    @property
+    def reply(self) -> bytes:
+        """As the buffer has it."""
+        return self._buffer.reply if self._replies else b""  # type: ignore[attr-defined]
 
     @property
     def expect(self) -> Callable[[int], None]:

@@ -8,7 +8,18 @@ from contextlib import suppress
 from random import Random
 from typing import Any, cast
 
-from eventmux.buffers import HTTP, Buffer, FixedSize, Last, Regexp, Size, Split
+from eventmux.buffers import (
+    HTTP,
+    AtLeast,
+    Batch,
+    Buffer,
+    FixedSize,
+    Frames,
+    Last,
+    Regexp,
+    Size,
+    Split,
+)
 from eventmux.errors import EventMuxError
 from fuzz import packets, texts
 from fuzz.mutators import cut
@@ -139,6 +150,23 @@ def _kind(text: str) -> str:
 # ---- buffers -----------------------------------------------------------------------------
 
 
+def _netstring(data: bytes, at: int) -> int | None:
+    colon = data.find(b":", at, at + 9)
+    return None if colon < 0 else colon - at + int(data[at:colon]) + 2
+
+
+def _counted(data: bytes, at: int) -> int | AtLeast | None:
+    """Tell the length of so many lines, as the first of them says."""
+    end = data.find(b"\n", at, at + 4) + 1
+    if not end:
+        return None
+    for left in range(int(data[at:end]), 0, -1):
+        start, end = end, data.find(b"\n", end) + 1
+        if not end:
+            return AtLeast(start - at + left)
+    return end - at
+
+
 class Buffers(Target):
     """The disciplines: records or an EventMuxError; cuts change nothing.
 
@@ -156,15 +184,18 @@ class Buffers(Target):
         lambda: Size("b", 1, max_size=50),
         lambda: FixedSize(7),
         Last,
+        lambda: Frames(_netstring, max_size=500, max_header=9),
+        lambda: Batch(Frames(_counted, max_header=1000)),
         lambda: HTTP(max_size=10_000, max_header=500),
         lambda: HTTP(max_size=100_000),
         lambda: HTTP(header_only=True, max_header=500),
+        lambda: HTTP(max_size=100_000, max_header=500, piece_size=100),
     )
 
     def make(self, source: Random) -> bytes:
         """Return a discipline and a stream for it."""
         kind = source.randrange(len(self.kinds))
-        if kind >= 10:
+        if kind >= 12:
             return bytes([kind]) + texts.http_stream(source)
         if kind == 5 and source.random() < 0.5:
             return bytes([kind]) + packets.packets(source, packets.request)
@@ -174,9 +205,10 @@ class Buffers(Target):
         """Write the stream whole and in pieces."""
         make = self.kinds[data[0] % len(self.kinds)] if data else self.kinds[0]
         stream = data[1:]
-        whole = _records(make(), [stream])
+        join = _joined if make is self.kinds[-1] else list[object]
+        whole = join(_records(make(), [stream]))
         if len(stream) < 10_000:
-            pieces = _records(make(), cut(drawn_from(data), stream))
+            pieces = join(_records(make(), cut(drawn_from(data), stream)))
             check(whole == pieces, "differs when cut", stream, whole, pieces)
         kind = type(make()).__name__
         return f"{kind} {min(len(whole), 3)} {whole[-1]!r:.30}"
@@ -200,6 +232,17 @@ def _records(buffer: Buffer, pieces: Sequence[bytes]) -> list[object]:
             return [*records, *buffer.read(), type(error).__name__]
     check(buffer.pending >= 0, "pending", buffer.pending)
     return [*records, *buffer.read_last(), "end"]
+
+
+def _joined(records: list[object]) -> list[object]:
+    """Put the pieces of each message together: how it is cut into them depends on the writes."""
+    messages: list[object] = [b""]
+    for record in records:
+        if not isinstance(record, bytes) or not record:
+            messages += [record, b""]
+        else:
+            messages[-1] = cast("bytes", messages[-1]) + record
+    return messages
 
 
 CUTTING: dict[str, Callable[[], Target]] = {

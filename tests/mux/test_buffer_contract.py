@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 from eventmux import EventMuxError
 from eventmux.buffers import (
     HTTP,
+    Batch,
     FixedSize,
+    Frames,
     Last,
     Regexp,
     Size,
     Split,
+    _frames,
     _http,
     _records,
     _size,
@@ -61,6 +64,12 @@ def _post(size):
 
 def _chunked(size):
     return b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def _after_colon(data, at):
+    """Tell the length of records such as b"2:ab"."""
+    head = re.compile(rb"([0-9]{1,2}):").match(data, at)
+    return None if head is None else head.end() - at + int(head[1])
 
 
 def pieces(noise):
@@ -167,6 +176,28 @@ DISCIPLINES = [
         least=1,
         extra=2,
     ),
+    Discipline(
+        "frames",
+        Frames(_after_colon, max_size=None, max_header=3),
+        b"a2:\n",
+        pieces(b"012:a"),
+        9,
+        prefix=lambda n: b"%d:" % n,
+        limit=3,
+        raw=True,
+    ),
+    Discipline(
+        "frames-limit",
+        Frames(lambda data, at: data[at] + 1, max_size=6),
+        b"\0\1ab",
+        pieces(b"\0\1\2\5\6"),
+        5,
+        prefix=lambda n: bytes([n]),
+        extra=1,
+        limit=6,
+        raw=True,
+    ),
+    Discipline("batch", Batch(Split(max_size=9)), b"ab\r", pieces(b"ab\n"), 9, suffix=b"\n"),
     Discipline("fixed", FixedSize(2), b"a\0\n", pieces(b"a\n"), 2, least=2),
     Discipline("last", Last(max_size=None), b"a", pieces(b"a\n"), 9, gives_early=False),
     Discipline("last-limit", Last(max_size=9), b"a", pieces(b"a\n"), 9, gives_early=False),
@@ -503,7 +534,7 @@ class CountingPattern:
 def counting(monkeypatch):
     """Make new buffers count what they touch."""
     monkeypatch.setattr(CountingBytearray, "touched", 0)
-    for module in (_records, _split, _size, _http):
+    for module in (_records, _split, _size, _frames, _http):
         monkeypatch.setattr(module, "bytearray", CountingBytearray, raising=False)
     monkeypatch.setattr(_http, "_END_OF_FIELDS", CountingPattern(_http._END_OF_FIELDS))
 
@@ -521,6 +552,7 @@ LINEAR = {
     "split-long": (Split(b"\r\n\r\n"), b"", b"\r\n\r\n"),
     "split-pattern": (Split(re.compile(rb"\r?\n"), max_separator=4), b"", b"\n"),
     "size": (Size("!I"), (20_000).to_bytes(4, "big"), b""),
+    "frames": (Frames(lambda data, at: 20_001), b"", b""),
     "fixed": (FixedSize(20_000), b"", b""),
     "last": (Last(), b"", b""),
     "http-head": (HTTP(), b"GET / HTTP/1.1\r\na: ", b"\r\n\r\n"),
@@ -548,6 +580,7 @@ MANY = {
     "split-pattern": (Split(re.compile(rb"\r?\n")), b"x\r\n"),
     "size": (Size("B"), b"\x01x"),
     "fixed": (FixedSize(2), b"xx"),
+    "frames": (Frames(lambda data, at: 2), b"xx"),
     "http": (HTTP(), b"\r\nGET / HTTP/1.1\r\n\r\n"),
     "http-body": (HTTP(), b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx"),
     "http-chunks": (HTTP(), CHUNKED + b"1\r\nx\r\n0\r\n\r\n"),

@@ -10,7 +10,7 @@ from support.pump import PATIENCE, kinds
 from support.tls_ends import HandClient, settled
 
 from eventmux import EventMux, Read, Ready, Sent, TLSError
-from eventmux.buffers import HTTP, FixedSize, Size, Split
+from eventmux.buffers import HTTP, Batch, FixedSize, Size, Split
 
 
 @pytest.fixture
@@ -81,6 +81,20 @@ def test_commands_in_plain_text_behind_it_are_refused(mux, upgraded, more):
     assert "in plain text before the TLS handshake" in events[0].error
     assert isinstance(events[0].exception, TLSError)
     assert theirs.recv(100) == b""
+
+
+@pytest.mark.parametrize("more", [b"RSET\n", b"\n", b"RSE"])
+def test_commands_of_a_batch_are_refused_too(mux, pair, more):
+    ours, theirs = pair()
+    mux.add(ours, buffered=Split(b"\n"))
+    assert mux.mux(PATIENCE) == Ready(ours)
+    theirs.send(b"STARTTLS\n" + more)
+    assert mux.mux(PATIENCE) == Read(ours, b"STARTTLS")
+    mux.set(ours, buffered=Batch(Split(b"\n")))
+    mux.start_tls(ours, server_context())
+    events = settled(mux)
+    assert kinds(events) == ["error", "closing", "closed"]
+    assert "in plain text before the TLS handshake" in events[0].error
 
 
 @pytest.mark.parametrize(
