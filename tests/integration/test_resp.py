@@ -1,0 +1,84 @@
+"""examples/resp_server.py, driven by the clients that come with Redis."""
+
+import re
+import shutil
+import socket
+import subprocess
+import sys
+
+import pytest
+from support.programs import LIMIT, ROOT, Program
+
+needs_cli = pytest.mark.skipif(shutil.which("redis-cli") is None, reason="no redis-cli here")
+needs_benchmark = pytest.mark.skipif(
+    shutil.which("redis-benchmark") is None, reason="no redis-benchmark here"
+)
+
+
+@pytest.fixture
+def port():
+    """Start the server; give its port."""
+    program = Program([sys.executable, ROOT / "examples" / "resp_server.py", "tcp://127.0.0.1:0"])
+    yield re.search(r", (\d+)\)", program.stdout.readline())[1]
+    program.stop()
+    assert program.log == []
+
+
+def run(*argv, **options):
+    done = subprocess.run(argv, capture_output=True, timeout=LIMIT, check=False, **options)
+    return done.stdout.decode() + done.stderr.decode()
+
+
+@needs_cli
+def test_commands(port):
+    def ask(*words, **options):
+        return run("redis-cli", "--no-raw", "-p", port, *words, **options).strip()
+
+    assert ask("PING") == "PONG"
+    assert ask("ECHO", "a\r\nb") == r'"a\r\nb"'
+    assert ask("GET", "a") == "(nil)"
+    assert ask("SET", "a", "5") == "OK"
+    assert ask("incr", "a") == "(integer) 6"
+    assert ask("GET", "a") == '"6"'
+    assert ask("EXISTS", "a", "b", "a") == "(integer) 2"
+    assert ask("DEL", "a", "b") == "(integer) 1"
+    assert ask("-x", "SET", "long", input=b"x" * 500_000) == "OK"
+    assert len(ask("GET", "long")) == 500_002
+    assert ask("SET", "a") == "(error) ERR wrong number of arguments for 'set' command"
+    assert ask("INCR", "long").startswith("(error) ERR value is not an integer")
+    assert ask("FLY\r\n+OK") == "(error) ERR unknown command 'FLY??+OK'"
+
+
+@needs_cli
+def test_many_commands_by_pipe(port):
+    commands = b"".join(
+        b"*3\r\n$3\r\nSET\r\n$%d\r\n%d\r\n$1\r\nx\r\n" % (len(str(n)), n) for n in range(5000)
+    )
+    shown = run("redis-cli", "-p", port, "--pipe", input=commands)
+    assert "errors: 0, replies: 5000" in shown
+
+
+@needs_benchmark
+def test_a_load(port):
+    shown = run("redis-benchmark", "-p", port, *["-t", "set,get", "-n", "2000", "-P", "16", "-q"])
+    for name in ("SET", "GET"):
+        assert re.search(rf"{name}: [0-9.]+ requests per second", shown), shown
+
+
+@pytest.mark.parametrize(
+    ("sent", "answer"),
+    [
+        (b"PING\r\n", b"+PONG\r\n"),  # as somebody types it
+        (b"SET a b\r\nGET a\r\n", b"+OK\r\n$1\r\nb\r\n"),
+        (b"*1\r\n:5\r\n\r\nPING\r\n", b"-ERR Protocol error: a command is a list"),
+        (b"*-1\r\n*0\r\n\r\nPING\r\n", b"+PONG\r\n"),
+        (b"PING\r\n$x\r\n", b"+PONG\r\n-ERR Protocol error\r\n"),
+        (b"PING\r\n*9999999\r\n", b"+PONG\r\n-ERR Protocol error\r\n"),
+    ],
+)
+def test_what_no_client_of_redis_sends(port, sent, answer):
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=LIMIT) as sock:
+        sock.sendall(sent)
+        sock.shutdown(socket.SHUT_WR)
+        shown = b"".join(iter(lambda: sock.recv(65536), b""))
+    assert shown.startswith(answer)
