@@ -130,7 +130,8 @@ class _Handed:
     """
 
     def __init__(self, uids: object = None, tls: object = None) -> None:
-        if uids is not None and not isinstance(uids, list):
+        is_list = isinstance(uids, list) and all(type(uid) is int for uid in uids)
+        if uids is not None and not is_list:
             raise ValueError("uids must be a list of numbers")
         self._uids = uids
         self._encrypted: list[int] = []

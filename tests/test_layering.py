@@ -81,11 +81,11 @@ INSIDE = {
     "rpcasync.cli": [
         ["lines", "screen"],
         ["output"],
-        ["definitions", "holders", "rendering", "tab", "usage"],
+        ["definitions", "holders", "rendering", "tab", "trust", "usage"],
         ["progress", "values"],
         ["options"],
         ["commands"],
-        ["session", "terminal", "trust"],
+        ["session", "terminal"],
         ["call", "completion", "listen", "making", "methods", "shadow_report", "shell"],
         ["record", "replay"],
     ],

@@ -24,6 +24,7 @@ from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from support import certificates
 from support.documents import agree, blocks, commands, free_port
 from support.programs import LIMIT, PERL, ROOT, Program, listening, run
 from support.pump import PATIENCE
@@ -66,11 +67,14 @@ def test_commands_print_what_is_shown(path, monkeypatch, tmp_path):
         pytest.importorskip("aiohttp")
     if path.name in ("asyncio.md", "record-and-replay.md", "skeletons-and-stubs.md"):
         monkeypatch.setenv("PERL5OPT", " ".join([*PERL_PATHS, "-MFuller"]))
-    port = free_port()
+    places = {"7007": free_port(), "7008": free_port(), "calls.jsonl": f"{tmp_path}/calls.jsonl"}
+    if "server.pem" in path.read_text():
+        places |= {"server.pem": certificates.pem_file("server"), "ca.pem": certificates.ca_file()}
     with ExitStack() as stack:
         for block in blocks(path, "console"):
-            block = block.replace("calls.jsonl", f"{tmp_path}/calls.jsonl")
-            for command, shown in commands(block.replace("7007", port)):
+            for name, place in places.items():
+                block = re.sub(rf"(?<=[ :]){re.escape(name)}\b", place, block)
+            for command, shown in commands(block):
                 if command.startswith("python3 -m venv"):
                     continue
                 if command.startswith(("rpcasync listen", "rpcasync record")):

@@ -168,6 +168,11 @@ def test_options_that_the_server_refuses(monkeypatch, error):
     [
         *({"outstanding": wrong} for wrong in (0, -1, "5", 1.5, True)),
         *({"max_packet": wrong} for wrong in (1, 2**32, "5", 1e6, True)),
+        *({name: wrong} for name in ("max_clients", "max_buffered") for wrong in (0, "5", 1.5)),
+        *({name: wrong} for name in ("idle_timeout", "packet_timeout") for wrong in (0, "5", True)),
+        *({"uids": wrong} for wrong in (0, "root", ["root"], [True])),
+        *({"tls": wrong} for wrong in (1, {}, {"key": "x"}, {"cert": "x", "cret": "x"})),
+        {"tls": {"cert": "/no/such/file", "fds": []}},
         *({"codecs": wrong} for wrong in ([], ["yaml"])),
         *({"on_exception": wrong} for wrong in ("ignore", None, 1, ["answer"])),
         *({"fallback": wrong} for wrong in (1, ["tcp://127.0.0.1:1"])),
