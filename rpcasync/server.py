@@ -97,10 +97,10 @@ class Server:
         slow: seconds for which a procedure may block the loop, and so all other clients, before
             the log names it. None is never.
         fallback: another server, for the calls of procedures that this one does not have: a
-            `Client` of it, which all clients of ours share, or a URL. At a `tcp://` or `unix://`
-            URL each client of ours has a connection of its own; a program that is started serves
-            all, and is started again when it has ended. Calls and answers are passed on as they
-            come, callbacks too, and `methods` lists what both have.
+            `Client` of it, which all clients of ours share, or a URL. At a `tcp://`, `tls://` or
+            `unix://` URL each client of ours has a connection of its own; a program that is started
+            serves all, and is started again when it has ended. Calls and answers are passed on as
+            they come, callbacks too, and `methods` lists what both have.
         timeout: seconds that a procedure has to answer a call, from when it is called. Then the
             client gets the error `timeout-server`, and the call counts as answered. None is any
             time. `set_options()` gives a procedure a time of its own.

@@ -50,9 +50,10 @@ class Shadow:
     Args:
         mux: that of the server.
         server: the new server.
-        old: the old one: a URL, or a `Client` of it. At a `tcp://` or `unix://` URL each client of
-            ours has a connection of its own; a program that is started serves all. If it has ended
-            it is connected to, or started, again for the next call. A `Client` stays as it is.
+        old: the old one: a URL, or a `Client` of it. At a `tcp://`, `tls://` or `unix://` URL
+            each client of ours has a connection of its own; a program that is started serves all.
+            If it has ended it is connected to, or started, again for the next call. A `Client`
+            stays as it is.
         procedures: which of the server's procedures, by name; `*` and `?` stand for any characters,
             or one, as in names of files. None is all that it has. Others are answered by it alone.
         sample: which part of their calls is asked of both, 0 to 1.
