@@ -179,10 +179,14 @@ class Entrance:
 
 
 def _why_not_of(uids: frozenset[int], identity: Identity) -> str:
-    """Return why a listener does not let in somebody, "" if it does."""
-    if identity.credentials is None:
+    """Return why a listener does not let in somebody, "" if it does.
+
+    Behind a proxy, who connects to our path is the proxy.
+    """
+    connects = identity if identity.proxy is None else identity.proxy
+    if connects.credentials is None:
         return "the system does not tell its user, and only some are allowed"
-    uid = identity.credentials.uid
+    uid = connects.credentials.uid
     return "" if uid in uids else f"user {uid} is not among those that are allowed"
 
 

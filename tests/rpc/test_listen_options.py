@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 
 import pytest
@@ -100,6 +101,16 @@ def test_who_is_behind_a_proxy(bench, procedures):
     assert isinstance(found, Peer)
     assert found.address == ("203.0.113.7", 4711)
     assert found.proxy.address == peer.sock.getsockname()
+
+
+@pytest.mark.parametrize("other", [0, 1])
+def test_users_are_those_of_the_proxy(bench, tmp_path, other):
+    url = f"unix://{tmp_path}/socket"
+    listener = bench.rpc.listen(url, uids=[os.getuid() + other], proxy="require", trusted=["unix:"])
+    peer = bench.knock(listener)
+    peer.sock.sendall(HEADER)
+    assert bench.ask(peer, 0, "note", 1) == ([] if other else [[0, 1]])
+    assert peer.ended == bool(other)
 
 
 def test_a_header_from_elsewhere_is_refused(bench, caplog):

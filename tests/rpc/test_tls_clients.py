@@ -315,6 +315,36 @@ def test_a_handshake_that_fails_is_told_and_harms_nobody(serving, caplog):
     assert not server.rpc._peers.leaving
 
 
+def test_who_has_no_place_waits_behind_the_handshake(mux):
+    """What it has sent behind that is with us already, and is not lost."""
+    rpc = Server(mux, {"rpc_x": lambda caller: rpc.return_(caller, 1)}, max_clients=1)
+    listener = rpc.listen("tls://127.0.0.1:0", tls=certificates.server_context())
+    url = f"tls://127.0.0.1:{listener.getsockname()[1]}"
+    clients = [Client(mux, url, tls=certificates.client_context()) for _ in range(4)]
+    calls = [client.x() for client in clients]
+
+    def turn(event):
+        for client in clients:
+            event = client.io(event)
+        rpc.io(event)
+
+    for _ in calls:
+        while not any(call.done for call in calls):
+            turn(mux.mux())
+            assert len(rpc.clients) <= 1
+        first = next(call for call in calls if call.done)
+        assert first.result() == (1,)
+        clients[calls.index(first)].disconnect()
+        calls[calls.index(first)] = Never
+    rpc.close_listeners()
+    while (event := mux.mux()) is not None:
+        turn(event)
+
+
+class Never:
+    done = False
+
+
 @pytest.mark.parametrize(
     ("url", "options", "error", "text"),
     [
