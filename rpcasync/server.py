@@ -448,7 +448,8 @@ class Server:
             uids: the users that may connect to a UNIX path, by number; root counts as any other.
                 Who is not among them is disconnected, as by `authorize`. None is all.
             options: `tls`, `handshake_timeout`, `proxy`, `trusted`, `keepalive`, `nodelay`,
-                `backlog` and `reuse_port`, as for `EventMux.listen()`.
+                `backlog` and `reuse_port`, as for `EventMux.listen()`; and `half_close`, which is
+                True by default: a client that has finished sending still gets its answers.
 
         Raises:
             URLError: the URL is not understood.

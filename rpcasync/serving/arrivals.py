@@ -27,6 +27,8 @@ from rpcasync.wire.protocol import ServerProtocol
 
 __all__ = ["Arrivals"]
 
+_NO_OPTIONS: Mapping[str, Any] = {}
+
 
 class Arrivals:
     """Those at one server.
@@ -71,11 +73,11 @@ class Arrivals:
         """Accept whoever connects to a URL; return the socket."""
         listen: Any = getattr(self._mux, "listen", None)
         if listen is not None:
-            sock: socket.socket = listen(url, mode=mode, **self._limits(), **options)
+            sock: socket.socket = listen(url, mode=mode, **self._limits(options))
         else:
             sock = url_listen(url, mode=mode)
             try:
-                self._mux.add(sock, listen=True, **self._limits(), **options)
+                self._mux.add(sock, listen=True, **self._limits(options))
             except BaseException:
                 sock.close()
                 raise
@@ -87,7 +89,7 @@ class Arrivals:
         self, sock: socket.socket, uids: frozenset[int] | None, options: Mapping[str, Any]
     ) -> None:
         """Accept whoever connects to a socket."""
-        self._mux.add(sock, listen=True, **self._limits(), **options)
+        self._mux.add(sock, listen=True, **self._limits(options))
         self.entrance.add_listener(sock, uids)
         tell_if_open(sock, options)
 
@@ -128,14 +130,15 @@ class Arrivals:
         self._peers.inner.add(ours)
         return theirs
 
-    def _limits(self) -> dict[str, Any]:
-        """Return options of the mux.
+    def _limits(self, options: Mapping[str, Any] = _NO_OPTIONS) -> dict[str, Any]:
+        """Return options of the mux, with those that the program has given.
 
         What is queued for a client is limited here, not there; and one that has finished sending
-        still gets its answers.
+        still gets its answers, unless the program says otherwise.
         """
         high_water = self._peers.high_water
-        return {"high_water": high_water, "max_outbuffer": None, "half_close": True}
+        ours = {"high_water": high_water, "max_outbuffer": None, "half_close": True}
+        return {**ours, **options}
 
     def _add_peer(self, sock: socket.socket, identity: Identity) -> None:
         if sock not in self._peers.by_fh:  # else it was interrupted behind that

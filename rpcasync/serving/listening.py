@@ -26,6 +26,7 @@ class AcceptOptions(TypedDict, total=False):
     handshake_timeout: float
     proxy: Literal["require"] | None
     trusted: Collection[str]
+    half_close: bool
     keepalive: bool
     nodelay: bool
 

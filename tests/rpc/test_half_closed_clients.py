@@ -27,8 +27,8 @@ def parked(bench, procedures, count=1, peer=None):
     return peer, procedures.parked
 
 
-def over_tcp(bench):
-    listener = bench.rpc.listen("tcp://127.0.0.1:0")
+def over_tcp(bench, **options):
+    listener = bench.rpc.listen("tcp://127.0.0.1:0", **options)
     sock = socket.create_connection(listener.getsockname())
     while not bench.rpc.clients:
         bench.rpc.io(bench.mux.mux(1))
@@ -200,6 +200,17 @@ def test_a_client_of_ours_that_ends(bench, procedures, mux, caplog):
     peer.sock.close()
     until_gone(bench)
     assert warnings_of(caplog) == []
+
+
+def test_the_program_may_take_the_end_of_sending_for_the_end(bench, procedures):
+    peer = over_tcp(bench, half_close=False)
+    peer.send(0, "park")
+    bench.turn()
+    gone = []
+    bench.rpc.on_close(procedures.parked[0], gone.append)
+    peer.sock.close()
+    until_gone(bench)  # nothing had to be sent
+    assert gone == procedures.parked
 
 
 # Limits
