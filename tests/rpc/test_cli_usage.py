@@ -11,7 +11,7 @@ from rpcasync.cli import main
 from rpcasync.cli.lines import parse_line, parse_words
 
 URL = "tcp://127.0.0.1:7007"
-KNOWN = "expected tcp://, unix://, python://, perl:// or cfd://"
+KNOWN = "expected tcp://, tls://, unix://, python://, perl:// or cfd://"
 CALL = "for more: rpcasync call --help"
 TOP = "for more: rpcasync --help"
 
@@ -308,7 +308,7 @@ def test_a_url_that_is_none(capfd, command, url, line):
 @pytest.mark.parametrize(
     ("url", "line"),
     [
-        ("127.0.0.1:0", "expected tcp:// or unix://; did you mean 'tcp://127.0.0.1:0'?"),
+        ("127.0.0.1:0", "expected tcp://, tls:// or unix://; did you mean 'tcp://127.0.0.1:0'?"),
         ("tcp://127.0.0.1", "the port is missing; expected tcp://host:port"),
     ],
 )

@@ -50,7 +50,7 @@ def in_bash(capfd):
     [
         ([""], [*COMMANDS]),
         (["sk"], ["skeleton"]),
-        (["stub", "--s"], ["--sync"]),
+        (["stub", "--sy"], ["--sync"]),
         (["describe", "--j"], ["--json"]),
         (["skeleton", "tcp://l"], ["tcp://localhost:"]),
         (["c"], ["call", "completion"]),

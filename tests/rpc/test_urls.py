@@ -196,7 +196,7 @@ def test_what_is_a_url_of_a_stream():
 def test_urls_of_no_streams(url):
     with pytest.raises(URLError) as caught:
         parse_stream_url(url)
-    assert str(caught.value) == f"cannot parse {url!r}: expected tcp:// or unix://"
+    assert str(caught.value) == f"cannot parse {url!r}: expected tcp://, tls:// or unix://"
 
 
 @pytest.mark.parametrize(
@@ -253,14 +253,14 @@ def test_datagrams_are_nothing_for_rpc():
 def test_what_was_meant_by_what_is_no_url_of_a_server(url, expected):
     with pytest.raises(URLError) as caught:
         connect_stream(url)
-    known = "tcp://, unix://, python://, perl:// or cfd://"
+    known = "tcp://, tls://, unix://, python://, perl:// or cfd://"
     assert str(caught.value) == f"cannot parse {url!r}: expected {known}{expected}"
 
 
 def test_what_was_meant_by_what_cannot_be_listened_at():
     with pytest.raises(URLError) as caught:
         parse_stream_url("127.0.0.1:0")
-    known = "expected tcp:// or unix://; did you mean 'tcp://127.0.0.1:0'?"
+    known = "expected tcp://, tls:// or unix://; did you mean 'tcp://127.0.0.1:0'?"
     assert str(caught.value) == f"cannot parse '127.0.0.1:0': {known}"
     with pytest.raises(URLError, match=r"or unix://$"):
         parse_stream_url("server.py")
