@@ -133,6 +133,8 @@ class Dispatcher:
             self._peers.see(peer, left != MOST_CALLS)
         elif framing.size or peer.held:
             self._peers.see(peer, left != MOST_CALLS)
+        elif peer.extras is not None:
+            self._peers.ended.see(peer)  # it was in line when its end came
         if peer.broken:
             self._end_broken(peer)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 
@@ -9,6 +10,7 @@ import pytest
 from support.meeting import reset
 from support.peers import Peer, turn
 from support.records import warnings_of
+from support.server_interrupts import Interrupter
 
 from rpcasync import Disconnected
 from rpcasync.wire.messages import CallbackRef
@@ -307,3 +309,27 @@ def test_the_program_kills_it(bench, procedures):
     assert bench.rpc.return_(caller) is False
     assert (peer.read(), peer.ended) == ([], True)
     assert not bench.rpc.has_clients()
+
+
+def test_ctrl_c_does_not_forget_its_end(serve):
+    at, has_fired = 0, True
+    while has_fired:
+        at += 1
+        interrupter = Interrupter(at)
+        bench = serve()
+        peer = bench.knock(bench.rpc.listen("tcp://127.0.0.1:0"))
+        peer.send(0, "list", "x")
+        bench.turn()
+        peer.sock.shutdown(socket.SHUT_WR)
+        event = bench.mux.mux(1)
+        assert event.type == "half_closed"
+        with contextlib.suppress(KeyboardInterrupt), interrupter:
+            bench.rpc.io(event)
+        bench.turn()
+        assert peer.read() == [[0, "x"]]
+        assert peer.ended, interrupter.place
+        assert not bench.rpc.clients
+        has_fired = interrupter.has_fired
+        bench.rpc.close_listeners()
+        bench.turn()
+    assert at > 10
