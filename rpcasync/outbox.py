@@ -119,5 +119,7 @@ class Outbox:
             if self._send(self._fh):
                 self._mux.close(self._fh, timeout=grace)
                 return True
+            if self._mux.peer(self._fh).tls is not None:
+                self._mux.shutdown(self._fh)  # else the server may take it for cut off
             self._mux.kill(self._fh)
         return False

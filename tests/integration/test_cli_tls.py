@@ -57,6 +57,28 @@ def test_call_with_the_authority():
         assert add(url, *ca()) == (0, "sum=5\n", "")
 
 
+def test_no_client_of_ours_leaves_without_a_word():
+    """As the server would say, at the level of INFO."""
+    with listening("--log-level", "info") as (url, server):
+        assert add(url, *ca())[0] == 0
+        assert rpcasync("methods", *ca(), url).returncode == 0
+        script = (
+            "import asyncio, ssl, sys, rpcasync, rpcasync.aio\n"
+            "options = {'tls': ssl.create_default_context(cafile=sys.argv[2])}\n"
+            "with rpcasync.connect(sys.argv[1], **options) as calc:\n"
+            "    calc.add_numbers(n1=1, n2=2)\n"
+            "async def main():\n"
+            "    async with rpcasync.aio.connect(sys.argv[1], **options) as calc:\n"
+            "        await calc.add_numbers(n1=1, n2=2)\n"
+            "asyncio.run(main())\n"
+        )
+        result = run(sys.executable, "-c", script, url, certificates.ca_file())
+        assert (result.returncode, result.stderr) == (0, "")
+        server.process.send_signal(signal.SIGINT)
+        server.process.wait(LIMIT)
+        assert not [line for line in server.log if "close_notify" in line]
+
+
 def test_the_authorities_of_the_system():
     with listening() as (url, _):
         env = {"SSL_CERT_FILE": certificates.ca_file()}

@@ -26,7 +26,7 @@ class Serving:
 
     def __init__(self, context, url="tls://127.0.0.1:0", **options):
         self.mux = EventMux()
-        self.rpc = Server(self.mux, self, **options)
+        self.rpc = Server(self.mux, self, slow=None, **options)  # this machine may be busy
         self.seen = []
         listener = self.rpc.listen(url, tls=context)
         self.port = listener.getsockname()[1]
@@ -243,7 +243,7 @@ def test_unix_sockets_can_be_encrypted(serving, reach, tmp_path):
     url = f"unix://{tmp_path}/socket"
     server = Serving.__new__(Serving)
     server.mux, server.seen, server._is_over = EventMux(), [], False
-    server.rpc = Server(server.mux, server)
+    server.rpc = Server(server.mux, server, slow=None)
     server.rpc.listen(url, tls=certificates.server_context())
     server._thread = threading.Thread(target=server._run)
     server._thread.start()
