@@ -143,7 +143,10 @@ ACROSS = {
     "leading": {"eventmux.events", "eventmux.sockets"},
     "children": {"eventmux", "eventmux.errors", "eventmux.events"},
     "urls": {"eventmux.errors", "eventmux.sockets", "eventmux.urls"},
-    "serving": {"eventmux._nearest", "eventmux.events", "eventmux.peers", "eventmux.sockets"},
+    "serving": {
+        *("eventmux._nearest", "eventmux.errors", "eventmux.events", "eventmux.peers"),
+        "eventmux.sockets",
+    },
     "client": {"eventmux", "eventmux._nearest", "eventmux.events"},
     "inbox": {"eventmux", "eventmux.events"},
     "limited": {"eventmux", "eventmux.events"},

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from typing import Any
 
+from eventmux.errors import TLSError
 from rpcasync._log import log
 from rpcasync.serving.dispatch import Dispatcher
 from rpcasync.serving.entrance import Entrance, Waiting
@@ -209,12 +210,23 @@ class Arrivals:
             self._peers.forget(peer)
             self._peers.closed(peer.fh)
         elif kind == "error":
-            usual = event.errno in (errno.EPIPE, errno.ECONNRESET)  # it left before its answer
+            usual = event.errno in _LEFT or _ended_unsaid(event.exception)
             level = logging.INFO if usual else logging.WARNING
             log.log(level, "client %s: %s", peer.name, event.error)
             if not self._peers.drop_if_gone(peer):  # else it only does not read any more
                 peer.failed = True
                 self._muting.mute(peer, False)
+
+
+_LEFT = (errno.EPIPE, errno.ECONNRESET)  # before it had its answer
+
+
+def _ended_unsaid(error: object) -> bool:
+    """True if a client has left without the last words of TLS, as many do.
+
+    A packet has its length in front, so that none is taken for whole that was cut off.
+    """
+    return isinstance(error, TLSError) and error.reason is None
 
 
 def _nobody(event: Any) -> None:
