@@ -133,8 +133,10 @@ class Entrance:
             return
         if len(self.waiting) >= _MOST_WAITING:
             who = described(name_of(sock, identity), identity)
-            text = "client %s refused: %d clients are connected, and %d wait already"
-            log.warning(text, who, self._count(), len(self.waiting))
+            log.warning(
+                "client %s refused: %d clients are connected, and %d wait already",
+                *(who, self._count(), len(self.waiting)),
+            )
             self._peers.refuse(sock)
             return
         self._read(sock, False)
@@ -155,8 +157,10 @@ class Entrance:
             self._read(listener, not is_full)
         self._is_paused = is_full  # last: should it be interrupted before, it is done again
         if is_full:
-            text = "%d clients are connected, limit is %d: others wait until one has gone"
-            log.warning(text, self._count(), self.max_clients)
+            log.warning(
+                "%d clients are connected, limit is %d: others wait until one has gone",
+                *(self._count(), self.max_clients),
+            )
 
     def add_listener(self, sock: socket.socket, uids: frozenset[int] | None) -> None:
         """Note a listener; it pauses if all places are taken."""

@@ -115,7 +115,9 @@ def test_the_server(monkeypatch, tmp_path):
                 "is_in": True,
             }
             limits = [
-                name for name in code_of("The server") if name.startswith(("max_", "packet_"))
+                name
+                for name in code_of("The server")
+                if name.startswith(("max_", "packet_", "idle_"))
             ]
             others = ["error", "errors", "doc", "def_*", *limits]
             others += ["def rpc_NAME(caller, ...)", "def def_NAME(caller, is_in)"]

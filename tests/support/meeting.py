@@ -10,6 +10,7 @@ import pytest
 from support.pump import kinds, receive, take
 
 from eventmux import Event, EventMux
+from rpcasync import Client
 
 
 def url_of(listener: socket.socket) -> str:
@@ -35,6 +36,12 @@ def reset(sock: socket.socket) -> None:
     """Close a TCP socket so that the peer gets a reset."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     sock.close()
+
+
+def leave_by_reset(client: Client) -> None:
+    """Have a client go as one does whose process ends with unread input: all is lost."""
+    client.fh.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.disconnect()
 
 
 def exchange(mux: EventMux, fh: socket.socket, peer: socket.socket) -> tuple[list[Event], bytes]:
