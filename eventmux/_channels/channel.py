@@ -33,6 +33,7 @@ __all__ = [
     "ENDED",
     "PAUSED",
     "THROTTLED",
+    "TOLD",
     "WAITING",
     "Channel",
     "Outlet",
@@ -58,6 +59,7 @@ WAITING = 8  # the buffer waits for recvdata()
 DEFERRED = 16  # resources have run out: it is tried again in a while
 BEHIND = 32  # what was read before is not cut yet
 ENDED = 64  # nothing more comes: with half_close, the peer has finished, and the handle stays
+TOLD = 128  # the program is to read first what it is told of, by an exceptional CanRead
 
 
 def _see_nobody_off(channel: Channel, seconds: float | None = None, added: int = 0) -> None:

@@ -18,7 +18,7 @@ from itertools import starmap
 from selectors import EVENT_READ
 from typing import Any
 
-from eventmux._channels.channel import Channel
+from eventmux._channels.channel import TOLD, Channel
 from eventmux._channels.manual import ManualStream
 from eventmux._channels.streams import Source, Stream
 from eventmux._waiting.pollable import HELD
@@ -26,7 +26,6 @@ from eventmux.events import CanRead, Handle
 
 __all__ = ["EXCEPTIONAL", "ExceptionalFile", "Noticing", "can_wait"]
 
-TOLD = 64  # a bit of `muted`: the program is to read first what it is told of
 
 _PRI = getattr(select, "EPOLLPRI", 0)
 _EDGE = getattr(select, "EPOLLET", 0)

@@ -465,3 +465,13 @@ def test_without_epoll(mux, pair, monkeypatch):
     monkeypatch.delattr(select, "epoll")
     with pytest.raises(ValueError, match="exceptional takes epoll"):
         mux.add(pair()[0], exceptional=True)
+
+
+def test_half_close_goes_on_behind_what_was_told(mux, accepted):
+    fh, peer = accepted(exceptional=True, half_close=True)
+    urge(peer)
+    assert mux.mux(PATIENCE) == CanRead(fh, exceptional=True)
+    assert fh.recv(1, socket.MSG_OOB) == b"!"
+    peer.sendall(b"more")
+    peer.shutdown(socket.SHUT_WR)
+    assert kinds(until(mux, "half_closed", fh)) == ["read", "half_closed"]
