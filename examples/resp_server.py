@@ -15,7 +15,7 @@ from framings import RESP
 from eventmux import EventMux
 from eventmux.buffers import Batch
 
-store = {}
+store: dict[bytes, bytes] = {}
 
 
 def bulk(value):

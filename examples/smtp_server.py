@@ -80,7 +80,8 @@ def message_line(fh, session, line):
     if session.size > LARGEST_MESSAGE:
         reply(fh, 552, f"more than {LARGEST_MESSAGE} bytes")
     else:
-        how = mux.peer(fh).tls.version if mux.peer(fh).tls else "no TLS"
+        tls = mux.peer(fh).tls
+        how = tls.version if tls else "no TLS"
         show(f"from {session.sender} to {', '.join(session.receivers)} ({how}):")
         for each in session.message:
             show(each.decode(errors="replace"))
