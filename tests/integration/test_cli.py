@@ -79,7 +79,7 @@ def test_methods():
             (["call", CHILD, "explode"], 1, "rpcasync: explode: failed; see the server's log\n"),
             (["call", "unix:///no/such/socket", "x"], 1, "directory: is the server running?\n"),
             (["call", "python://no_such.py", "x"], 1, "no_such.py: No such file or directory\n"),
-            (["call", "http://x", "y"], 2, "cannot parse 'http://x': expected tcp://, unix://"),
+            (["call", "http://x", "y"], 2, "cannot parse 'http://x': expected tcp://, tls://"),
             (["call", "udp://127.0.0.1:9", "y"], 2, "it is no stream of bytes\n"),
             (["call", "open2://cat", "y"], 2, "it is no stream of bytes\n"),
             (["call", "tcp://localhost", "y"], 2, "expected tcp://host:port\n"),
