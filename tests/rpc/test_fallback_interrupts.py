@@ -132,6 +132,7 @@ def _quiet(caplog):
     caplog.set_level(logging.CRITICAL + 1, "rpcasync")
 
 
+@pytest.mark.timeout(300)  # all lines take a minute where the machine is slow
 @pytest.mark.parametrize("sample", [pytest.param(1, marks=pytest.mark.slow), 47])
 @pytest.mark.parametrize("kind", ["client", "limit", "url"])
 def test_ctrl_c_at_any_line(tmp_path, kind, sample):
