@@ -28,6 +28,8 @@ from eventmux.peers import Credentials
 from eventmux.urls import Endpoint
 
 __all__ = [
+    "RECV_FLAGS",
+    "SEND_FLAGS",
     "Target",
     "accept",
     "connect",
@@ -70,6 +72,11 @@ _IS_LINUX = sys.platform == "linux"
 _AF_UNIX = getattr(socket, "AF_UNIX", None)  # Windows builds may lack it
 _SO_ACCEPTCONN = getattr(socket, "SO_ACCEPTCONN", None)
 _SO_PEERCRED = getattr(socket, "SO_PEERCRED", None)
+
+RECV_FLAGS = socket.MSG_DONTWAIT if _IS_LINUX else 0
+"""With these a read does not wait; elsewhere than on Linux not every kind of socket heeds them."""
+SEND_FLAGS = RECV_FLAGS | getattr(socket, "MSG_NOSIGNAL", 0)
+"""The same for a write, which sends no SIGPIPE either: the program may want that itself."""
 
 
 @contextmanager

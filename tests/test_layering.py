@@ -20,7 +20,7 @@ FLOORS = {
         ["buffers", "proxy", "urls", "_queue", "_trace", "_socketfiles"],
         ["sources"],
         ["sockets", "datagrams", "destinations", "_waiting"],
-        ["_watching"],
+        ["_tls", "_watching"],
         ["_channels"],
         ["_loop"],
         ["mux"],
@@ -50,11 +50,12 @@ FLOORS = {
 INSIDE = {
     "eventmux._waiting": [["spinning", "pollable"], ["hangups"], ["poller"]],
     "eventmux._watching": [["timers", "signals", "mailbox"], ["children", "wakeup"], ["watches"]],
+    "eventmux._tls": [["hello", "sessions", "texts"], ["layer"]],
     "eventmux._channels": [
-        ["trust", "handles", "lingering", "backlog", "passing", "hello", "tlstexts"],
+        ["trust", "handles", "lingering", "backlog", "passing"],
         ["options", "descriptors"],
-        ["contexts", "ports", "sessions"],
-        ["files", "lending", "tls"],
+        ["contexts", "ports"],
+        ["files", "lending"],
         ["channel"],
         ["arrivals", "extras"],
         ["intake", "listeners", "nested", "endings", "idling"],
@@ -134,7 +135,7 @@ INSIDE = {
 ACROSS = {
     "aio": {"eventmux._nearest", "eventmux.events"},
     "awaiting": {
-        *("eventmux", "eventmux._channels.tlstexts", "eventmux.aio", "eventmux.events"),
+        *("eventmux", "eventmux._tls.texts", "eventmux.aio", "eventmux.events"),
         *("eventmux.sockets", "eventmux.tcp", "eventmux.urls"),
     },
     "blocking": {"eventmux", "eventmux._forking", "eventmux._nearest", "eventmux.events"},

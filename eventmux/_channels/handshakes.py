@@ -22,9 +22,9 @@ from eventmux._channels.lingering import LINGER, Lingering, has_unread
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import Port
 from eventmux._channels.secure import SecureStream
-from eventmux._channels.sessions import Sessions
 from eventmux._channels.streams import Stream
-from eventmux._channels.tls import TLSLayer
+from eventmux._tls.layer import TLSLayer
+from eventmux._tls.sessions import Sessions
 from eventmux._waiting.poller import Poller
 from eventmux._watching.timers import Entry
 from eventmux.errors import EventMuxError
@@ -208,12 +208,13 @@ class Handshakes:
         return SecureStream.over(stream, options, self._layer(stream.port, options), self)
 
     def _layer(self, port: Port, options: ChannelOptions) -> TLSLayer:
+        context, name = cast("SSLContext", options.tls), options.server_hostname
         return TLSLayer(
             cast("socket.socket", port),
-            cast("SSLContext", options.tls),
+            context,
             server_side=bool(options.server_side),
-            server_hostname=options.server_hostname,
-            session=self._sessions.take(options),
+            server_hostname=name,
+            session=self._sessions.take(context, name),
         )
 
     def begin(self, stream: SecureStream) -> None:
@@ -233,7 +234,9 @@ class Handshakes:
         """It is not watched any more."""
         if isinstance(channel, SecureStream):
             self.end(channel)
-            self._sessions.keep(channel.options, channel.ticket())
+            options = channel.options
+            context = cast("SSLContext", options.tls)
+            self._sessions.keep(context, options.server_hostname, channel.ticket())
 
     def _give_up(self, stream: SecureStream, seconds: float) -> None:
         self._entries.pop(stream, None)

@@ -17,19 +17,15 @@ import errno
 import os
 import socket
 import stat
-import sys
 from itertools import starmap
 from typing import Any
 
 from eventmux._channels.descriptors import Descriptor
 from eventmux._channels.handles import check, close, fileno_of, which_file
 from eventmux.events import Handle
+from eventmux.sockets import RECV_FLAGS, SEND_FLAGS
 
 __all__ = ["RECV_FLAGS", "SEND_FLAGS", "BorrowedSocket", "Port", "open_port", "prepare"]
-
-_IS_LINUX = sys.platform == "linux"  # elsewhere not every kind of socket heeds MSG_DONTWAIT
-RECV_FLAGS = socket.MSG_DONTWAIT if _IS_LINUX else 0
-SEND_FLAGS = RECV_FLAGS | getattr(socket, "MSG_NOSIGNAL", 0)  # the program may want SIGPIPE itself
 
 
 class BorrowedSocket(socket.socket):
@@ -123,4 +119,4 @@ def prepare(port: Port) -> bool:
     if isinstance(port, Descriptor):
         return port.prepare()
     timeout = port.gettimeout()
-    return timeout == 0.0 or (timeout is None and _IS_LINUX)
+    return timeout == 0.0 or (timeout is None and RECV_FLAGS != 0)

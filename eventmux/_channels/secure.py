@@ -27,7 +27,7 @@ from eventmux._channels.lingering import LINGER, Lingering, has_unread
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import SEND_FLAGS, Port
 from eventmux._channels.streams import Stream
-from eventmux._channels.tls import TLSLayer
+from eventmux._tls.layer import TLSLayer
 from eventmux._waiting.pollable import HANGUP, HELD
 from eventmux.errors import EventMuxError, TLSError
 from eventmux.events import Handle, Read, ReadLast, Ready, Records, Sent

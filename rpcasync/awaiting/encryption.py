@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from eventmux._channels.tlstexts import explained
+from eventmux._tls.texts import explained
 from eventmux.urls import parse_url
 from rpcasync.children.programs import parse_program
 

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from support.certificates import client_context, server_context
 
-from eventmux._channels.hello import server_name
-from eventmux._channels.tls import TLSLayer
-from eventmux._channels.tlstexts import explained
+from eventmux._tls.hello import server_name
+from eventmux._tls.layer import TLSLayer
+from eventmux._tls.texts import explained
 from eventmux.errors import TLSError
 
 

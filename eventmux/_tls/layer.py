@@ -19,11 +19,11 @@ import ssl
 from itertools import repeat, starmap
 from typing import Any
 
-from eventmux._channels.hello import server_name
-from eventmux._channels.ports import RECV_FLAGS, SEND_FLAGS
-from eventmux._channels.tlstexts import explained
+from eventmux._tls.hello import server_name
+from eventmux._tls.texts import explained
 from eventmux.errors import TLSError
 from eventmux.peers import TLSSession
+from eventmux.sockets import RECV_FLAGS, SEND_FLAGS
 
 __all__ = ["TLSLayer"]
 
