@@ -13,7 +13,7 @@ import sys
 import termios
 
 import pytest
-from support.interrupts import Interrupt, Interrupter
+from support.interrupts import Interrupt, interrupted_everywhere
 from support.pump import PATIENCE, drain, kinds, take, until
 
 from eventmux import CanRead, EventMux, Read, Ready, Timeout
@@ -307,9 +307,8 @@ def test_in_another_mux(mux, accepted):
 
 def test_interrupted_anywhere():
     """It is told, whatever Ctrl-C cuts off."""
-    number = 0
-    while True:
-        interrupter = Interrupter(number)
+
+    def scenario(interrupter):
         with EventMux() as mux:
             listener = mux.listen("tcp://127.0.0.1:0", exceptional=True)
             with socket.create_connection(listener.getsockname()) as peer:
@@ -320,16 +319,14 @@ def test_interrupted_anywhere():
                 events = []
                 while len(events) < 3:
                     with contextlib.suppress(Interrupt):
-                        events.append(interrupter.run(lambda mux=mux: mux.mux(PATIENCE)))
+                        events.append(interrupter.run(lambda: mux.mux(PATIENCE)))
                 assert events == [
                     CanRead(fh, exceptional=True),
                     Read(fh, b"before"),
                     Read(fh, b"behind"),
-                ], interrupter.where
-        if not interrupter.has_raised:
-            break
-        number += 3
-    assert number > 5
+                ]
+
+    interrupted_everywhere(scenario, 3)
 
 
 # Terminals, and files

@@ -13,40 +13,23 @@ import socket
 
 import pytest
 from support.fakes import FakeClock
-from support.handled import forgetting
-from support.interrupts import Interrupt, Interrupter
+from support.interrupts import Interrupt, interrupted_everywhere, take_events
 from support.pump import PATIENCE, SELECTORS, SELECTORS_IN_TURN, receive
 
-from eventmux import Child, Event, EventMux, Read, Signal, Timeout, _loop
+from eventmux import Child, Event, EventMux, Read, Signal, _loop
 from eventmux._watching import children
 from eventmux.buffers import FixedSize, Regexp, Size, Split
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="socket pairs and selectors as of POSIX")
 
-# Places that the quick run leaves out between two that it tries; it begins with another of them
-# for each test. All are tried by the slow run.
+# The quick run tries each 37th place; all are tried by the slow run.
 STRIDE = 37
-
-
-def places(scenario, stride):
-    """Interrupt a scenario at one place after the other."""
-    number = 0
-    while True:
-        interrupter = Interrupter(number)
-        try:
-            forgetting(scenario, interrupter)
-        except (AssertionError, Exception) as error:
-            raise AssertionError(f"interrupted at {interrupter.where}") from error
-        if not interrupter.has_raised:
-            assert number > 5, "there is hardly anything to interrupt"
-            return
-        number += stride
 
 
 @pytest.fixture(params=[STRIDE, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
 def everywhere(request, kind):
     stride = request.param if kind is SELECTORS[0] else STRIDE
-    return lambda scenario: places(scenario, stride)
+    return lambda scenario: interrupted_everywhere(scenario, stride)
 
 
 @pytest.fixture(params=SELECTORS_IN_TURN, ids=lambda kind: kind.__name__)
@@ -71,16 +54,7 @@ class Setting:
         self.events.clear()
 
     def turn(self, run, idle=3):
-        """Take all events there are; go on when interrupted."""
-        while idle:
-            try:
-                event = run(lambda: self.mux.mux(0))
-            except Interrupt:
-                continue
-            if event is None or isinstance(event, Timeout):
-                idle -= 1
-            else:
-                self.events.append(event)
+        take_events(self.mux, run, self.events, idle)
 
     def received(self):
         return [receive(peer) for peer in self.peers]

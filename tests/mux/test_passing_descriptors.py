@@ -14,7 +14,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.interrupts import Interrupt, Interrupter
+from support.interrupts import Interrupt, interrupted_everywhere
 from support.pump import PATIENCE, drain, kinds, take, until
 
 from eventmux import Closed, EventMux, PassedFds, Read, ReadWithFds, Sent
@@ -697,9 +697,8 @@ def test_how_many_can_be_asked_for(count):
 @pytest.mark.parametrize("kind", KINDS)
 def test_interrupted_while_receiving(kind, pair, pipe):
     """Nothing stays open, and what came is handed out."""
-    number = 0
-    while True:
-        interrupter = Interrupter(number)
+
+    def scenario(interrupter):
         fh, peer = pair(KINDS[kind])
         ends = pipe()
         with EventMux() as mux:
@@ -708,24 +707,21 @@ def test_interrupted_while_receiving(kind, pair, pipe):
             before = open_fds()
             socket.send_fds(peer, [b"x"], ends)
             try:
-                event = interrupter.run(lambda mux=mux: mux.mux(PATIENCE))
+                event = interrupter.run(lambda: mux.mux(PATIENCE))
             except Interrupt:
                 event = mux.mux(PATIENCE)
-            assert (event.data, len(event.fds)) == (b"x", 2), interrupter.where
+            assert (event.data, len(event.fds)) == (b"x", 2)
             del event
-            assert open_fds() == before, interrupter.where
-        if not interrupter.has_raised:
-            break
-        number += 1
-    assert number > 5
+            assert open_fds() == before
+
+    interrupted_everywhere(scenario)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_interrupted_while_sending(kind, pair, pipe):
     """The descriptors arrive with their data, once, or not at all; never with other data."""
-    number = 0
-    while True:
-        interrupter = Interrupter(number)
+
+    def scenario(interrupter):
         fh, peer = pair(KINDS[kind])
         peer.settimeout(PATIENCE)
         ends = pipe()
@@ -734,7 +730,7 @@ def test_interrupted_while_sending(kind, pair, pipe):
             mux.add(fh)
             drain(mux)
             with contextlib.suppress(Interrupt):
-                interrupter.run(lambda mux=mux, fh=fh, ends=ends: mux.send_fds(fh, b"x", ends))
+                interrupter.run(lambda: mux.send_fds(fh, b"x", ends))
             mux.send(fh, b"other")
             drain(mux)
             came = []
@@ -742,12 +738,10 @@ def test_interrupted_while_sending(kind, pair, pipe):
                 data, fds = received(peer)
                 came.append((data, len(fds)))
                 close_all(fds)
-            assert came in ([(b"other", 0)], [(b"x", 2), (b"other", 0)]), interrupter.where
-        assert not open_fds() - before, interrupter.where
-        if not interrupter.has_raised:
-            break
-        number += 1
-    assert number > 5
+            assert came in ([(b"other", 0)], [(b"x", 2), (b"other", 0)])
+        assert not open_fds() - before
+
+    interrupted_everywhere(scenario)
 
 
 # The ancillary data itself

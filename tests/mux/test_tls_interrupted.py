@@ -13,8 +13,7 @@ import time
 
 import pytest
 from support.certificates import client_context, server_context
-from support.handled import forgetting
-from support.interrupts import Interrupt, Interrupter
+from support.interrupts import Interrupt, interrupted_everywhere, take_events
 from support.pump import SELECTORS, kinds
 
 from eventmux import Closed, EventMux, Read, Timeout
@@ -38,15 +37,7 @@ class Setting:
         self.mux.add(self.two, tls=_CLIENT, server_hostname="localhost")
 
     def turn(self, run, idle=12):
-        while idle:
-            try:
-                event = run(lambda: self.mux.mux(0))
-            except Interrupt:
-                continue
-            if event is None or isinstance(event, Timeout):
-                idle -= 1
-            else:
-                self.events.append(event)
+        take_events(self.mux, run, self.events, idle)
 
     def __enter__(self):
         return self
@@ -64,20 +55,7 @@ def received(events, fh):
 # All places, a stride of 1, take several minutes: that is for who changes the layer.
 @pytest.fixture(params=[STRIDE, pytest.param(5, marks=pytest.mark.slow)], ids=["some", "more"])
 def everywhere(request):
-    def go_through(scenario):
-        number = 0
-        while True:
-            interrupter = Interrupter(number)
-            try:
-                forgetting(scenario, interrupter)
-            except (AssertionError, Exception) as error:
-                raise AssertionError(f"interrupted at {interrupter.where}") from error
-            if not interrupter.has_raised:
-                assert number > 5, "there is hardly anything to interrupt"
-                return
-            number += request.param
-
-    return go_through
+    return lambda scenario: interrupted_everywhere(scenario, request.param)
 
 
 def plain(action):

@@ -16,7 +16,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from support.handled import forgetting
+
 import eventmux
+from eventmux import Event, EventMux, Timeout
 
 _FILES = (str(Path(eventmux.__file__).parent), selectors.__file__)
 _CALLS = {"CALL", "CALL_KW", "CALL_FUNCTION", "CALL_FUNCTION_KW", "CALL_FUNCTION_EX", "CALL_METHOD"}
@@ -85,3 +88,49 @@ class Interrupter:
             self._last.clear()
             raise Interrupt(self.where)
         self.left -= 1
+
+
+def interrupted_everywhere(scenario: Callable[[Interrupter], None], stride: int = 1) -> int:
+    """Run a scenario until no place is left in it, each time interrupted at a later one.
+
+    Args:
+        scenario: is given what interrupts it.
+        stride: 1 tries each place; more leaves out some between two that it tries.
+
+    Returns:
+        How many times it was run.
+    """
+    runs, number = 0, 0
+    while True:
+        interrupter = Interrupter(number)
+        runs += 1
+        try:
+            forgetting(scenario, interrupter)
+        except (AssertionError, Exception) as error:
+            raise AssertionError(f"interrupted at {interrupter.where}") from error
+        if not interrupter.has_raised:
+            assert number > 5, "there is hardly anything to interrupt"
+            return runs
+        number += stride
+
+
+def take_events(
+    mux: EventMux[Any], run: Callable[[Callable[[], Any]], Any], into: list[Event], idle: int
+) -> None:
+    """Take all events that there are; go on when interrupted.
+
+    Args:
+        mux: whose.
+        run: does what it is given, such as `Interrupter.run`.
+        into: where they go.
+        idle: how often there has to be none.
+    """
+    while idle:
+        try:
+            event = run(lambda: mux.mux(0))
+        except Interrupt:
+            continue
+        if event is None or isinstance(event, Timeout):
+            idle -= 1
+        else:
+            into.append(event)
