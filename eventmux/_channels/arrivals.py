@@ -26,7 +26,7 @@ from eventmux.errors import EventMuxError
 from eventmux.events import Connect, Error, Handle
 from eventmux.peers import Address, Peer
 
-__all__ = ["MOST_AWAITED", "Arrival", "Arrivals"]
+__all__ = ["MOST_AWAITED", "Arrival", "Arrivals", "Awaited"]
 
 MOST_AWAITED = 512
 """Connections of one listener that have yet to say who they are.
@@ -195,3 +195,44 @@ class Arrivals:
             for wait in waits.values():
                 wait.sock.close()
         self._waits.clear()
+
+
+class Awaited:
+    """The socket of an arrival, which the poller waits for until it has said who it is.
+
+    Args:
+        sock: the socket.
+        arrival: what is known of it.
+        arrivals: those that it is one of.
+    """
+
+    __slots__ = (
+        *("_arrival", "_arrivals", "_sock"),
+        *("armed", "armed_fd", "fd", "fh", "muted"),
+    )
+
+    def __init__(self, sock: socket.socket, arrival: Arrival, arrivals: Arrivals) -> None:
+        self._sock: socket.socket | None = sock  # None once it is another's, or closed
+        self._arrival = arrival
+        self._arrivals = arrivals
+        self.fh = arrival.listener  # who waits for another handle alone does not read from it
+        self.fd = sock.fileno()
+        self.armed = 0
+        self.armed_fd = -1
+        self.muted = 0
+
+    def readable(self) -> None:
+        """Take what it says."""
+        raise NotImplementedError
+
+    def writable(self) -> None:
+        """Go on where a signal handler has raised."""
+        self.readable()
+
+    def fail(self, error: OSError | EventMuxError) -> None:
+        """Nothing comes of it."""
+        self._arrivals.refuse(self._arrival, error)
+
+    def is_lost(self) -> bool:
+        """False: the program does not know it, and cannot close it."""
+        return False

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from selectors import EVENT_READ, EVENT_WRITE
 from typing import TYPE_CHECKING, cast
 
-from eventmux._channels.arrivals import Arrival, Arrivals
+from eventmux._channels.arrivals import Arrival, Arrivals, Awaited
 from eventmux._channels.channel import Channel, Outlet
 from eventmux._channels.lingering import LINGER, Lingering, has_unread
 from eventmux._channels.options import ChannelOptions
@@ -41,24 +41,15 @@ _MOST_LEAVING = 64  # of more, those that are leaving for longest are closed
 Later = Callable[[float, Callable[[], None]], Entry]
 
 
-class _Guest:
+class _Guest(Awaited):
     """A connection that was accepted, and whose handshake is not through."""
 
-    __slots__ = (
-        *("_among", "_arrival", "_layer", "_sock"),
-        *("armed", "armed_fd", "fd", "fh", "muted"),
-    )
+    __slots__ = ("_among", "_layer")
 
     def __init__(self, sock: socket.socket, arrival: Arrival, among: Handshakes) -> None:
-        self._sock: socket.socket | None = sock  # None once it is another's, or closed
-        self._arrival = arrival
+        super().__init__(sock, arrival, among.arrivals)
         self._layer: TLSLayer | None = None  # once it has said something
         self._among = among
-        self.fh = arrival.listener  # who waits for another handle alone does not read from it
-        self.fd = sock.fileno()
-        self.armed = 0
-        self.armed_fd = -1
-        self.muted = 0
 
     @property
     def wanted(self) -> int:
@@ -70,10 +61,10 @@ class _Guest:
         return write if self.muted else write | EVENT_READ
 
     def readable(self) -> None:
-        """Go on with the handshake; if it is through, the connection is welcome."""
+        """Receive and send what the handshake needs; when it is through, it is welcome."""
         if self._sock is None:
             return
-        self._among.arrivals.heard(self._arrival)
+        self._arrivals.heard(self._arrival)
         try:
             layer = self._layer
             if layer is None:
@@ -87,14 +78,6 @@ class _Guest:
             sock, self._sock = self._sock, None
             self._among.welcome(self, sock, self._arrival, layer)
 
-    def writable(self) -> None:
-        """Send what OpenSSL has to say, or go on where a signal handler has raised."""
-        self.readable()
-
-    def fail(self, error: OSError | EventMuxError) -> None:
-        """Nothing comes of it."""
-        self._among.arrivals.refuse(self._arrival, error)
-
     def drop(self) -> None:
         """Close it, without an event; if it has failed, the peer may read why."""
         sock, layer = self._sock, self._layer
@@ -104,10 +87,6 @@ class _Guest:
         self._among.disarm(self)
         if layer is None or not layer.has_failed or not self._among.see_off(sock, layer):
             sock.close()
-
-    def is_lost(self) -> bool:
-        """False: the program does not know it, and cannot close it."""
-        return False
 
 
 class _Leaving:

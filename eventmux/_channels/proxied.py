@@ -17,7 +17,7 @@ from dataclasses import replace
 from itertools import starmap
 from selectors import EVENT_READ, EVENT_WRITE
 
-from eventmux._channels.arrivals import Arrival, Arrivals
+from eventmux._channels.arrivals import Arrival, Arrivals, Awaited
 from eventmux._channels.listeners import Listener
 from eventmux._channels.trust import Trust
 from eventmux._waiting.poller import Poller
@@ -57,10 +57,10 @@ class Gate:
     ) -> None:
         self._trust = trust
         self._arrive = arrive
-        self._arrivals = arrivals
-        self._poller = poller
-        self._rest = poller, welcome, emit
-        self._emit = emit
+        self.arrivals = arrivals
+        self.poller = poller
+        self.welcome = welcome
+        self.emit = emit
 
     def adopt(self, listener: Listener, sock: socket.socket, address: Address) -> None:
         """Take a connection that a listener accepted, or refuse it before anything is read."""
@@ -69,50 +69,30 @@ class Gate:
             who = arrival.peer.credentials or address
             error = PermissionError(errno.EACCES, f"{who!r} {_UNTRUSTED}")
             sock.close()
-            self._emit(Error(listener.fh, str(error.strerror), error.errno, error, sender=address))
+            self.emit(Error(listener.fh, str(error.strerror), error.errno, error, sender=address))
             return
         sock.setblocking(False)
-        proxied = _Proxied(sock, arrival, self._arrivals, *self._rest)
+        proxied = _Proxied(sock, arrival, self)
         try:
-            self._arrivals.enter(arrival, sock, _WHAT, proxied.drop)
+            self.arrivals.enter(arrival, sock, _WHAT, proxied.drop)
             proxied.readable()  # a proxy sends it at once, so it is here already, most likely
-            self._poller.arm(proxied)
+            self.poller.arm(proxied)
         except BaseException:  # Ctrl-C, for example
             proxied.drop()
-            self._arrivals.leave(arrival)
+            self.arrivals.leave(arrival)
             raise
 
 
-class _Proxied:
+class _Proxied(Awaited):
     """A connection whose header has not been read."""
 
-    __slots__ = (
-        *("_arrival", "_arrivals", "_emit", "_length", "_pieces", "_poller", "_sock", "_welcome"),
-        *("armed", "armed_fd", "fd", "fh", "muted"),
-    )
+    __slots__ = ("_gate", "_length", "_pieces")
 
-    def __init__(
-        self,
-        sock: socket.socket,
-        arrival: Arrival,
-        arrivals: Arrivals,
-        poller: Poller,
-        welcome: Callable[[socket.socket, Arrival], None],
-        emit: Callable[[Error], None],
-    ) -> None:
-        self._sock: socket.socket | None = sock  # None once it is another's, or closed
-        self._arrival = arrival
-        self._arrivals = arrivals
-        self._poller = poller
-        self._welcome = welcome
-        self._emit = emit
+    def __init__(self, sock: socket.socket, arrival: Arrival, gate: Gate) -> None:
+        super().__init__(sock, arrival, gate.arrivals)
+        self._gate = gate
         self._pieces: list[bytes] = []  # of the header
         self._length = header_length(b"")  # of all of it, as far as that is known
-        self.fh = arrival.listener  # who waits for another handle alone does not read from it
-        self.fd = sock.fileno()
-        self.armed = 0
-        self.armed_fd = -1
-        self.muted = 0
 
     @property
     def wanted(self) -> int:
@@ -138,10 +118,6 @@ class _Proxied:
             self.fail(error)
             return
         self._finish(self._sock, header)
-
-    def writable(self) -> None:
-        """Go on where a signal handler has raised."""
-        self.readable()
 
     def _read(self, sock: socket.socket) -> ProxyHeader:
         """Take out what has come of the header, and return it once it is whole.
@@ -175,31 +151,23 @@ class _Proxied:
             left = max(self._arrivals.left(arrival), _SHORTEST)
             arrival.options = replace(arrival.options, handshake_timeout=left)
         try:
-            self._poller.disarm(self)
+            self._gate.poller.disarm(self)
             self._arrivals.leave(arrival)
-            self._welcome(sock, arrival)
+            self._gate.welcome(sock, arrival)
             self._sock = None
         except BaseException as error:
             self._arrivals.leave(arrival)
             self.drop()
             if not isinstance(error, OSError):
                 raise
-            self._emit(arrival.refusal(error, _WHAT))  # the selector takes no more, say
-
-    def fail(self, error: OSError | MalformedHeader) -> None:
-        """Nothing comes of it."""
-        self._arrivals.refuse(self._arrival, error)
+            self._gate.emit(arrival.refusal(error, _WHAT))  # the selector takes no more, say
 
     def drop(self) -> None:
         """Close it, without an event."""
         if self._sock is not None:
-            self._poller.disarm(self)
+            self._gate.poller.disarm(self)
             self._sock.close()
             self._sock = None
-
-    def is_lost(self) -> bool:
-        """False: the program does not know it, and cannot close it."""
-        return False
 
 
 def _told(proxy: Peer, header: ProxyHeader) -> Peer:
