@@ -64,6 +64,7 @@ INSIDE = {
         ["dialing", "handshakes", "manual", "accompanied"],
         ["exceptional"],
         ["special"],
+        ["fitting"],
         ["table"],
     ],
     "eventmux.buffers": [

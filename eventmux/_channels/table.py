@@ -23,6 +23,7 @@ from eventmux._channels.descriptors import Descriptor
 from eventmux._channels.dialing import Dialer
 from eventmux._channels.endings import Endings
 from eventmux._channels.exceptional import Noticing
+from eventmux._channels.fitting import check_idle, fitting
 from eventmux._channels.idling import Idling
 from eventmux._channels.listeners import Listener
 from eventmux._channels.manual import MANUAL
@@ -30,7 +31,7 @@ from eventmux._channels.nested import Nestable, Nested
 from eventmux._channels.options import ChannelOptions
 from eventmux._channels.packets import Datagram, PacketStream
 from eventmux._channels.ports import Port, open_port
-from eventmux._channels.special import check_special, is_special, special_class
+from eventmux._channels.special import is_special, special_class
 from eventmux._channels.streams import Sink, Source, Stream
 from eventmux._queue import EventQueue
 from eventmux._waiting.poller import Poller
@@ -147,7 +148,7 @@ class ChannelTable:
             cls = _KINDS.get(port.type, Datagram)
         if kind is not None and kind != cls.kind:
             raise ValueError(f"type is {kind!r}, but {fh!r} is {cls.kind!r}")
-        options = _fitting(options, cls, port, is_listening)
+        options = fitting(options, cls, port, is_listening)
         if options.proxy is not None and not (is_listening and cls is Stream):
             raise ValueError(f"proxy is for listeners of streams, but {fh!r} is none")
         if cls is Nested:
@@ -232,7 +233,7 @@ class ChannelTable:
                     raise
                 sock, error = sockets.placeholder(endpoint), failure
         try:
-            options = _fitting(options, _KINDS[sock.type], sock)
+            options = fitting(options, _KINDS[sock.type], sock)
             channel = self._build(_KINDS[sock.type], sock, sock, options, meta, ready=False)
             channel.dialing = targets is None
             self.watch(channel)
@@ -332,7 +333,7 @@ class ChannelTable:
         Raises:
             ValueError: an option does not fit.
         """
-        options = _fitting(options, Stream, stream.port, accepted=stream.is_accepted)
+        options = fitting(options, Stream, stream.port, accepted=stream.is_accepted)
         secure = self.handshakes.secure_over(stream, options)
         self.mend(stream)
         self._poller.disarm(stream)
@@ -351,7 +352,7 @@ class ChannelTable:
             ValueError: it is for clients.
         """
         options = replace(listener.for_accepted, tls=context)
-        listener.for_accepted = _fitting(options, Stream, listener.port, is_listening=True)
+        listener.for_accepted = fitting(options, Stream, listener.port, is_listening=True)
 
     # Coming and going
 
@@ -365,7 +366,7 @@ class ChannelTable:
             channel.hand_on(seconds)
             return
         if seconds is not None:
-            _check_idle(channel.options, isinstance(channel, Nested), channel.port)
+            check_idle(channel.options, isinstance(channel, Nested), channel.port)
         self.idling.change(channel, seconds)
 
     def watch(self, channel: Channel) -> None:
@@ -574,58 +575,6 @@ def _arrive(listener: Listener, sock: socket.socket, address: Address) -> Arriva
     """Return what is known of a connection that a listener accepted."""
     peer = Peer(address, sockets.credentials(sock))
     return Arrival(listener.fh, listener.for_accepted, _copy(listener.meta), peer)
-
-
-def _fitting(
-    options: ChannelOptions,
-    cls: type[Channel],
-    port: Port,
-    is_listening: bool = False,
-    *,
-    accepted: bool = False,
-) -> ChannelOptions:
-    """Return the options as they are for this handle.
-
-    Raises:
-        ValueError: one of them means nothing for this kind of handle.
-    """
-    if options.buffered is not None and cls is not Stream:
-        what = "a mux" if cls is Nested else repr(cls.kind)
-        raise ValueError(f"buffered is for streams, but {port!r} is {what}")
-    is_connection = cls in (Stream, PacketStream) and not isinstance(port, Descriptor)
-    if options.half_close and not is_connection:
-        raise ValueError(f"half_close is for connections, but {port!r} is none")
-    if options.half_close and options.manual_read:
-        raise ValueError(f"half_close is for the mux to see, but {port!r} has manual_read")
-    if options.errors and (cls is not Datagram or isinstance(port, Descriptor)):
-        raise ValueError(f"errors is for datagram sockets, but {port!r} is none")
-    if is_special(options):
-        check_special(options, cls, port)
-    if options.idle_timeout is not None:
-        _check_idle(options, cls is Nested, port)
-    if options.tls is None:
-        for name in ("server_side", "server_hostname"):
-            if (value := getattr(options, name)) is not None:
-                raise ValueError(f"{name} is {value!r}, but there is no tls")
-        return options
-    if cls is not Stream or isinstance(port, Descriptor):
-        what = "a mux" if cls is Nested else "no socket" if cls is Stream else repr(cls.kind)
-        raise ValueError(f"tls is for connections of streams, but {port!r} is {what}")
-    if options.manual_read or options.manual_write:
-        raise ValueError("tls does not go with manual_read and manual_write")
-    from eventmux._channels import contexts  # it takes a while, and few need it
-
-    if is_listening:
-        return contexts.for_listener(options, port)
-    return contexts.for_connection(options, port, accepted=accepted)
-
-
-def _check_idle(options: ChannelOptions, is_mux: bool, port: object) -> None:
-    """Raise ValueError for a handle on which the mux does not see what comes and goes."""
-    what = "manual_read" if options.manual_read else "manual_write" * options.manual_write
-    if is_mux or what:
-        why = "is a mux" if is_mux else f"has {what}: use a timer, and its restart()"
-        raise ValueError(f"idle_timeout is for what the mux reads and writes; {port!r} {why}")
 
 
 def _copy(meta: object) -> object:
