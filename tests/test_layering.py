@@ -50,7 +50,7 @@ FLOORS = {
 INSIDE = {
     "eventmux._waiting": [["spinning", "pollable"], ["hangups"], ["poller"]],
     "eventmux._watching": [["timers", "signals", "mailbox"], ["children", "wakeup"], ["watches"]],
-    "eventmux._tls": [["hello", "sessions", "texts"], ["layer"]],
+    "eventmux._tls": [["hello", "sessions", "texts", "usual"], ["layer"]],
     "eventmux._channels": [
         ["trust", "handles", "lingering", "backlog", "passing"],
         ["options", "descriptors"],
@@ -136,8 +136,8 @@ INSIDE = {
 ACROSS = {
     "aio": {"eventmux._nearest", "eventmux.events"},
     "awaiting": {
-        *("eventmux", "eventmux._tls.texts", "eventmux.aio", "eventmux.events"),
-        *("eventmux.sockets", "eventmux.tcp", "eventmux.urls"),
+        *("eventmux", "eventmux._tls.texts", "eventmux._tls.usual", "eventmux.aio"),
+        *("eventmux.events", "eventmux.sockets", "eventmux.tcp", "eventmux.urls"),
     },
     "blocking": {"eventmux", "eventmux._forking", "eventmux._nearest", "eventmux.events"},
     "calls": {"eventmux._nearest"},

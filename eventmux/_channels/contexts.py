@@ -10,18 +10,12 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import replace
-from functools import cache
 
 from eventmux._channels.options import ChannelOptions
+from eventmux._tls.usual import name_of, usual_context
 from eventmux.urls import Endpoint
 
 __all__ = ["for_connection", "for_listener", "for_url"]
-
-
-@cache
-def _usual_context() -> ssl.SSLContext:
-    """Return one that trusts whom the system trusts; it takes 20 ms to make."""
-    return ssl.create_default_context()
 
 
 def for_url(options: ChannelOptions, endpoint: Endpoint) -> ChannelOptions:
@@ -29,10 +23,9 @@ def for_url(options: ChannelOptions, endpoint: Endpoint) -> ChannelOptions:
     if options.tls is None:
         if endpoint.scheme != "tls":
             return options
-        options = replace(options, tls=_usual_context())
+        options = replace(options, tls=usual_context())
     if options.server_hostname is None and endpoint.host:
-        host = endpoint.host.partition("%")[0].removesuffix(".")  # no zone, and no root
-        options = replace(options, server_hostname=host)
+        options = replace(options, server_hostname=name_of(endpoint.host))
     return replace(options, server_side=False)
 
 

@@ -57,7 +57,7 @@ def explained(error: ssl.SSLError, is_up: bool, first: bytes) -> TLSError:
     Args:
         error: what OpenSSL says.
         is_up: whether the handshake was through.
-        first: the first bytes that the peer has sent.
+        first: the first bytes that the peer has sent; none if they are not known.
     """
     if isinstance(error, ssl.SSLEOFError):
         failure = TLSError(_TRUNCATED if is_up else _BROKE_OFF)
@@ -74,7 +74,8 @@ def _text(error: ssl.SSLError, reason: str, first: bytes) -> str:
         return f"the certificate of the peer is not accepted: {error.verify_message.rstrip('.')}"
     if reason in _NO_TLS:
         is_http = reason.startswith("HTTP") or first.startswith(b"HTTP/")
-        return f"the peer does not speak TLS, but {'HTTP' if is_http else repr(first[:_SHOWN])}"
+        spoken = "HTTP" if is_http else repr(first[:_SHOWN]) if first else ""
+        return "the peer does not speak TLS" + (f", but {spoken}" if spoken else "")
     alert = _ALERT.fullmatch(reason)
     name = "" if alert is None else alert[1] or alert[2]
     return _ALERTS.get(name) or _OWN.get(reason) or "TLS has failed"

@@ -9,10 +9,10 @@ from __future__ import annotations
 import socket
 import ssl
 from dataclasses import dataclass
-from functools import cache
 from typing import Any
 
 from eventmux._tls.texts import explained
+from eventmux._tls.usual import name_of, usual_context
 from eventmux.urls import parse_url
 from rpcasync.children.programs import parse_program
 
@@ -55,8 +55,7 @@ class Encryption:
         if parse_program(url) is not None:
             raise ValueError(f"tls is for tls://host:port, but {url!r} is none")
         if name is None and url.startswith(("tls://", "tcp://")):
-            host = parse_url(url).host or "localhost"
-            name = host.partition("%")[0].removesuffix(".")  # no zone, and no root
+            name = name_of(parse_url(url).host or "localhost")
         if name is None and tls is not None and tls.check_hostname:
             raise ValueError("server_hostname is missing: the name that the certificate is for")
         return cls(tls, name)
@@ -64,16 +63,10 @@ class Encryption:
     def options(self) -> dict[str, Any]:
         """Return what `create_connection()` of a loop takes."""
         return {
-            "ssl": self.context or _usual_context(),
+            "ssl": self.context or usual_context(),
             "server_hostname": self.name or "",  # None would be the host
             "ssl_handshake_timeout": _TIMEOUT,
         }
-
-
-@cache
-def _usual_context() -> ssl.SSLContext:
-    """Return one that trusts whom the system trusts; it takes 20 ms to make."""
-    return ssl.create_default_context()
 
 
 def is_of_tls(error: BaseException) -> bool:
@@ -84,6 +77,5 @@ def is_of_tls(error: BaseException) -> bool:
 def reason_of(error: Exception) -> str:
     """Return why a connection has failed or ended; of TLS, in the words of eventmux."""
     if isinstance(error, ssl.SSLError):
-        text = str(explained(error, is_up=False, first=b""))
-        return text.replace(", but b''", "")  # asyncio does not tell what has come
+        return str(explained(error, is_up=False, first=b""))  # asyncio does not tell what has come
     return getattr(error, "strerror", None) or str(error)

@@ -244,6 +244,7 @@ def failure(reason="", kind=ssl.SSLError, **attributes):
         (failure("TLSV1_UNRECOGNIZED_NAME"), b"", "the name that we asked for"),
         (failure("PEER_DID_NOT_RETURN_A_CERTIFICATE"), b"", "has shown no certificate"),
         (failure("NO_SHARED_CIPHER"), b"", "our context has no certificate"),
+        (failure("WRONG_VERSION_NUMBER"), b"", r"does not speak TLS \(wrong version number\)"),
         (failure("SOMETHING_ELSE"), b"", r"TLS has failed \(something else\)"),
         (failure("", ssl.SSLEOFError), b"", "in the middle of the handshake"),
         (
