@@ -61,8 +61,8 @@ def _lost_fds(event: ReadWithFds, options: ChannelOptions) -> Error:
     )
 
 
-class StreamWithFds(Stream):
-    """A UNIX stream that descriptors may be passed over."""
+class _ConnectionWithFds(Stream):
+    """A UNIX socket with a peer, over which descriptors may be passed."""
 
     __slots__ = ("_recvmsg", "_request")
 
@@ -72,7 +72,7 @@ class StreamWithFds(Stream):
         self._request = _request(self.port, self.options)
 
     def readable(self) -> None:
-        """Read once."""
+        """Read once: some bytes, or one packet."""
         if self.closing:
             self._hear()
             return
@@ -90,13 +90,25 @@ class StreamWithFds(Stream):
             self.fail(OSError(errno.ENOMEM, os.strerror(errno.ENOMEM)))
             return
         self.quiet = 0
-        if flags & _CUT:
+        if flags & _TRUNCATED:  # only packets are
+            self._emit(too_long(self.fh, event.data, self.options.read_size, None))
+        elif flags & _CUT:
             self._lose(event)
         elif event.data:
             self._emit(event)
             self._identify(event)
         else:
             self._end()
+
+    def _lose(self, event: ReadWithFds) -> None:
+        """Tell that descriptors are lost. Other packets are whole."""
+        self._emit(_lost_fds(event, self.options))
+
+
+class StreamWithFds(_ConnectionWithFds):
+    """A UNIX stream that descriptors may be passed over."""
+
+    __slots__ = ()
 
     def _lose(self, event: ReadWithFds) -> None:
         """What is out of step with its descriptors is of no use: read no more."""
@@ -112,40 +124,10 @@ class StreamWithFds(Stream):
             raise ValueError(f"{self.fh!r} has receive_fds: it cannot have a buffer")
 
 
-class PacketStreamWithFds(PacketStream):
+class PacketStreamWithFds(_ConnectionWithFds, PacketStream):
     """A connection of packets that descriptors may be passed over."""
 
-    __slots__ = ("_recvmsg", "_request")
-
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **named)
-        self._recvmsg = cast("socket.socket", self.port).recvmsg
-        self._request = _request(self.port, self.options)
-
-    def readable(self) -> None:
-        """Read one packet."""
-        if self.closing:
-            self._hear()
-            return
-        event = ReadWithFds(self.fh)
-        passed = event.fds = PassedFds()
-        try:
-            [(event.data, passed.ancillary, flags, _)] = starmap(self._recvmsg, self._request)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self.fail(error)
-            return
-        self.quiet = 0
-        if flags & _TRUNCATED:
-            self._emit(too_long(self.fh, event.data, self.options.read_size, None))
-        elif flags & _CUT:
-            self._emit(_lost_fds(event, self.options))
-        elif event.data:
-            self._emit(event)
-            self._identify(event)
-        else:
-            self._end()
+    __slots__ = ()
 
 
 class _Accompanied(Datagram):
