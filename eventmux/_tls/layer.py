@@ -367,10 +367,8 @@ class TLSLayer:
         return True
 
     def _failed(self, error: ssl.SSLError) -> TLSError:
-        """Return what tells why, and have the alert leave that OpenSSL has made."""
-        failure = explained(error, self.is_up, self._hello[:64])
-        failure.__cause__ = error
-        return failure
+        """Return what tells why, with the first bytes of a peer that may speak something else."""
+        return explained(error, self.is_up, self._hello[:64])
 
     def session(self) -> TLSSession:
         """Return what the handshake came to."""
