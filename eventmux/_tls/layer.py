@@ -53,6 +53,7 @@ class TLSLayer:
     """
 
     __slots__ = (
+        "_asked",
         "_chunk",
         "_decrypt",
         "_encrypt",
@@ -103,7 +104,8 @@ class TLSLayer:
         self._failure: OSError | None = None
         # Input, in the order in which it passes.
         self._chunk: bytes | None = None  # read during the handshake, and not fed yet
-        self._hello = b""  # the first bytes that came
+        self._hello = b""  # the first bytes that came; none once the handshake is through
+        self._asked: str | None = self._ssl.server_hostname  # the name that the client asks for
         self._inside = _LONGEST_RECORD  # how much of a record OpenSSL may have that is incomplete
         self._plain = bytearray()  # decrypted, in front
         self._filled = 0  # how much of that
@@ -346,7 +348,8 @@ class TLSLayer:
                 self._failure = self._failed(error)
                 raise self._failure from error
             self.push_or_drop()
-            self.is_up = True
+            asked = server_name(self._hello) if self._server_side else self._asked
+            self._asked, self._hello, self.is_up = asked, b"", True  # no call in between
             return True
         return False
 
@@ -373,13 +376,12 @@ class TLSLayer:
     def session(self) -> TLSSession:
         """Return what the handshake came to."""
         tls = self._ssl
-        name = server_name(self._hello) if self._server_side else tls.server_hostname
         cipher = tls.cipher()
         return TLSSession(
             tls.version() or "",
             cipher[0] if cipher else "",
             tls.selected_alpn_protocol(),
-            name,
+            self._asked,
             bool(tls.session_reused),
         )
 

@@ -277,3 +277,10 @@ def test_a_server_that_speaks_no_tls(mux, said):
     assert kinds(events) == ["closing", "closed"]
     assert "the peer does not speak TLS, but" in events[0].reason
     assert fh.fileno() == -1
+
+
+def test_a_peer_that_goes_on_without_tls(ends):
+    fh, theirs = ends.up()
+    theirs.send(b"plain text")
+    (error,) = ends.until(("error", fh))
+    assert error.error == "the peer does not speak TLS (wrong version number)"
