@@ -113,12 +113,11 @@ class Server:
     Raises:
         TypeError: `fallback` is something else, or `authorize` cannot be called; or there is a
             `timeout` or an `idle_timeout`, and the mux has no `timer`.
-        ValueError: `fallback` is a client on another mux.
-        URLError: it is a URL that is not understood.
+        ValueError: `fallback` is a client on another mux, `max_packet` is not between 7 and
+            2**32 - 1, `codecs` is empty, `packet_timeout`, `idle_timeout`, `slow` or `timeout` is
+            not above 0, `on_exception` is neither word, or another limit is not 1 or more.
+        URLError: `fallback` is a URL that is not understood.
         OSError: the program for it cannot be started.
-        ValueError: `max_packet` is not between 7 and 2**32 - 1, `codecs` is empty,
-            `packet_timeout`, `idle_timeout`, `slow` or `timeout` is not above 0, `on_exception` is
-            neither word, or another limit is not 1 or more.
         ImportError: there is no module of that name.
     """
 

@@ -154,6 +154,7 @@ class Handshakes:
         later: does something after so many seconds.
         cancel: takes that back.
         announce: tells the program of a connection that was accepted.
+        outlet: what the streams emit their events by.
     """
 
     def __init__(
