@@ -29,7 +29,7 @@ from rpcasync.errors import Disconnected
 from rpcasync.leading.connection import Connection
 from rpcasync.leading.lead import Lead
 from rpcasync.leading.requests import Request
-from rpcasync.urls import is_stream_url
+from rpcasync.urls import is_stream_url, is_tls_url
 from rpcasync.wire.codecs import Codec
 from rpcasync.wire.deadlines import check_timeout
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET
@@ -140,7 +140,7 @@ class BlockingClient:
             )
             self._connection.front = BlockingClient
             url = server if isinstance(server, str) else ""
-            self._connection.is_encrypted = tls is not None or url.startswith("tls://")
+            self._connection.is_encrypted = tls is not None or is_tls_url(url)
             if self._connection.is_encrypted or is_stream_url(url):
                 self._connection.wait_until_up(timeout)
         except BaseException:

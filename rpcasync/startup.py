@@ -29,7 +29,7 @@ from rpcasync.children.environments import FDS_VARIABLE, OPTIONS_VARIABLE, PAREN
 from rpcasync.children.parent import end_after
 from rpcasync.server import Server
 from rpcasync.shadowing.shadow import Shadow
-from rpcasync.urls import check_stream, is_number
+from rpcasync.urls import check_stream, is_number, is_tls_url
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -130,10 +130,7 @@ class _Handed:
     """
 
     def __init__(self, uids: object = None, tls: object = None) -> None:
-        is_list = isinstance(uids, list) and all(type(uid) is int for uid in uids)
-        if uids is not None and not is_list:
-            raise ValueError("uids must be a list of numbers")
-        self._uids = uids
+        self._uids = None if uids is None else _numbers("uids", uids)
         self._encrypted: list[int] = []
         self._context: SSLContext | None = None
         if tls is not None:
@@ -146,7 +143,8 @@ class _Handed:
         from rpcasync.certificates import server_context  # most listeners are plain
 
         files = {name: file for name, file in tls.items() if name != "fds"}
-        self._encrypted, self._context = tls.get("fds", []), server_context(**files)
+        self._encrypted = _numbers("fds of tls", tls.get("fds", []))
+        self._context = server_context(**files)
 
     def options_of(self, sock: socket.socket) -> dict[str, Any]:
         """Return the options of a listener."""
@@ -156,6 +154,12 @@ class _Handed:
         if sock.fileno() in self._encrypted:
             options["tls"] = self._context
         return options
+
+
+def _numbers(name: str, value: object) -> list[int]:
+    if not isinstance(value, list) or not all(type(number) is int for number in value):
+        raise ValueError(f"{name} must be a list of numbers")
+    return value
 
 
 def _apply_options(rpc: Server) -> _Handed:
@@ -307,7 +311,7 @@ def _listen(rpc: Server, argv: list[str], tls: SSLContext | None) -> list[str]:
     if not options.urls:
         parser.error("no clients: say where to listen with -u tcp://HOST:PORT or -u unix://PATH")
     for url in options.urls:
-        is_encrypted = url.startswith("tls://")
+        is_encrypted = is_tls_url(url)
         if is_encrypted and tls is None:
             parser.error(
                 f"cannot listen on {url}: start it with `rpcasync listen --cert FILE`, or have it"

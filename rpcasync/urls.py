@@ -220,6 +220,11 @@ def is_stream_url(url: str) -> bool:
     return _split(url)[0] in _STREAMS
 
 
+def is_tls_url(url: str) -> bool:
+    """Return True for `tls://`; anything else may still be encrypted, with a context."""
+    return url.startswith("tls://")
+
+
 def parse_stream_url(url: str) -> Endpoint:
     """Parse a `tcp://`, `tls://` or `unix://` URL, the ones that a `Server` can listen at.
 
@@ -336,6 +341,7 @@ def url_explode(url: str) -> tuple[str, str, int]:
         URLError: the URL has no host and port, or is not understood.
     """
     if _split(url)[0] not in ("tcp", "tls", "udp"):
-        raise URLError(f"cannot parse {url!r}: expected tcp://host:port or udp://host:port")
+        known = "tcp://host:port, tls://host:port or udp://host:port"
+        raise URLError(f"cannot parse {url!r}: expected {known}")
     endpoint = parse_url(url)
     return endpoint.scheme, endpoint.host, endpoint.port

@@ -15,6 +15,7 @@ from eventmux._tls.texts import explained
 from eventmux._tls.usual import name_of, usual_context
 from eventmux.urls import parse_url
 from rpcasync.children.programs import parse_program
+from rpcasync.urls import is_tls_url
 
 __all__ = ["Encryption", "is_of_tls", "reason_of"]
 
@@ -46,7 +47,7 @@ class Encryption:
                 context; or no name, and the context asks for it.
         """
         url = server if isinstance(server, str) else ""
-        if tls is None and not url.startswith("tls://"):
+        if tls is None and not is_tls_url(url):
             if name is not None:
                 raise ValueError(f"server_hostname is {name!r}, but there is no tls")
             return None

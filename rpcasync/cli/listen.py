@@ -20,9 +20,9 @@ from eventmux.sockets import inherited, is_listening
 from eventmux.urls import Endpoint
 from rpcasync.children.environments import FDS_VARIABLE, OPTIONS_VARIABLE
 from rpcasync.cli.output import CommandFailed, say
-from rpcasync.cli.trust import check_server_files, is_encrypted, server_files
+from rpcasync.cli.trust import check_server_files, server_files
 from rpcasync.cli.usage import EXAMPLE_URL, Parser
-from rpcasync.urls import parse_stream_url, url_listen
+from rpcasync.urls import is_tls_url, parse_stream_url, url_listen
 
 __all__ = ["are_files", "listen", "listen_on"]
 
@@ -46,7 +46,7 @@ def listen(options: argparse.Namespace) -> int:
     handed = _limits(options)
     if files:
         pairs = zip(numbers, options.urls, strict=True)
-        encrypted = [number for number, url in pairs if is_encrypted(url)]
+        encrypted = [number for number, url in pairs if is_tls_url(url)]
         handed["tls"] = {**files, "fds": encrypted}
     os.environ[FDS_VARIABLE] = ",".join(map(str, numbers))
     os.environ[OPTIONS_VARIABLE] = json.dumps(handed)
@@ -200,7 +200,7 @@ def listen_on(url: str, mode: int | None) -> socket.socket:
     """
     try:
         # What encrypts is the mux of the program that is handed the socket.
-        sock = url_listen(f"tcp{url[3:]}" if is_encrypted(url) else url, mode=mode)
+        sock = url_listen(f"tcp{url[3:]}" if is_tls_url(url) else url, mode=mode)
     except OSError as error:
         raise CommandFailed(f"cannot listen on {url}: {_why(url, error)}") from None
     say(f"listening on {_address(sock, url)}")

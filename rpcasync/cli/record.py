@@ -18,13 +18,13 @@ from eventmux.events import Event, Signal
 from rpcasync.blocking import connect
 from rpcasync.cli.listen import are_files, listen_on
 from rpcasync.cli.output import CommandFailed, print_lines, say
-from rpcasync.cli.trust import client_options, is_encrypted, server_files
+from rpcasync.cli.trust import client_options, server_files
 from rpcasync.recorder import Recorder
 from rpcasync.recording.lines import Header
 from rpcasync.recording.redaction import Redaction
 from rpcasync.recording.writer import Writer
 from rpcasync.server import Server
-from rpcasync.urls import is_stream_url, url_connect
+from rpcasync.urls import is_stream_url, is_tls_url, url_connect
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -58,7 +58,7 @@ def record(options: argparse.Namespace) -> int:
         try:
             for url, is_path in zip(options.urls, paths, strict=True):
                 listener = listen_on(url, options.mode if is_path else None)
-                given: dict[str, Any] = {"tls": context} if is_encrypted(url) else {}
+                given: dict[str, Any] = {"tls": context} if is_tls_url(url) else {}
                 if url.startswith("unix"):
                     given["uids"] = options.uids
                 server.add_listener(listener, **given)
@@ -105,7 +105,7 @@ def _context(options: argparse.Namespace) -> SSLContext | None:
 def _check_target(target: str, encryption: dict[str, Any]) -> None:
     """Fail if nobody is there: else that would show only when somebody calls."""
     with _failures(target):
-        if is_encrypted(target):
+        if is_tls_url(target):
             connect(target, timeout=_REACHING, **encryption).close()
         elif is_stream_url(target):
             url_connect(target, timeout=_REACHING).close()

@@ -12,16 +12,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from rpcasync.cli.output import CommandFailed, say
+from rpcasync.urls import is_tls_url
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-__all__ = ["check_server_files", "client_options", "is_encrypted", "server_files"]
-
-
-def is_encrypted(url: str) -> bool:
-    """Return True for a URL of TLS."""
-    return url.startswith("tls://")
+__all__ = ["check_server_files", "client_options", "server_files"]
 
 
 # The client's side
@@ -39,7 +35,7 @@ def client_options(options: argparse.Namespace, url: str) -> dict[str, Any]:
     given = [flag for flag in flags if getattr(options, _dest(flag))]
     if not given:
         return {}
-    if not is_encrypted(url):
+    if not is_tls_url(url):
         raise CommandFailed(f"{given[0]} is for tls://host:port, but the URL is {url}", 2)
     cert, key = (None, None) if has_own_clients else (options.cert, options.key)
     if key is not None and cert is None:
@@ -81,7 +77,7 @@ def _passphrase(file: str) -> str:
 
 def check_server_files(options: argparse.Namespace, urls: Iterable[str]) -> None:
     """End if what is typed of TLS does not go together."""
-    parser, encrypted = options.parser, [url for url in urls if is_encrypted(url)]
+    parser, encrypted = options.parser, [url for url in urls if is_tls_url(url)]
     if encrypted and options.cert is None:
         parser.error(f"{encrypted[0]} needs --cert FILE, and --key FILE unless the key is in it")
     for flag in ("--cert", "--key", "--client-ca"):

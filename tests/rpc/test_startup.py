@@ -189,6 +189,13 @@ def test_options_that_no_server_takes(monkeypatch, options):
         init_clients(Server(mux), ["-u", "tcp://127.0.0.1:0"])
 
 
+@pytest.mark.parametrize("fds", [3, "3", [True]])
+def test_descriptors_for_tls_that_are_none(monkeypatch, fds):
+    monkeypatch.setenv("RPCASYNC_OPTIONS", json.dumps({"tls": {"cert": "x", "fds": fds}}))
+    with EventMux() as mux, pytest.raises(SystemExit, match="fds of tls must be a list of numbers"):
+        init_clients(Server(mux), ["-u", "tcp://127.0.0.1:0"])
+
+
 def test_what_becomes_of_a_client_whose_procedure_fails(monkeypatch):
     monkeypatch.setenv("RPCASYNC_OPTIONS", '{"on_exception": "answer"}')
     with EventMux() as mux:
