@@ -13,7 +13,7 @@ from __future__ import annotations
 import array
 import os
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 __all__ = ["MOST_FDS", "PassedFds", "close_all", "rights"]
 
@@ -37,7 +37,7 @@ class PassedFds:
 
     __slots__ = ("ancillary",)
 
-    def __init__(self, ancillary: Iterable[Message] = ()) -> None:
+    def __init__(self, ancillary: Collection[Message] = ()) -> None:
         self.ancillary = ancillary  # as `recvmsg()` gives it: kept by C code, see `readable()`
 
     def __len__(self) -> int:
