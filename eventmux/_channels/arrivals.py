@@ -75,15 +75,14 @@ class Arrival:
 class _Wait:
     """What is waited for."""
 
-    __slots__ = ("drop", "due", "entry", "sock", "what")
+    __slots__ = ("drop", "entry", "sock", "what")
 
     def __init__(
-        self, sock: socket.socket, what: str, drop: Callable[[], None], due: float, entry: Entry
+        self, sock: socket.socket, what: str, drop: Callable[[], None], entry: Entry
     ) -> None:
         self.sock = sock
         self.what = what
         self.drop = drop
-        self.due = due
         self.entry = entry
 
 
@@ -92,7 +91,6 @@ class Arrivals:
 
     Args:
         emit: queues an event for the program.
-        clock: seconds that never go back.
         later: does something after so many seconds.
         cancel: takes that back.
         freed: is called when a descriptor was given back.
@@ -101,13 +99,11 @@ class Arrivals:
     def __init__(
         self,
         emit: Emit,
-        clock: Callable[[], float],
         later: Callable[[float, Callable[[], None]], Entry],
         cancel: Callable[[Entry], None],
         freed: Callable[[], None],
     ) -> None:
         self._emit = emit
-        self._clock = clock
         self._later = later
         self._cancel = cancel
         self._freed = freed
@@ -139,18 +135,13 @@ class Arrivals:
             self.give_way(arrival.listener)
         seconds = arrival.options.handshake_timeout
         entry = self._later(seconds, partial(self._give_up, arrival, seconds))
-        waits[arrival] = _Wait(sock, what, drop, self._clock() + seconds, entry)
+        waits[arrival] = _Wait(sock, what, drop, entry)
 
     def heard(self, arrival: Arrival) -> None:
         """It has said something: others have been silent for longer."""
         waits = self._of(arrival.listener)
         if arrival in waits:
             waits.move_to_end(arrival)
-
-    def left(self, arrival: Arrival) -> float:
-        """Return how many seconds it still has, 0 if none or if it is not waited for."""
-        wait = self._of(arrival.listener).get(arrival)
-        return 0.0 if wait is None else max(0.0, wait.due - self._clock())
 
     def leave(self, arrival: Arrival) -> None:
         """All is said: the program is told of it."""

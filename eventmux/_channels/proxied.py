@@ -30,7 +30,6 @@ __all__ = ["Gate"]
 
 _WHAT = "PROXY header of the connection"
 _USUAL = 536  # bytes; a header is to fit in the smallest packet of TCP (section 2)
-_SHORTEST = 0.001  # seconds
 _UNTRUSTED = "is not trusted to say who its clients are"
 
 
@@ -147,12 +146,10 @@ class _Proxied(Awaited):
         """Pass it on: to TLS, or to the program."""
         arrival = self._arrival
         arrival.peer = _told(arrival.peer, header)
-        if arrival.options.tls is not None:  # it has yet to shake hands, in what is left of time
-            left = max(self._arrivals.left(arrival), _SHORTEST)
-            arrival.options = replace(arrival.options, handshake_timeout=left)
         try:
             self._gate.poller.disarm(self)
-            self._arrivals.leave(arrival)
+            if arrival.options.tls is None:  # else it enters again, in what is left of the time
+                self._arrivals.leave(arrival)
             self._gate.welcome(sock, arrival)
             self._sock = None
         except BaseException as error:

@@ -66,9 +66,7 @@ class ChannelTable:
         self.unflushed: list[Channel] = []  # those with output that was put off
         cancel = watches.timers.cancel
         self.endings = Endings(watches.clock, watches.later, cancel, poller.arm)
-        self.arrivals = Arrivals(
-            queue.push, watches.clock, watches.later, cancel, self._resume_starved
-        )
+        self.arrivals = Arrivals(queue.push, watches.later, cancel, self._resume_starved)
         self.idling = Idling(watches.clock, poller.arm)
         self.unsettled: deque[Channel] = deque()  # to go on when their events are handed out
         self._outlet = Outlet(
