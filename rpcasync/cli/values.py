@@ -7,6 +7,7 @@ Raises:
 from __future__ import annotations
 
 import argparse
+import math
 import re
 from collections.abc import Callable
 
@@ -41,12 +42,7 @@ def seconds(text: str) -> float:
 
 def time(text: str) -> float:
     """Return a number of seconds above 0."""
-    try:
-        if 0 < float(text) < float("inf"):
-            return float(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
+    return _number(text, lambda number: 0 < number < math.inf, "a number of seconds above 0")
 
 
 def user(text: str) -> int:
@@ -63,22 +59,22 @@ def user(text: str) -> int:
 
 def part(text: str) -> float:
     """Return a number from 0 to 1."""
-    try:
-        if 0 <= float(text) <= 1:
-            return float(text)
-    except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number from 0 to 1")
+    return _number(text, lambda number: 0 <= number <= 1, "a number from 0 to 1")
 
 
 def factor(text: str) -> float:
     """Return a number above 0."""
+    return _number(text, lambda number: 0 < number < math.inf, "a number above 0")
+
+
+def _number(text: str, is_good: Callable[[float], bool], what: str) -> float:
     try:
-        if 0 < float(text) < float("inf"):
-            return float(text)
+        number = float(text)
     except ValueError:
-        pass
-    raise argparse.ArgumentTypeError(f"{text!r} is not a number above 0")
+        number = math.nan
+    if not is_good(number):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {what}")
+    return number
 
 
 def mode(text: str) -> int:
