@@ -36,6 +36,14 @@ def has_end(sock):
         return False
 
 
+def next_event(mux, peer):
+    """Let the peer read until there is an event; return that, and what it got before."""
+    got = b""
+    while (event := mux.mux(0)) == Timeout():
+        got += receive(peer)
+    return event, got
+
+
 def read_on(mux, peer, until_empty):
     """Let the peer read until nothing is queued for it; return what it got, and the events."""
     got, events = b"", []
@@ -115,9 +123,7 @@ def test_the_peer_ends_while_output_is_queued(mux, pair, half_close):
     mux.shutdown(fh)
     peer.shutdown(socket.SHUT_WR)
     assert mux.mux(PATIENCE) == Closing(fh)
-    got = b""
-    while (event := mux.mux(0)) == Timeout():
-        got += receive(peer)
+    event, got = next_event(mux, peer)
     assert [event, *drain(mux)] == [Sent(fh), Closed(fh)]
     assert got + receive(peer) == HUGE
 
@@ -131,9 +137,7 @@ def test_behind_the_end_of_the_peer_it_is_close(mux, pair):
     assert mux.mux(0) == Closing(fh)
     with pytest.raises(ValueError, match="has ended our side"):
         mux.send(fh, b"more")
-    got = b""
-    while (event := mux.mux(0)) == Timeout():
-        got += receive(peer)
+    event, got = next_event(mux, peer)
     assert [event, *drain(mux)] == [Sent(fh), Closed(fh)]
     assert got + receive(peer) == HUGE
 
@@ -144,9 +148,7 @@ def test_behind_close_it_is_nothing(mux, pair):
     mux.close(fh)
     mux.shutdown(fh)
     assert mux.mux(0) == Closing(fh)
-    got = b""
-    while (event := mux.mux(0)) == Timeout():
-        got += receive(peer)
+    event, got = next_event(mux, peer)
     assert event == Closed(fh)
     assert got + receive(peer) == HUGE
 
@@ -157,9 +159,7 @@ def test_close_behind_it_is_as_ever(mux, pair):
     mux.shutdown(fh)
     mux.close(fh)
     assert mux.mux(0) == Closing(fh)
-    got = b""
-    while (event := mux.mux(0)) == Timeout():
-        got += receive(peer)
+    event, got = next_event(mux, peer)
     assert event == Closed(fh)
     assert got + receive(peer) == HUGE
     assert has_end(peer)
