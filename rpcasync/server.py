@@ -589,7 +589,7 @@ class Server:
             if peer is not None:
                 if event.type == "read":
                     if not peer.broken:  # else it is served to the end of what it sent before
-                        peer.framing.feed(event.data)  # type: ignore[attr-defined]
+                        peer.protocol.framing.feed(event.data)  # type: ignore[attr-defined]
                     unfed = None  # it must not be fed twice
                     if not peer.in_line:
                         self._dispatcher.serve(peer)

@@ -214,7 +214,7 @@ class Arrivals:
             level = logging.INFO if usual else logging.WARNING
             log.log(level, "client %s: %s", peer.name, event.error)
             if not self._peers.drop_if_gone(peer):  # else it only does not read any more
-                peer.failed = True
+                peer.with_extras().has_failed = True
                 self._muting.mute(peer, False)
 
 

@@ -50,7 +50,7 @@ class Budget:
             self._fit()
 
     def _count(self, peer: Peer) -> None:
-        held = peer.framing.held + peer.waiting_size + peer.queued
+        held = peer.protocol.framing.held + peer.waiting_size + peer.queued
         if peer.extras is not None and peer.extras.behind is not None:
             held += peer.extras.behind()
         self._total += held - peer.held

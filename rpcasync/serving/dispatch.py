@@ -78,7 +78,7 @@ class Dispatcher:
         whose connection is about to be closed.
         """
         admission = self._peers.admissions[peer.is_inner]
-        noted, framing = self._notes.actions, peer.framing
+        noted, framing = self._notes.actions, peer.protocol.framing
         next_message: Callable[[type[Caller]], Caller | None] = peer.protocol.next_message
         clock, left = self._turns.clock, MOST_CALLS
         if self.relay is not None:
@@ -432,7 +432,7 @@ class Dispatcher:
 
 def _next_with_payload(peer: Peer, make: type[Caller]) -> Caller | None:
     """Return the next call of a client, with the packet that it came in."""
-    frames = peer.framing.frames or peer.framing.cut()
+    frames = peer.protocol.framing.frames or peer.protocol.framing.cut()
     payload = frames[-1] if frames else b""
     caller = peer.protocol.next_message(make)
     if caller is not None:

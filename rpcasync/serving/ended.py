@@ -51,7 +51,7 @@ class Ended:
         """Let go of a client that is owed nothing, if it has ended; nobody else is touched."""
         if peer.gone or peer.extras is None or not peer.extras.has_ended:
             return
-        framing = peer.framing
+        framing = peer.protocol.framing
         if peer.broken or framing.failure is not None or peer.paused or peer.in_line:
             return  # who serves it also ends it, or looks again
         if framing.frames or framing.cut():  # it is being served

@@ -34,7 +34,7 @@ class Muting:
 
     def mute(self, peer: Peer, muted: bool) -> None:
         """Stop reading from a peer, or go on. One that has failed is read from, to its end."""
-        muted = muted and not peer.failed
+        muted = muted and (peer.extras is None or not peer.extras.has_failed)
         if muted != peer.muted and self._want_read is not None and not peer.gone:
             peer.muted = muted
             if muted:
@@ -59,7 +59,7 @@ class Muting:
             if peer.gone or not peer.muted:
                 self._muted.discard(peer)
             elif not peer.in_line and has_hung_up(peer.fh):  # what it has sent is all that comes
-                peer.failed = True
+                peer.with_extras().has_failed = True
                 self.mute(peer, False)
         if self._muted:
             self._look_again()

@@ -48,9 +48,9 @@ class Patience:
             peer: whose.
             is_new: another packet was completed since the last look.
         """
-        if is_new or not peer.framing.size:
+        if is_new or not peer.protocol.framing.size:
             self.forget(peer)
-        if peer.framing.size and self.limit is not None and peer not in self._begun:
+        if peer.protocol.framing.size and self.limit is not None and peer not in self._begun:
             self._begun[peer] = self._clock()
             self._wait(self.limit)
 
@@ -89,7 +89,7 @@ class Patience:
             waited = now - begun
             if waited < limit:
                 continue
-            size = peer.framing.size
+            size = peer.protocol.framing.size
             if not size or peer.gone:
                 self.forget(peer)
             elif peer.muted or peer.paused or peer.in_line:  # it is not read from

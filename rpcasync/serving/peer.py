@@ -41,7 +41,16 @@ class Sender(Protocol):
 class Extras:
     """What the server knows about few clients: the others take no memory for it."""
 
-    __slots__ = ("behind", "closings", "has_ended", "meta", "on_gone", "on_invoke", "retries")
+    __slots__ = (
+        "behind",
+        "closings",
+        "has_ended",
+        "has_failed",
+        "meta",
+        "on_gone",
+        "on_invoke",
+        "retries",
+    )
 
     def __init__(self) -> None:
         self.meta: dict[Any, Any] = {}  # the program's, about this client; see `Caller`
@@ -49,6 +58,7 @@ class Extras:
         self.closings: dict[Any, None] = {}  # when it has gone, in order: see `closings`
         self.on_gone: list[Callable[[], None]] = []  # called once it has gone
         self.has_ended = False  # it has finished sending, and waits for its answers: see `ended`
+        self.has_failed = False  # sending fails: it has to be read from, to notice its end
         self.behind: Callable[[], int] | None = None  # bytes of its calls that others do not read
 
         # Called with what is sent to a function of its: the id, and the values; None to release it.
@@ -65,9 +75,7 @@ class Peer:
         "calls",
         "ending",
         "extras",
-        "failed",
         "fh",
-        "framing",
         "gone",
         "held",
         "in_line",
@@ -98,7 +106,6 @@ class Peer:
         # Of most, the name says all. Ten thousand that are idle need not have it twice.
         self._identity = None if is_told_by_name(identity) else identity
         self.protocol = protocol
-        self.framing = protocol.framing
         self.sender = sender
         self.gone = False  # no answer can reach it any more
         self.broken = ""  # why it is disconnected as soon as what was read has been served
@@ -107,7 +114,6 @@ class Peer:
         self.in_line = False  # requests are left in the protocol: its turn was over
         self.ending = False  # `Closed` comes as soon as nothing is queued for it
         self.muted = False  # nothing is read from it: it is in line, or too many of its calls wait
-        self.failed = False  # sending fails: it has to be read from, to notice its end
         self.held = 0  # bytes kept for it, as of the last look: see `budget`
         self.running = 0  # calls that are under way
         self.calls: deque[Any] | None = None  # those that wait until others have been answered

@@ -328,7 +328,7 @@ class Peers:
         self.budget.forget(peer)
         self.patience.forget(peer)
         self.idling.forget(peer)
-        peer.framing.clear()
+        peer.protocol.framing.clear()
         self.inner.discard(peer.fh)
         end_retries(peer)
         self.closings.forget(peer)

@@ -69,7 +69,7 @@ class Recovery:
         if event.type != "read" or not isinstance(event.fh, socket.socket):
             return False
         peer = self._peers.by_fh.get(event.fh)
-        return peer is not None and peer.framing.has_fed(event.data)
+        return peer is not None and peer.protocol.framing.has_fed(event.data)
 
     def _take_again(self, event: Any, take: Callable[[Any], Any], is_ours: bool) -> None:
         if take(event) is not None and not is_ours:
