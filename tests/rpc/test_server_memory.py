@@ -434,10 +434,10 @@ def test_what_was_kept_is_freed_though_a_caller_stays(bench, procedures):
     bench.ask(peer, 0, "park")
     send(bench, peer, struct.pack("!I", 2 * MB) + bytes(MB))
     (caller,) = procedures.parked
-    assert caller._peer.framing.held == MB + 4
+    assert caller._peer.protocol.framing.held == MB + 4
     bench.mux.kill(caller.fh)
     assert bench.rpc.return_(caller) is False
-    assert caller._peer.framing.held == 0
+    assert caller._peer.protocol.framing.held == 0
 
 
 @pytest.mark.parametrize("limit", [0, -1, True, "5", float("inf"), float("nan")])
