@@ -25,6 +25,7 @@ _FIELDS = {
 }
 _FRAMING = re.compile(rb"^(content-length|transfer-encoding|host):([^\r\n]*)", re.I | re.M)
 _EXPECT = re.compile(rb"^expect:[ \t]*100-continue[ \t]*\r?$", re.I | re.M)
+_CR = 13
 _LENGTH = re.compile(rb"[0-9]{1,19}")
 
 # What a head says about its body, besides a length.
@@ -42,15 +43,18 @@ def announced(head: bytes) -> int:
     start = (_RESPONSE if is_response else _REQUEST).match(head)
     if start is None:
         raise MalformedRecord(f"message begins with {shown(head)}, must be a start line of HTTP/1")
-    end = b"\r\n" if start[0].endswith(b"\r\n") else b"\n"
-    _check_fields(head, start.end(), end)
+    position = start.end()
+    _check_fields(head, position, b"\r\n" if head[position - 2] == _CR else b"\n")
     if is_response and (start[2] in (b"204", b"304") or start[2].startswith(b"1")):
         return 0  # whatever its fields say: they may be about another response
+    found = _FRAMING.findall(head, position)
+    if not is_response and len(found) == 1 and found[0][0][:1] in b"Hh":
+        return 0  # as most requests
     lengths: list[bytes] = []
     codings: list[bytes] = []
     hosts: list[bytes] = []
     by_letter = {b"c": lengths, b"t": codings, b"h": hosts}
-    for name, value in _FRAMING.findall(head, start.end()):
+    for name, value in found:
         by_letter[name[:1].lower()].append(value)
     if len(hosts) > 1 and not is_response:
         raise MalformedRecord(f"request has {len(hosts)} Host fields, must have one")

@@ -88,7 +88,8 @@ class HTTP(Records):
     """
 
     __slots__ = (
-        *("_came_with", "_header_only", "_is_bare", "_is_chunked", "_max_header", "_max_size"),
+        *("_came_with", "_header_only", "_is_bare", "_is_chunked"),
+        *("_max_head", "_max_header", "_max_size"),
         *("_message", "_need", "_piece_size", "_raw", "_scanned", "_send_continue", "_size"),
         *("_skipped", "_step", "reply"),
     )
@@ -115,6 +116,7 @@ class HTTP(Records):
         self._send_continue = send_continue
         self._max_size = max_size
         self._max_header = max_header
+        self._max_head = max_header if max_size is None else min(max_header, max_size)
         # The rest is what came and is not understood yet, and the body is counted there, too.
         # Only a message with chunks is put together here, and what is given out in pieces.
         self._message = bytearray()
@@ -238,20 +240,18 @@ class HTTP(Records):
             self._give_piece()
             self._fail(failure)
             raise
-        self._give_piece()
+        if self._piece_size is not None:
+            self._give_piece()
 
     # The steps. Each leaves the rest as it is if it raises.
 
     def _read_head(self) -> bool:
         rest = self._rest
-        if blank := _BLANK_LINES.match(rest):  # in front of a message, see RFC 9112, section 2.2
-            self._skipped += blank[0]
+        if rest.startswith((b"\r", b"\n")) and (blank := _BLANK_LINES.match(rest)):
+            self._skipped += blank[0]  # in front of a message, see RFC 9112, section 2.2
             del self._skipped[: -self._max_header]  # who sends so many does not miss any
             self._drop(blank.end())
-        limit = self._max_header
-        if self._max_size is not None:
-            limit = min(limit, self._max_size)
-        size = self._find_end_of_fields(limit)
+        size = self._find_end_of_fields(self._max_head)
         if not size:
             return False
         head = bytes(rest[:size])
@@ -302,7 +302,7 @@ class HTTP(Records):
             self._records.append(record)
         self._drop(size)
         self._step = HTTP._read_head
-        return True
+        return bool(self._rest)
 
     def _read_to_end(self) -> bool:
         limit = self._max_size
