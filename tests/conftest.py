@@ -5,13 +5,18 @@
     HYPOTHESIS_PROFILE=deep python -m pytest
 """
 
+import contextlib
 import gc
 import os
+import shutil
 import signal
+import subprocess
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
 from support.fakes import ClockedSelector, FakeClock
+from support.programs import ROOT
 
 from eventmux import EventMux
 from rpcasync._log import repeats
@@ -69,3 +74,20 @@ def timed(clock, selector):
     """A mux on a fake clock: it never waits, and waiting for ever is an error."""
     with EventMux(selector=selector, clock=clock, spin=0) as mux:
         yield mux
+
+
+@pytest.fixture(scope="session")
+def python_for_all():
+    """A Python that the user nobody can run this package with."""
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        pytest.skip("only root can start programs as somebody else")
+    check = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import rpcasync"
+    candidates = [
+        sys.executable,
+        *(shutil.which(f"python3.{n}", path=os.defpath) for n in range(10, 20)),
+    ]
+    for python in filter(None, [*candidates, shutil.which("python3", path=os.defpath)]):
+        with contextlib.suppress(OSError):
+            if subprocess.run([python, "-c", check], user="nobody", check=False).returncode == 0:
+                return python
+    return pytest.skip("nobody can run no Python with this checkout")

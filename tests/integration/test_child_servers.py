@@ -228,23 +228,6 @@ def test_a_command_is_no_server():
 # Rights
 
 
-@pytest.fixture(scope="module")
-def python_for_all():
-    """A Python that the user nobody can run this package with."""
-    if not hasattr(os, "geteuid") or os.geteuid() != 0:
-        pytest.skip("only root can start programs as somebody else")
-    check = f"import sys; sys.path.insert(0, {str(ROOT)!r}); import rpcasync"
-    candidates = [
-        sys.executable,
-        *(shutil.which(f"python3.{n}", path=os.defpath) for n in range(10, 20)),
-    ]
-    for python in filter(None, [*candidates, shutil.which("python3", path=os.defpath)]):
-        with contextlib.suppress(OSError):
-            if subprocess.run([python, "-c", check], user="nobody", check=False).returncode == 0:
-                return python
-    return pytest.skip("nobody can run no Python with this checkout")
-
-
 @pytest.fixture
 def nobody(monkeypatch, python_for_all):
     pwd = pytest.importorskip("pwd")

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -48,13 +48,18 @@ class Program:
     def wait_for_log(self, part: str) -> str:
         """Return the first line of stderr with the text in it; wait until there is one."""
 
+        line = self.wait_for_line(lambda line: part in line)
+        assert line, f"no {part!r} in {self.log}"
+        return line
+
+    def wait_for_line(self, is_it: Callable[[str], bool]) -> str | None:
+        """Return the first line of stderr that is it, None if there is none; wait for it."""
+
         def found() -> str | None:
-            return next((line for line in self.log if part in line), None)
+            return next(filter(is_it, self.log), None)
 
         with self._changed:
-            line = self._changed.wait_for(found, LIMIT)
-            assert line, f"no {part!r} in {self.log}"
-            return line
+            return self._changed.wait_for(found, LIMIT)
 
     def wait_for_lines(self, count: int) -> list[str]:
         """Return the first lines of stderr; wait until there are so many."""
