@@ -40,6 +40,8 @@ class Usual(Enum):
 
 USUAL: Final = Usual.USUAL
 
+READ_SIZE: Final = 65536  # bytes; unless the program says otherwise
+
 
 class Options(TypedDict, total=False):
     """What a program may give by name to each method that watches a handle."""
@@ -76,7 +78,7 @@ class ChannelOptions:
             `trusted` is no list of texts.
     """
 
-    read_size: int = 65536
+    read_size: int = READ_SIZE
     reads_per_turn: int = 10
     buffered: Buffer | None = None
     high_water: int | None = None

@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Protocol, cast
 
 from eventmux._channels.channel import ENDED, Outlet
 from eventmux._channels.files import FileSender
-from eventmux._channels.intake import records_of
+from eventmux._channels.intake import _one_read, records_of
 from eventmux._channels.lingering import LINGER, Lingering, has_unread
-from eventmux._channels.options import ChannelOptions
+from eventmux._channels.options import READ_SIZE, ChannelOptions
 from eventmux._channels.ports import SEND_FLAGS, Port
 from eventmux._channels.streams import Stream
 from eventmux._tls.layer import TLSLayer
@@ -37,6 +37,11 @@ if TYPE_CHECKING:
     from ssl import SSLSession
 
 __all__ = ["SecureStream"]
+
+
+_READ_SIZE = (
+    256 * 1024
+)  # bytes; unless the program says otherwise: a read costs more than a plain one
 
 
 class Limits(Protocol):
@@ -71,6 +76,7 @@ class SecureStream(Stream):
         self._limits = limits
         self._is_told = ready  # the program knows that the handshake is through
         self._recv, self._send = layer.recv, layer.send
+        self._one_read = _one_read(_read_size(options))
 
     @classmethod
     def over(
@@ -90,6 +96,7 @@ class SecureStream(Stream):
         new.options, new.armed, new.armed_fd = options, 0, -1
         new._layer, new._limits, new._is_told = layer, limits, False
         new._recv, new._send = layer.recv, layer.send
+        new._one_read = _one_read(_read_size(options))
         if type(stream._send) is FileSender:  # a file may be queued
             new._send = FileSender(stream.port, layer.send)
         new._is_direct = False
@@ -140,6 +147,8 @@ class SecureStream(Stream):
     def wanted(self) -> int:
         """The readiness to wait for."""
         layer = self._layer
+        if self._is_told and not (layer.needs_input or layer.has_more or layer.has_records):
+            return super().wanted  # as most often
         if not (self._ready and self._is_shaking):
             wanted = super().wanted
             if layer.needs_input and wanted & EVENT_WRITE and self._ready:
@@ -212,13 +221,14 @@ class SecureStream(Stream):
 
     def readable(self) -> None:
         """Go on with the handshake, or read."""
-        if not self._is_shaking:
-            try:
-                super().readable()
-            finally:
-                self.see_inside()
-        else:
+        if not self._is_told and self._is_shaking:
             self._shake_hands()
+            return
+        try:
+            super().readable()
+        finally:
+            if self._layer.has_more:
+                self.see_inside()
 
     def see_inside(self) -> None:
         """Have it read on when its events are handed out, if there may be more inside."""
@@ -339,3 +349,7 @@ class SecureStream(Stream):
             self._layer.say_end()
             self._layer.push_or_drop()
         super().discard()
+
+
+def _read_size(options: ChannelOptions) -> int:
+    return _READ_SIZE if options.read_size == READ_SIZE else options.read_size

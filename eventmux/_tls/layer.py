@@ -34,6 +34,8 @@ _LONGEST_RECORD = 16 * 1024 + 512  # with its head; what OpenSSL may have of one
 _STEPS = 8  # of a handshake in one turn
 _LONGEST_HELLO = 16 * 1024  # bytes that are kept to see which name the client has asked for
 _READ = ((_READ_SIZE, RECV_FLAGS),)  # arguments of recv(), for starmap()
+_LONG_READ = ((240 * 1024, RECV_FLAGS),)  # when as much comes as was asked for
+_FIRST = -1  # what was asked for is the first byte of a record
 _ALL = (-1,)  # argument of the outgoing BIO's read(), for map()
 _WOULD_BLOCK = (errno.EAGAIN, os.strerror(errno.EAGAIN))
 
@@ -54,6 +56,7 @@ class TLSLayer:
 
     __slots__ = (
         "_asked",
+        "_behind",
         "_chunk",
         "_decrypt",
         "_encrypt",
@@ -70,6 +73,7 @@ class TLSLayer:
         "_pending",
         "_plain",
         "_reading",
+        "_reads",
         "_records",
         "_server_side",
         "_sock",
@@ -106,10 +110,12 @@ class TLSLayer:
         self._chunk: bytes | None = None  # read during the handshake, and not fed yet
         self._hello = b""  # the first bytes that came; none once the handshake is through
         self._asked: str | None = self._ssl.server_hostname  # the name that the client asks for
+        self._reads = _READ
         self._inside = _LONGEST_RECORD  # how much of a record OpenSSL may have that is incomplete
         self._plain = bytearray()  # decrypted, in front
         self._filled = 0  # how much of that
         self._reading = 0  # how much OpenSSL was asked for, until it is known that it gave that
+        self._behind = 0  # how much of the record is then left
         # Output, likewise.
         self._encrypting = 0  # plain bytes that OpenSSL was given, until it is known that it did
         self._taken = 0  # plain bytes whose records have not left completely
@@ -173,12 +179,13 @@ class TLSLayer:
         """Give OpenSSL what the kernel has, and have room for what may come of it."""
         self.has_more = True  # until it is known: should this be interrupted, it is looked for
         try:
-            [fed] = map(self._feed, starmap(self._sock.recv, _READ))
+            [fed] = map(self._feed, starmap(self._sock.recv, self._reads))
         except BlockingIOError:
             self.has_more = False
             raise
         if not fed:
             self._feed_end()
+        self._reads = _READ if fed < _READ_SIZE else _LONG_READ
         self.needs_input = False
         if not self._filled:
             self._plain = bytearray(min(size, fed + self._inside or 1))
@@ -193,26 +200,36 @@ class TLSLayer:
         Raises:
             ssl.SSLError: it gives no more, for the reason that the class of it says.
         """
-        decrypt, pending = self._decrypt, self._pending
+        decrypt, pending, incoming = self._decrypt, self._pending, self._incoming
         if self._reading:
             self._recover()
-        room = memoryview(self._plain)
-        while self._filled < size:
-            rest = pending()
-            if not rest:
-                if self._filled and not self._incoming.pending:  # to ask would cost an exception
-                    self._inside = 0
-                    return False
-                rest = 1
-            elif rest > size - self._filled:
-                rest = size - self._filled
-            self._plain[self._filled] = 0  # what a byte that was not read looks like
-            self._reading = rest
-            if not decrypt(rest, room[self._filled :]):
+        plain, filled = self._plain, self._filled
+        room = memoryview(plain)
+        rest, self._behind = pending(), 0
+        while filled < size:
+            if rest:  # of the record
+                if rest > size - filled:
+                    self._behind = rest - (size - filled)
+                    rest = size - filled
+                self._reading = rest
+                decrypt(rest, room[filled:])
+                filled += rest
+                self._filled, self._reading = filled, 0
+            if not incoming.pending and filled:  # to ask for more would cost an exception
+                if pending():
+                    return True
+                self._inside = 0
+                return False
+            if filled == size:
+                return True
+            plain[filled] = 0  # what a byte that was not read looks like
+            self._reading = _FIRST
+            if not decrypt(1, room[filled:]):
                 self._reading, self.is_ended = 0, True
                 return True
-            self._filled += rest
-            self._reading = 0
+            filled += 1
+            self._filled, self._reading = filled, 0
+            rest = pending()
         return True
 
     def _recover(self) -> None:
@@ -220,9 +237,11 @@ class TLSLayer:
 
         It cannot be seen of a zero byte that is alone in its record.
         """
-        asked, left = self._reading, self._pending()
-        is_read = bool(left or self._plain[self._filled]) if asked == 1 else left != asked
-        self._filled += asked * is_read
+        left = self._pending()
+        if self._reading == _FIRST:
+            self._filled += bool(left or self._plain[self._filled])
+        elif left == self._behind:
+            self._filled += self._reading
         self._reading = 0
 
     def send(self, data: bytes | memoryview, flags: int = 0, /) -> int:

@@ -90,7 +90,7 @@ def test_records_are_cut_as_of_plain_streams(mux):
     assert [event.data for event in ends.events if event.fh is ours] == [b"one", b"two", b"three"]
 
 
-@pytest.mark.parametrize("size", [1, 100, 16384, 65536])
+@pytest.mark.parametrize("size", [1, 100, 16384, 65535])
 def test_what_is_more_than_one_read(mux, size):
     """A record of 16 KB is handed out in many reads, though the selector reports it once."""
     ends = TLSEnds(mux, read_size=size)
@@ -103,6 +103,17 @@ def test_what_is_more_than_one_read(mux, size):
         assert len(read.data) <= size
         data += read.data
     assert data == text
+
+
+def test_much_is_read_at_once_unless_the_program_says_otherwise(mux):
+    ends = TLSEnds(mux)
+    fh, ours = ends.up()
+    mux.send(fh, bytes(4_000_000))
+    sizes = []
+    while sum(sizes) < 4_000_000:
+        (read,) = ends.until(("read", ours))
+        sizes.append(len(read.data))
+    assert 65536 < max(sizes) <= 262_144
 
 
 def test_what_is_inside_waits_while_the_program_does_not_want_it(mux):

@@ -93,6 +93,23 @@ def test_data_both_ways(everywhere):
     everywhere(scenario)
 
 
+def test_half_of_what_a_record_has_left():
+    """As much is left as was asked for: that is no sign that nothing was given."""
+    text = os.urandom(1999)
+
+    def scenario(interrupter):
+        with Setting() as here:
+            here.mux.add(here.one, tls=_SERVER, read_size=1000)
+            here.mux.add(here.two, tls=_CLIENT, server_hostname="localhost")
+            here.turn(plain)
+            here.mux.send(here.two, text)
+            here.turn(interrupter.run)
+            here.turn(plain)
+            assert received(here.events, here.one) == text
+
+    interrupted_everywhere(scenario, 1)
+
+
 def test_more_than_the_kernel_takes(everywhere):
     text = os.urandom(700_000)
 
