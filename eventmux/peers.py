@@ -64,6 +64,7 @@ class ProxyHeader:
         tlvs: all that it said, by type; of a type unknown here that comes twice, the last.
         address: of the proxy itself, as the kernel has it.
         credentials: of the proxy itself, where it comes through a UNIX socket.
+        is_local: whether the proxy speaks for itself (`LOCAL`).
     """
 
     version: int
@@ -77,6 +78,7 @@ class ProxyHeader:
     tlvs: dict[int, bytes] = field(default_factory=dict)
     address: Address | None = None
     credentials: Credentials | None = None
+    is_local: bool = False
 
 
 @dataclass(frozen=True, slots=True)

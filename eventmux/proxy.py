@@ -169,7 +169,7 @@ def _binary(data: bytes) -> ProxyHeader:
     _, version_command, family_protocol, _ = _HEAD.unpack_from(data)
     command, family, protocol = version_command & 15, family_protocol >> 4, family_protocol & 15
     if command == _LOCAL:  # whatever follows is to be ignored, its family included
-        return ProxyHeader(2)
+        return ProxyHeader(2, is_local=True)
     if command != _PROXY:
         raise MalformedHeader(f"command {command}, must be 0 or 1")
     if family not in _ADDRESSES:

@@ -115,6 +115,7 @@ def test_a_proxy_that_speaks_for_itself(mux, listener, dial, header):
     connect, read = take(mux, 2)
     assert connect.address == connect.peer.address == proxy.getsockname()
     assert connect.peer.proxy.source is None
+    assert connect.peer.proxy.is_local == (header is LOCAL)
     assert read.data == b"are you well?"
 
 

@@ -197,7 +197,7 @@ def test_unix_sockets(name, address):
 @pytest.mark.parametrize("body", [b"", V4, V4 + b"no fields"])
 def test_a_proxy_that_speaks_for_itself(family, body):
     """Section 2.2: LOCAL has the rest discarded, the family included."""
-    assert parse_header(binary(body, family=family, command=0x20)) == ProxyHeader(2)
+    assert parse_header(binary(body, family=family, command=0x20)) == ProxyHeader(2, is_local=True)
 
 
 @pytest.mark.parametrize(
