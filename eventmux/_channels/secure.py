@@ -198,6 +198,7 @@ class SecureStream(Stream):
 
     def _tell(self) -> None:
         """Tell the program that the handshake is through."""
+        self.quiet = 0
         if self.closing:
             self._is_told = True
         else:  # by C code, so that it is told once wherever a signal handler raises
@@ -227,8 +228,15 @@ class SecureStream(Stream):
         try:
             super().readable()
         finally:
+            self._see_moved()
             if self._layer.has_more:
                 self.see_inside()
+
+    def _see_moved(self) -> None:
+        """Note that something came or went, if only a part of a record."""
+        if self._layer.has_moved:
+            self._layer.has_moved = False
+            self.quiet = 0
 
     def see_inside(self) -> None:
         """Have it read on when its events are handed out, if there may be more inside."""
@@ -270,7 +278,7 @@ class SecureStream(Stream):
         except OSError:
             return super().send((), False)  # which meets it again, and deals with it
         if sent == size:
-            self.unsent = 0
+            self.unsent = self.quiet = 0
             del self._out[0]
             self._emit(event)
             return False
@@ -286,6 +294,7 @@ class SecureStream(Stream):
         self.unflushed = self._extras.is_ending  # as there
         if layer.has_records:
             layer.push_or_drop()
+        self._see_moved()
 
     def writable(self) -> bool | None:
         """Send what is queued, or what OpenSSL has to say; go on with what is stuck inside."""
@@ -317,7 +326,7 @@ class SecureStream(Stream):
 
     def left_to_send(self) -> int:
         """Return what becomes less as the peer reads."""
-        return super().left_to_send() + self._layer.has_records
+        return super().left_to_send() + self._layer.records_left
 
     def linger(self) -> bool:
         """Say that no more comes, and wait for the peer to say so; True if that takes time."""

@@ -80,6 +80,7 @@ class TLSLayer:
         "_ssl",
         "_taken",
         "has_more",
+        "has_moved",
         "is_ended",
         "is_up",
         "needs_input",
@@ -129,6 +130,8 @@ class TLSLayer:
         """The peer has said that it sends no more."""
         self.has_more = True
         """There may be something inside that can be had without asking the kernel."""
+        self.has_moved = False
+        """Records, or a part of one, have come or gone since the caller has set this back."""
         self.needs_input = False
         """Nothing can be encrypted before the peer has sent something: a new handshake."""
 
@@ -186,6 +189,7 @@ class TLSLayer:
         if not fed:
             self._feed_end()
         self._reads = _READ if fed < _READ_SIZE else _LONG_READ
+        self.has_moved = True
         self.needs_input = False
         if not self._filled:
             self._plain = bytearray(min(size, fed + self._inside or 1))
@@ -271,6 +275,7 @@ class TLSLayer:
             [self._records] = map(outgoing.read, _ALL)
             [sent] = starmap(self._sock.send, ((self._records, SEND_FLAGS),))
             self._records = self._records[sent:]
+            self.has_moved = True
             if not self._records:
                 gone, self._taken, self._encrypting = self._taken, 0, 0
                 return gone
@@ -322,6 +327,7 @@ class TLSLayer:
             except BlockingIOError:
                 return False
             self._records = self._records[sent:]
+            self.has_moved = True
 
     def push_or_drop(self) -> bool:
         """Do what `push()` does; what cannot be sent any more is forgotten: reading tells why."""
@@ -336,6 +342,11 @@ class TLSLayer:
     def has_records(self) -> bool:
         """True if records are ready that have not left."""
         return bool(self._records or self._outgoing.pending)
+
+    @property
+    def records_left(self) -> int:
+        """How many bytes of records are ready that have not left."""
+        return len(self._records) + self._outgoing.pending
 
     @property
     def has_failed(self) -> bool:

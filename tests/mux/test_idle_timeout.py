@@ -15,6 +15,7 @@ from support.certificates import client_context, server_context
 from support.fakes import ClockedSelector, FakeClock
 from support.meeting import meet
 from support.pump import drain, kinds, receive, take
+from support.tls_ends import HandClient
 
 from eventmux import Closed, Closing, Error, EventMux, IdleTimeout, ReadLast, Timeout
 from eventmux._channels.idling import Idling
@@ -612,3 +613,58 @@ def test_the_timeout_is_kept_when_tls_begins(mux, clock, stream):
     assert error.fh is fh
     assert isinstance(error.exception, IdleTimeout)
     assert error.exception.seconds == 16
+
+
+@pytest.fixture
+def secure(mux, pair):
+    """A handle with TLS and a timeout of 16 seconds, and its peer."""
+    fh, sock = pair()
+    fh.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    mux.add(fh, idle_timeout=16, tls=server_context(), server_side=True)
+    return fh, HandClient(mux, sock)
+
+
+def test_records_that_go_put_it_off(mux, clock, secure):
+    fh, _ = secure
+    for _ in range(5):
+        assert pass_by(mux, clock, 15) == []
+        mux.send(fh, b"x")
+        drain(mux)
+    assert kinds(pass_by(mux, clock, 18))[:2] == ["error", "closing"]
+
+
+def test_a_part_of_what_goes_as_records_puts_it_off(mux, clock, secure):
+    """What was encrypted at once takes long to leave."""
+    fh, peer = secure
+    size = 100_000
+    mux.send(fh, bytes(size))
+    assert mux.buflen(fh) == size
+    taken = 0
+    while mux.buflen(fh):
+        events = pass_by(mux, clock, 15)
+        assert "error" not in kinds(events), f"with {taken} bytes read"
+        taken += len(peer.take())
+        drain(mux)
+    assert taken + len(peer.take()) == size
+
+
+def test_a_part_of_a_record_of_tls_puts_it_off(mux, clock, secure):
+    _, peer = secure
+    record = peer.say(b"hello")
+    for at in range(5):
+        peer.sock.send(record[at : at + 1])
+        assert pass_by(mux, clock, 15) == []
+    peer.sock.send(record[5:])
+    assert kinds(pass_by(mux, clock, 15)) == ["read"]
+    assert kinds(pass_by(mux, clock, 18))[:2] == ["error", "closing"]
+
+
+def test_it_begins_when_the_handshake_is_through(mux, clock, pair):
+    fh, sock = pair()
+    mux.add(fh, idle_timeout=16, tls=server_context(), server_side=True, handshake_timeout=100)
+    assert pass_by(mux, clock, 50) == []
+    events = []
+    HandClient(mux, sock, events)
+    assert kinds(events) == ["ready"]
+    assert pass_by(mux, clock, 15) == []
+    assert kinds(pass_by(mux, clock, 3))[:2] == ["error", "closing"]

@@ -158,6 +158,23 @@ def test_there_is_no_room_for_our_end(pair):
         assert (closed.type, closed.missing) == ("closed", 0)
 
 
+def test_a_peer_that_reads_slowly_has_all_the_time_it_needs(timed, clock, pair):
+    """Less than was encrypted at once, in the time that may pass without progress."""
+    ours, theirs = pair()
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    timed.add(ours, tls=server_context())
+    peer = HandClient(timed, theirs)
+    size = 100_000
+    timed.send(ours, bytes(size))
+    timed.close(ours)
+    start, taken = clock.now, 0
+    while taken < size:
+        clock.advance(40)
+        assert "closed" not in kinds(settled(timed)), f"with {taken} bytes read"
+        taken += len(peer.take())
+    assert clock.now - start > 4 * 90
+
+
 def test_kill_says_nothing(ends):
     heard = []
 
