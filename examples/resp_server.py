@@ -67,9 +67,10 @@ def words_of(record):
     words, position = [], record.index(b"\r\n") + 2
     while position < len(record):
         start = record.index(b"\r\n", position) + 2
-        if record[position : position + 1] != b"$":
+        size = int(record[position + 1 : start - 2])
+        if record[position : position + 1] != b"$" or size < 0:
             raise ValueError("a command is a list of bulk strings")
-        end = start + int(record[position + 1 : start - 2])
+        end = start + size
         words.append(record[start:end])
         position = end + 2
     return words

@@ -71,6 +71,8 @@ def test_a_load(port):
         (b"PING\r\n", b"+PONG\r\n"),  # as somebody types it
         (b"SET a b\r\nGET a\r\n", b"+OK\r\n$1\r\nb\r\n"),
         (b"*1\r\n:5\r\n\r\nPING\r\n", b"-ERR Protocol error: a command is a list"),
+        (b"*1\r\n$-1\r\nPING\r\n", b"-ERR Protocol error: a command is a list"),
+        (b"*1\r\n$-7\r\nPING\r\n", b"-ERR Protocol error: a command is a list"),  # back to itself
         (b"*-1\r\n*0\r\n\r\nPING\r\n", b"+PONG\r\n"),
         (b"PING\r\n$x\r\n", b"+PONG\r\n-ERR Protocol error\r\n"),
         (b"PING\r\n*9999999\r\n", b"+PONG\r\n-ERR Protocol error\r\n"),
