@@ -23,7 +23,12 @@ others: dict[Handle, Handle] = {}  # by socket: the other end, as long as both a
 
 for event in mux:
     if event.type == "connect":
-        server = mux.connect(server_url, half_close=True, timeout=10)
+        try:
+            server = mux.connect(server_url, half_close=True, timeout=10)
+        except OSError as error:  # there are no descriptors left, say
+            print(f"{server_url}: {error}", file=sys.stderr, flush=True)
+            mux.kill(event.fh)
+            continue
         others[event.fh], others[server] = server, event.fh
     elif event.fh not in others:
         continue

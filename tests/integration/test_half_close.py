@@ -95,6 +95,45 @@ def test_the_relay_passes_on_each_end(size):
     assert relay.log == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="descriptors are counted by Linux")
+def test_the_relay_outlives_a_lack_of_descriptors():
+    """Each client takes two: accepting is put off, and connecting fails."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(LIMIT)
+        relay = Program(
+            [
+                *(sys.executable, "-c", SCARCE, str(ROOT / "examples" / "tcp_relay.py")),
+                *("tcp://127.0.0.1:0", f"tcp://127.0.0.1:{listener.getsockname()[1]}"),
+            ]
+        )
+        clients = []
+        try:
+            port = int(relay.stdout.readline().rpartition(", ")[2].strip(")\n"))
+            for _ in range(30):
+                clients.append(socket.create_connection(("127.0.0.1", port), timeout=LIMIT))
+            relay.wait_for_log("Too many open files")
+            for client in clients:
+                client.close()
+            with socket.create_connection(("127.0.0.1", port), timeout=LIMIT) as client:
+                client.sendall(b"still there")
+                heard = b""
+                while heard != b"still there":  # those before have said nothing
+                    with listener.accept()[0] as server:
+                        heard = server.recv(100)
+        finally:
+            relay.stop()
+            for client in clients:
+                client.close()
+
+
+SCARCE = """
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @needs_nc
 def test_the_relay_with_nc():
     upper = Upper()
