@@ -82,7 +82,9 @@ def main(url="tcp://127.0.0.1:7007", certificate=None):
     with EventMux() as mux, suppress(KeyboardInterrupt):
         try:
             tls = context(certificate) if certificate else None
-            listener = mux.listen(url, buffered=requests, idle_timeout=60, tls=tls)
+            listener = mux.listen(
+                url, buffered=requests, tls=tls, idle_timeout=60, high_water=65536
+            )
         except (OSError, ValueError) as error:
             sys.exit(f"{url}: {error}")
         print("listening on", listener.getsockname(), flush=True)

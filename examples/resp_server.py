@@ -100,7 +100,7 @@ def printable(word):
 def main(url="tcp://127.0.0.1:7007"):
     with EventMux() as mux, suppress(KeyboardInterrupt):
         try:
-            listener = mux.listen(url, buffered=Batch(RESP))
+            listener = mux.listen(url, buffered=Batch(RESP), high_water=65536)
         except (OSError, ValueError) as error:
             sys.exit(f"{url}: {error}")
         print("listening on", listener.getsockname(), flush=True)

@@ -109,7 +109,7 @@ if len(sys.argv) == 4:
 
 with EventMux() as mux, suppress(KeyboardInterrupt):
     lines = Split(b"\r\n", max_size=LONGEST_LINE)
-    listener = mux.listen(url, buffered=lines, idle_timeout=PATIENCE)
+    listener = mux.listen(url, buffered=lines, idle_timeout=PATIENCE, high_water=65536)
     print("listening on", listener.getsockname(), flush=True)
     for event in mux:
         match event.type:

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 from support.certificates import ca_file, client_context, pem_file
-from support.programs import LIMIT, ROOT, Program
+from support.programs import LIMIT, ROOT, Program, pushed_into
 
 CURL = shutil.which("curl")
 needs_curl = pytest.mark.skipif(CURL is None, reason="there is no curl here")
@@ -221,3 +221,16 @@ def test_a_client_that_goes_harms_nobody(connect):
         sock.sendall(data)
         sock.close()
     assert ask(connect(), LAST).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_who_does_not_read_responses_is_not_read_from(connect):
+    """Else they would take memory, up to 64 MiB for each client."""
+    head = b"POST /echo HTTP/1.1\r\nHost: here\r\nContent-Length: 100000\r\n\r\n"
+    request = head + bytes(100_000)
+    most = 700 * len(request)
+    sock = connect()
+    taken = pushed_into(sock, request, most)
+    assert taken < most
+    responses = 0
+    while responses < taken // len(request) * 100_000:
+        responses += len(sock.recv(1_000_000))

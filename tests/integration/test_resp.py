@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from support.programs import LIMIT, ROOT, Program
+from support.programs import LIMIT, ROOT, Program, pushed_into
 
 needs_cli = pytest.mark.skipif(shutil.which("redis-cli") is None, reason="no redis-cli here")
 needs_benchmark = pytest.mark.skipif(
@@ -84,3 +84,16 @@ def test_what_no_client_of_redis_sends(port, sent, answer):
         sock.shutdown(socket.SHUT_WR)
         shown = b"".join(iter(lambda: sock.recv(65536), b""))
     assert shown.startswith(answer)
+
+
+def test_who_does_not_read_answers_is_not_read_from(port):
+    """Else they would take memory, up to 64 MiB for each client."""
+    command = b"*2\r\n$4\r\nECHO\r\n$100000\r\n%s\r\n" % bytes(100_000)
+    most = 700 * len(command)
+    with socket.create_connection(("127.0.0.1", int(port)), timeout=LIMIT) as sock:
+        taken = pushed_into(sock, command, most)
+        assert taken < most
+        count = taken // len(command)
+        answers = 0
+        while answers < count * len(b"$100000\r\n\r\n" + bytes(100_000)):
+            answers += len(sock.recv(1_000_000))

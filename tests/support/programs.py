@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,14 @@ def run(
         env={**os.environ, "PYTHONPATH": str(ROOT), **(env or {})},
         check=False,
     )
+
+
+def pushed_into(sock: socket.socket, data: bytes, most: int) -> int:
+    """Send this again and again; return how many bytes went until no more do, or so many have."""
+    sock.settimeout(0.5)
+    sent = 0
+    with suppress(TimeoutError):
+        while sent < most:
+            sent += sock.send(memoryview(data)[sent % len(data) :])
+    sock.settimeout(LIMIT)
+    return sent
