@@ -38,6 +38,10 @@ if TYPE_CHECKING:
 
 __all__ = ["SecureStream"]
 
+# A peer may ask OpenSSL for answers (KeyUpdate: RFC 8446, section 4.6.3), and read none. With so
+# many bytes of records it is not read from; what the program sends takes less at a time.
+_MOST_RECORDS = 256 * 1024
+
 
 _READ_SIZE = (
     256 * 1024
@@ -159,8 +163,11 @@ class SecureStream(Stream):
                 wanted |= EVENT_WRITE
         if self.dialing:
             return 0
+        left = layer.records_left
+        if left > _MOST_RECORDS:
+            wanted &= ~EVENT_READ
         is_stuck = layer.has_more and self._is_to_go_on()
-        return wanted & ~HANGUP | EVENT_WRITE if layer.has_records or is_stuck else wanted
+        return wanted & ~HANGUP | EVENT_WRITE if left or is_stuck else wanted
 
     @property
     def _is_shaking(self) -> bool:

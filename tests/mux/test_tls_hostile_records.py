@@ -4,15 +4,18 @@ what was good before is read."""
 from __future__ import annotations
 
 import contextlib
+import socket
 import ssl
 
 import pytest
-from support.certificates import client_context
-from support.pump import drain
-from support.tls_by_hand import ByHand, alert
+from support.certificates import client_context, server_context
+from support.pump import drain, kinds
+from support.tls_by_hand import ByHand, Records, alert
+from support.tls_ends import settled
 from support.tls_gate import break_off, making_gates
 
 from eventmux import Closed, Closing, Error, Read
+from eventmux._channels import secure
 
 _VERSIONS = [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3]
 
@@ -103,3 +106,49 @@ def test_records_of_one_byte(gate):
     data = b"".join(event.data for event in drained if isinstance(event, Read))
     assert data == bytes(n % 256 for n in range(2000))
     assert len(drained) < 200
+
+
+def test_who_asks_for_new_keys_and_reads_none_is_not_read_from(mux, pair, monkeypatch, tmp_path):
+    """OpenSSL answers each time, and what has not left takes memory."""
+    monkeypatch.setattr(secure, "_MOST_RECORDS", 10_000)
+    fh, sock = pair()
+    for end in (fh, sock):
+        end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    sock.setblocking(False)
+    mux.add(fh, tls=server_context())
+    context = client_context()
+    context.keylog_filename = str(tmp_path / "keys")
+    client = ByHand(context)
+    sock.send(client.hello())
+    settled(mux)
+    assert client.take(sock.recv(65536))
+    sock.send(client.to_send())
+    assert kinds(settled(mux)) == ["ready"]
+
+    records = Records(tmp_path / "keys")
+    asked = 0
+    while True:
+        record = records.key_update()
+        try:
+            sock.send(record)
+        except BlockingIOError:
+            assert drain(mux) == []
+            try:
+                sock.send(record)
+            except BlockingIOError:
+                break
+        asked += 1
+        assert asked < 2000, "all is read"
+    assert asked > 300  # some are answered
+
+    record += records.record(23, b"I read")
+    events = []
+    while not events:
+        client.read(sock.recv(65536))
+        with contextlib.suppress(BlockingIOError):
+            record = record[sock.send(record) :] if record else b""
+        events = drain(mux)
+    assert events == [Read(fh, b"I read")]
+    mux.send(fh, b"and I still speak")
+    drain(mux)
+    assert client.read(sock.recv(65536)) == b"and I still speak"
