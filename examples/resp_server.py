@@ -12,9 +12,10 @@ from contextlib import suppress
 
 from framings import RESP
 
-from eventmux import EventMux
+from eventmux import BufferOverflow, EventMux, MalformedRecord
 from eventmux.buffers import Batch
 
+NO_COMMAND = (BufferOverflow, MalformedRecord)
 store: dict[bytes, bytes] = {}
 
 
@@ -107,8 +108,8 @@ def main(url="tcp://127.0.0.1:7007"):
         for event in mux:
             if event.type == "records":
                 mux.send(event.fh, b"".join(map(answer, event.records)))
-            elif event.type == "error" and event.data is not None:  # no more can be read of it
-                mux.send(event.fh, b"-ERR Protocol error\r\n")
+            elif event.type == "error" and isinstance(event.exception, NO_COMMAND):
+                mux.send(event.fh, b"-ERR Protocol error\r\n")  # no more can be read of it
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import sys
 import threading
 
 import pytest
-from support.programs import LIMIT, PERL, PROGRAMS, ROOT, Program, listening, run
+from support.programs import LIMIT, PERL, PROGRAMS, ROOT, Program, listening, run, scarce
 
 LATER = PROGRAMS / "answers_later.py"
 needs_nc = pytest.mark.skipif(shutil.which("nc") is None, reason="there is no nc here")
@@ -102,7 +102,7 @@ def test_the_relay_outlives_a_lack_of_descriptors():
         listener.settimeout(LIMIT)
         relay = Program(
             [
-                *(sys.executable, "-c", SCARCE, str(ROOT / "examples" / "tcp_relay.py")),
+                *scarce(ROOT / "examples" / "tcp_relay.py", 40),
                 *("tcp://127.0.0.1:0", f"tcp://127.0.0.1:{listener.getsockname()[1]}"),
             ]
         )
@@ -124,14 +124,6 @@ def test_the_relay_outlives_a_lack_of_descriptors():
             relay.stop()
             for client in clients:
                 client.close()
-
-
-SCARCE = """
-import resource, runpy, sys
-resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
 
 
 @needs_nc

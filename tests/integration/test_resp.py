@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from support.programs import LIMIT, ROOT, Program, pushed_into
+from support.programs import LIMIT, ROOT, Program, pushed_into, scarce
 
 needs_cli = pytest.mark.skipif(shutil.which("redis-cli") is None, reason="no redis-cli here")
 needs_benchmark = pytest.mark.skipif(
@@ -97,3 +97,25 @@ def test_who_does_not_read_answers_is_not_read_from(port):
         answers = 0
         while answers < count * len(b"$100000\r\n\r\n" + bytes(100_000)):
             answers += len(sock.recv(1_000_000))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="descriptors are counted by Linux")
+def test_a_lack_of_descriptors_ends_nothing():
+    command = [*scarce(ROOT / "examples" / "resp_server.py", 40), "tcp://127.0.0.1:0"]
+    program = Program(command)
+    clients = []
+    try:
+        port = int(re.search(r", (\d+)\)", program.stdout.readline())[1])
+        for _ in range(60):
+            clients.append(socket.create_connection(("127.0.0.1", port), timeout=LIMIT))
+        for client in clients[:30]:
+            client.sendall(b"PING\r\n")
+            assert client.recv(100) == b"+PONG\r\n"
+            client.close()
+        clients[-1].sendall(b"PING\r\n")
+        assert clients[-1].recv(100) == b"+PONG\r\n"
+    finally:
+        program.stop()
+        for client in clients:
+            client.close()
+    assert program.log == []

@@ -131,3 +131,15 @@ def pushed_into(sock: socket.socket, data: bytes, most: int) -> int:
             sent += sock.send(memoryview(data)[sent % len(data) :])
     sock.settimeout(LIMIT)
     return sent
+
+
+def scarce(program: Path, descriptors: int) -> list[str]:
+    """Return the command that runs a program of Python which may have so few descriptors."""
+    code = f"""
+import resource, runpy, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, ({descriptors}, {descriptors}))
+sys.path[0] = {str(program.parent)!r}
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    return [sys.executable, "-c", code, str(program)]
