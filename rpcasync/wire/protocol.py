@@ -92,10 +92,9 @@ class _Protocol:
         framing = self.framing
         frames = framing.cut()
         if not frames and framing.failure is not None:
-            stranger = None
-            if self._is_first and isinstance(framing.failure, FrameTooLarge):
-                stranger = named(framing.behind())
-            raise stranger or _copy_of(framing.failure)
+            may_be_known = self._is_first and isinstance(framing.failure, FrameTooLarge)
+            # Without a name here: its traceback holds this frame.
+            raise (may_be_known and named(framing.behind())) or _copy_of(framing.failure)
         return frames
 
     @property

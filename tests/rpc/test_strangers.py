@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import logging
 
 import pytest
@@ -87,3 +89,20 @@ def test_who_is_not_known_has_sent_a_packet_that_is_too_long(head):
     protocol = ServerProtocol()
     protocol.feed(head)
     assert isinstance(refusal(protocol.next_message), FrameTooLarge)
+
+
+def test_what_is_kept_of_a_stranger_goes_with_it():
+    def meet():
+        protocol = ServerProtocol([StorableCodec()], 1000)
+        protocol.feed(b"GET / HTTP/1.1\r\n\r\n")
+        with contextlib.suppress(ProtocolError):
+            protocol.next_message()
+
+    meet()
+    gc.collect()
+    gc.disable()
+    try:
+        meet()
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
