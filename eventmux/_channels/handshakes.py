@@ -72,6 +72,7 @@ class _Guest(Awaited):
                 layer = self._layer = TLSLayer(self._sock, context, server_side=True)
             is_through = layer.shake_hands()
         except OSError as error:
+            error.__traceback__ = None  # see `Intake._cut()`
             self.fail(error)
             return
         if is_through:

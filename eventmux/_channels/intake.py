@@ -127,6 +127,7 @@ class Intake(Channel):
             except BlockingIOError:
                 return
             except OSError as error:
+                error.__traceback__ = None  # see `_cut()`
                 self._own_extras().end = error
                 self.fail(error)
                 return
@@ -174,6 +175,9 @@ class Intake(Channel):
         try:
             buffer.write(data)
         except EventMuxError as error:
+            # It is kept, and would keep this frame and those below, with all that has come, until
+            # the next collection of garbage.
+            error.__traceback__ = None
             failure = error
         return self._give_out(buffer, failure)
 
@@ -327,6 +331,7 @@ class Intake(Channel):
         try:
             expect(size)
         except EventMuxError as error:
+            error.__traceback__ = None  # see `_cut()`
             failure = error
         self.muted &= ~WAITING
         try:

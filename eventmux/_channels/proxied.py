@@ -114,6 +114,7 @@ class _Proxied(Awaited):
         except BlockingIOError:
             return
         except (OSError, MalformedHeader) as error:
+            error.__traceback__ = None  # see `Intake._cut()`
             self.fail(error)
             return
         self._finish(self._sock, header)

@@ -199,6 +199,7 @@ class SecureStream(Stream):
                 return
             self.identify(self.peer())
         except OSError as error:
+            error.__traceback__ = None  # see `Intake._cut()`
             self.fail(error)
             return
         self._tell()

@@ -401,6 +401,7 @@ class TLSLayer:
 
     def _failed(self, error: ssl.SSLError) -> TLSError:
         """Return what tells why, with the first bytes of a peer that may speak something else."""
+        error.__traceback__ = None  # it would keep this layer, which keeps it
         return explained(error, self.is_up, self._hello[:64])
 
     def session(self) -> TLSSession:
