@@ -286,9 +286,9 @@ class TLSLayer:
             whole = not start and len(data) <= _WRITE_SIZE
             if not self._write(data if whole else memoryview(data)[start : start + _WRITE_SIZE]):
                 break
-        gone, self._gone = self._gone, 0
-        if not gone:
+        if not self._gone:
             raise BlockingIOError(*_WOULD_BLOCK)
+        gone, self._gone = self._gone, 0
         return gone
 
     def _write(self, piece: bytes | memoryview) -> bool:

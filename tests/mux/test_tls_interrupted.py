@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import time
 
 import pytest
@@ -172,6 +173,10 @@ class Raised(Exception):
     """What the handler of a signal raises."""
 
 
+@pytest.mark.skipif(
+    sys.version_info < (3, 11),
+    reason="3.10 runs handlers between the end of mux() and the assignment of its event",
+)
 @pytest.mark.parametrize("seconds", [1, pytest.param(20, marks=pytest.mark.slow)])
 def test_signals_at_any_time(seconds):
     """Numbered bytes go both ways, while a timer interrupts some thousand times a second."""
