@@ -97,10 +97,7 @@ class Signals:
             return
         hook = self._hooks.pop(signum)
         hook.note = None
-        for _ in range(len(self._arrived)):  # a handler may append meanwhile
-            arrived = self._arrived.popleft()
-            if arrived != signum:
-                self._arrived.append(arrived)
+        self._forget(signum, len(self._arrived))
         hook.take_out(signum)
 
     def tell(self, report: Callable[[int, int], None]) -> None:
@@ -110,9 +107,13 @@ class Signals:
         """
         for signum, count in Counter(tuple(self._arrived)).items():
             report(signum, count)
-            with contextlib.suppress(ValueError):  # nobody watches it any more
-                for _ in range(count):
-                    self._arrived.remove(signum)
+            self._forget(signum, count)
+
+    def _forget(self, signum: int, most: int) -> None:
+        """Drop a signal that has arrived, so many times; others stay, wherever Ctrl-C comes."""
+        with contextlib.suppress(ValueError):  # there is no more of it
+            for _ in range(most):
+                self._arrived.remove(signum)
 
     def clear(self) -> None:
         """Watch nothing any more."""

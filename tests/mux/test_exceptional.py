@@ -13,7 +13,7 @@ import sys
 import termios
 
 import pytest
-from support.interrupts import Interrupt, interrupted_everywhere
+from support.interrupts import Interrupt, at_places
 from support.pump import PATIENCE, drain, kinds, take, until
 
 from eventmux import CanRead, EventMux, Read, Ready, Timeout
@@ -326,7 +326,7 @@ def test_interrupted_anywhere():
                     Read(fh, b"behind"),
                 ]
 
-    interrupted_everywhere(scenario, 3)
+    at_places(scenario, 3)
 
 
 # Terminals, and files

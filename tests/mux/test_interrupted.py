@@ -13,7 +13,7 @@ import socket
 
 import pytest
 from support.fakes import FakeClock
-from support.interrupts import Interrupt, interrupted_everywhere, take_events
+from support.interrupts import Interrupt, at_places, take_events
 from support.pump import PATIENCE, SELECTORS, SELECTORS_IN_TURN, receive
 
 from eventmux import Child, Event, EventMux, Read, Signal, _loop
@@ -29,7 +29,7 @@ STRIDE = 37
 @pytest.fixture(params=[STRIDE, pytest.param(1, marks=pytest.mark.slow)], ids=["some", "all"])
 def everywhere(request, kind):
     stride = request.param if kind is SELECTORS[0] else STRIDE
-    return lambda scenario: interrupted_everywhere(scenario, stride)
+    return lambda scenario: at_places(scenario, stride)
 
 
 @pytest.fixture(params=SELECTORS_IN_TURN, ids=lambda kind: kind.__name__)
@@ -265,15 +265,20 @@ def test_files(everywhere, kind, is_read, tmp_path):
     everywhere(scenario)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="no waitid() here")
 def test_signals_and_children(everywhere, kind, monkeypatch):
     monkeypatch.setattr(children, "_open_pidfd", lambda pid: -1)
 
     def scenario(interrupter):
         with Setting(kind) as here:
             here.mux.signal(signal.SIGUSR1)
-            pid = os.spawnvp(os.P_NOWAIT, "true", ["true"])
+            stdin, end = os.pipe()
+            actions = [(os.POSIX_SPAWN_DUP2, stdin, 0)]
+            pid = os.posix_spawnp("cat", ["cat"], os.environ, file_actions=actions)
+            os.close(stdin)
             here.mux.child(pid)
+            os.close(end)
+            os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)  # so that each play is the same
             os.kill(os.getpid(), signal.SIGUSR1)
             here.turn(interrupter.run, 1)
             while not any(isinstance(event, Child) for event in here.events):

@@ -14,7 +14,7 @@ import sys
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.interrupts import Interrupt, interrupted_everywhere
+from support.interrupts import Interrupt, at_places
 from support.pump import PATIENCE, drain, kinds, take, until
 
 from eventmux import Closed, EventMux, PassedFds, Read, ReadWithFds, Sent
@@ -714,7 +714,7 @@ def test_interrupted_while_receiving(kind, pair, pipe):
             del event
             assert open_fds() == before
 
-    interrupted_everywhere(scenario)
+    at_places(scenario)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -741,7 +741,7 @@ def test_interrupted_while_sending(kind, pair, pipe):
             assert came in ([(b"other", 0)], [(b"x", 2), (b"other", 0)])
         assert not open_fds() - before
 
-    interrupted_everywhere(scenario)
+    at_places(scenario)
 
 
 # The ancillary data itself

@@ -11,9 +11,11 @@ import dis
 import inspect
 import selectors
 import sys
+from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from support.handled import forgetting
@@ -30,17 +32,36 @@ class Interrupt(BaseException):
     """What the handler raises, as KeyboardInterrupt."""
 
 
+@dataclass(frozen=True)
+class Place:
+    """One of the times that a step of a function is done.
+
+    Args:
+        code: that of the function.
+        step: where it is in the code.
+        number: the how many of these times it is, from 1 on.
+    """
+
+    code: CodeType
+    step: int
+    number: int
+
+
 class Interrupter:
     """Raises once, at the place with a number, in the code of eventmux or of selectors.
 
     Args:
-        number: of the place, from 0 on.
+        at: the number of the place, from 0 on; or the place, which is quicker: no other function
+            is looked at. None is to raise nowhere, and to note all places in `places`.
     """
 
-    def __init__(self, number: int) -> None:
-        self.left = number
+    def __init__(self, at: int | Place | None = None) -> None:
+        self._only = at if isinstance(at, Place) else None
+        self.left = at.number - 1 if isinstance(at, Place) else at
         self.has_raised = False
         self.where = ""
+        self.places: list[Place] = []
+        self._times: Counter[tuple[CodeType, int]] = Counter()  # how often each was passed
         self._last: dict[FrameType, str] = {}
 
     def run(self, action: Callable[[], Any]) -> Any:
@@ -59,7 +80,7 @@ class Interrupter:
             # Python's own functions are called without coming back to C; `__init__` is not.
             if frame.f_back in self._last and frame.f_code.co_name != "__init__":
                 self._last[frame.f_back] = ""
-            if not frame.f_code.co_filename.startswith(_FILES):
+            if not self._is_looked_at(frame.f_code):
                 return None
             frame.f_trace_opcodes = True
             self._last[frame] = ""
@@ -75,12 +96,24 @@ class Interrupter:
             self._last.pop(frame, None)
         return self._trace
 
+    def _is_looked_at(self, code: CodeType) -> bool:
+        if self._only is not None:
+            return code is self._only.code
+        return code.co_filename.startswith(_FILES)
+
     def _pass(self, frame: FrameType) -> None:
+        if self._only is not None and frame.f_lasti != self._only.step:
+            return
         caller: FrameType | None = frame
         while caller is not None:
             if caller.f_code.co_name == "__del__":  # Python drops what is raised there
                 return
             caller = caller.f_back
+        if self.left is None:
+            step = frame.f_code, frame.f_lasti
+            self._times[step] += 1
+            self.places.append(Place(*step, self._times[step]))
+            return
         if self.left == 0 and not self.has_raised:
             self.has_raised = True
             name = Path(frame.f_code.co_filename).name
@@ -90,28 +123,23 @@ class Interrupter:
         self.left -= 1
 
 
-def interrupted_everywhere(scenario: Callable[[Interrupter], None], stride: int = 1) -> int:
-    """Run a scenario until no place is left in it, each time interrupted at a later one.
+def at_places(scenario: Callable[[Interrupter], object], stride: int = 1) -> None:
+    """Interrupt a scenario at one place after the other, or at each so many.
 
     Args:
-        scenario: is given what interrupts it.
-        stride: 1 tries each place; more leaves out some between two that it tries.
-
-    Returns:
-        How many times it was run.
+        scenario: has the interrupter `run()` what is to be interrupted, the same each time.
+        stride: how many places it is from one to the next.
     """
-    runs, number = 0, 0
-    while True:
-        interrupter = Interrupter(number)
-        runs += 1
+    first = Interrupter()
+    scenario(first)
+    assert len(first.places) > 5, "there is hardly anything to interrupt"
+    for place in first.places[::stride]:
+        interrupter = Interrupter(place)
         try:
             forgetting(scenario, interrupter)
         except (AssertionError, Exception) as error:
             raise AssertionError(f"interrupted at {interrupter.where}") from error
-        if not interrupter.has_raised:
-            assert number > 5, "there is hardly anything to interrupt"
-            return runs
-        number += stride
+        assert interrupter.has_raised, f"{place} did not come again"
 
 
 def take_events(
