@@ -7,7 +7,8 @@ import errno
 import socket
 
 import pytest
-from support.peers import Bench, Peer, turn
+from support.line_interrupts import at_each_line
+from support.peers import Bench, Peer, set_clock, turn
 from support.records import warnings_of
 from support.server_interrupts import Interrupter
 
@@ -289,40 +290,60 @@ def play(at):
     """Have six clients come and go, two at a time, with an interrupt at a line."""
     interrupter = Interrupter(at)
     with EventMux() as mux:
-        bench = Bench(mux, {"rpc_hello": lambda caller: bench.rpc.return_(caller, 1)})
+        answer = {"rpc_list": lambda caller, value, /: bench.rpc.return_(caller, value)}
+        bench = Bench(mux, answer)
         bench.rpc.set_limits(max_clients=2)
         listener = bench.rpc.listen(TCP)
-        peers = [bench.knock(listener) for _ in range(6)]
-        for peer in peers:
-            peer.send_calls(("hello",), ("hello",))
-        interrupts = missing = 0
-        for peer in peers:
-            while (event := mux.mux(0)).type != "timeout":
-                try:
-                    with interrupter:
-                        event = bench.rpc.io(event)
-                except KeyboardInterrupt:
-                    interrupts += 1
-                    event = None
-                assert event is None
-                assert len(bench.rpc.clients) <= 2, interrupter.place
-            missing += 2 - len(peer.read())
-            assert not peer.ended, interrupter.place
-            peer.sock.close()
-        bench.turn()
-        assert interrupts == interrupter.has_fired
-        assert missing <= interrupts, interrupter.place
-        assert not bench.rpc.clients
-        assert not bench.rpc._arrivals.entrance.waiting
-        bench.rpc.close_listeners()
-        bench.turn()
+        try:
+            come_and_go(bench, listener, interrupter)
+        finally:
+            bench.close()
+            bench.rpc.close_listeners()
+            bench.turn()
     return interrupter
 
 
-@pytest.mark.parametrize("step", [41, pytest.param(1, marks=pytest.mark.slow)])
-def test_ctrl_c_leaves_nobody_waiting(caplog, step):
+def come_and_go(bench, listener, interrupter):
+    set_clock(bench.rpc, 0.0)
+    peers = [bench.knock(listener) for _ in range(6)]
+    for peer in peers:
+        peer.send_calls(("list", 1), ("list", 2))
+    interrupts = missing = 0
+    for peer in peers:
+        while (event := bench.mux.mux(0)).type != "timeout":
+            try:
+                with interrupter:
+                    event = bench.rpc.io(event)
+            except KeyboardInterrupt:
+                interrupts += 1
+                event = None
+            assert event is None
+            assert len(bench.rpc.clients) <= 2, interrupter.place
+        missing += 2 - len(peer.read())
+        assert not peer.ended, interrupter.place
+        peer.sock.close()
+    bench.turn()
+    assert interrupts == interrupter.has_fired
+    assert missing <= interrupts, interrupter.place
+    assert not bench.rpc.clients
+    assert not bench.rpc._arrivals.entrance.waiting
+    assert answered(bench, bench.knock(listener)) == [True], interrupter.place
+
+
+@pytest.fixture
+def _quiet(caplog):
     caplog.set_level("CRITICAL", "rpcasync")
-    at = 1
+
+
+@pytest.mark.usefixtures("_quiet")
+def test_ctrl_c_leaves_nobody_waiting():
+    at = 41
     while play(at).has_fired:  # how many lines there are differs a little
-        at += step
+        at += 41
     assert at > 1000
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_quiet")
+def test_ctrl_c_at_any_line_leaves_nobody_waiting():
+    assert at_each_line(play) > 500

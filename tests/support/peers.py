@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import socket
 from typing import Any, Protocol
 
@@ -34,6 +35,11 @@ def turn(mux: EventMux, *takers: Taker) -> list[Event]:
 def set_next_id(protocol: ClientProtocol, id: int) -> None:
     """Have the counter stand here, as after so many calls: no test can make 2**31 of them."""
     protocol._next_id = id
+
+
+def set_clock(server: Server, seconds: float) -> None:
+    """Have each look at the clock take so long: turns end by what is done, not by how fast."""
+    server._dispatcher._turns.clock = itertools.count(step=seconds).__next__
 
 
 def split(framing: LengthPrefix, data: bytes) -> tuple[list[bytes], ProtocolError | None]:

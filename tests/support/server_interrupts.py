@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 import linecache
 from pathlib import Path
-from types import CodeType, FrameType
-from typing import Any
+from types import FrameType
 
 from support import line_interrupts
 
@@ -21,9 +20,9 @@ _PLACES = tuple(str(_PACKAGE / each) for each in ("server.py", "serving", "wire"
 
 
 class Interrupter(line_interrupts.Interrupter):
-    """Raises KeyboardInterrupt once, at the n-th line of a server."""
+    """Raises KeyboardInterrupt once, at the n-th line of a server, or at one run of a line."""
 
-    def __init__(self, at: int) -> None:
+    def __init__(self, at: line_interrupts.At) -> None:
         super().__init__(at, places=_PLACES)
 
     def counts(self, frame: FrameType) -> bool:
@@ -37,19 +36,3 @@ def is_before(frame: FrameType) -> bool:
     """
     line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
     return line == "try:" or (frame.f_code is Server.io.__code__ and frame.f_lineno < _BEGIN)
-
-
-class Places(Interrupter):
-    """Raises nothing, and notes where each line is: `seen` has its numbers, by place."""
-
-    def __init__(self) -> None:
-        super().__init__(10**9)
-        self.seen: dict[tuple[CodeType, int], list[int]] = {}
-
-    def _note(self, frame: FrameType, event: str, argument: Any) -> Any:
-        before = self.lines
-        super()._note(frame, event, argument)
-        if self.lines > before:
-            place = frame.f_code, frame.f_lineno
-            self.seen.setdefault(place, []).append(self.lines)
-        return self._note
