@@ -15,7 +15,7 @@ from support.programs import LIMIT
 from support.records import warnings_of
 
 import rpcasync
-from eventmux import EventMux, Peer, URLError
+from eventmux import Event, EventMux, Peer, URLError
 from rpcasync import Client, Disconnected, RemoteError, Server, aio
 
 ONE_LINE = pytest.mark.parametrize("reach", ["client", "blocking", "asyncio"])
@@ -28,20 +28,31 @@ class Serving:
         self.mux = EventMux()
         self.rpc = Server(self.mux, self, slow=None, **options)  # this machine may be busy
         self.seen = []
-        listener = self.rpc.listen(url, tls=context)
-        self.port = listener.getsockname()[1]
-        self.url = f"tls://127.0.0.1:{self.port}"
+        address = self.rpc.listen(url, tls=context).getsockname()
+        self.port = None if isinstance(address, str) else address[1]
+        self.url = url if self.port is None else f"tls://127.0.0.1:{self.port}"
         self._is_over = False
+        self._turned = threading.Condition()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def _run(self):
         with self.mux:
             while not self._is_over:
-                self.rpc.io(self.mux.mux(1))
+                event = self.mux.mux(1)
+                with self._turned:
+                    self.rpc.io(event)
+                    self._turned.notify_all()
+
+    def wait_until(self, is_true):
+        """Wait for something that a turn of the server may bring about."""
+        with self._turned:
+            assert self._turned.wait_for(is_true, LIMIT)
 
     def stop(self):
         self._is_over = True
+        if self._thread.is_alive():
+            self.mux.post(Event())  # or it would wait on
         self._thread.join(LIMIT)
 
     def rpc_add(self, caller, n1: int, n2: int):
@@ -240,18 +251,9 @@ def test_what_is_connected_already_can_be_encrypted(serving, reach, kind):
 
 @ONE_LINE
 def test_unix_sockets_can_be_encrypted(serving, reach, tmp_path):
-    url = f"unix://{tmp_path}/socket"
-    server = Serving.__new__(Serving)
-    server.mux, server.seen, server._is_over = EventMux(), [], False
-    server.rpc = Server(server.mux, server, slow=None)
-    server.rpc.listen(url, tls=certificates.server_context())
-    server._thread = threading.Thread(target=server._run)
-    server._thread.start()
-    try:
-        options = {"tls": certificates.client_context(), "server_hostname": "localhost"}
-        assert REACH[reach](url, [ADD], **options)[0]["sum"] == 5
-    finally:
-        server.stop()
+    server = serving(url=f"unix://{tmp_path}/socket")
+    options = {"tls": certificates.client_context(), "server_hostname": "localhost"}
+    assert REACH[reach](server.url, [ADD], **options)[0]["sum"] == 5
 
 
 @ONE_LINE
@@ -291,7 +293,6 @@ def test_a_blocking_client_knows_that_the_server_has_left(serving):
         assert client.closed
     with rpcasync.connect(server.url, timeout=LIMIT, tls=context) as client:
         client.add(n1=1, n2=2)
-        server.mux.post()
         server.stop()  # its mux closes what it watches
         for _ in range(1000):
             if client.closed:
@@ -312,6 +313,8 @@ def test_a_handshake_that_fails_is_told_and_harms_nobody(serving, caplog):
     assert by_client(server.url, [ADD], tls=certificates.client_context())[0]["sum"] == 5
     (line,) = warnings_of(caplog)
     assert line.startswith("client refused: TLS handshake with ('127.0.0.1', ")
+    server.wait_until(lambda: not server.rpc.clients)
+    server.wait_until(lambda: not server.rpc._peers.leaving)
 
 
 def test_who_has_no_place_waits_behind_the_handshake(mux):
