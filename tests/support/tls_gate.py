@@ -100,10 +100,11 @@ class Gate:
     def next(self, kind: type[Kind]) -> Kind:
         """Return the next event, which has to be of this type."""
         for _ in range(1000):
+            if not self.events:
+                self.turn()
             if self.events:
                 break
             _wait(self.mux)
-            self.turn()
         assert self.events, f"no {kind.__name__}"
         event = self.events.pop(0)
         assert isinstance(event, kind), event
