@@ -103,29 +103,31 @@ def ask(seconds: float, port: int) -> None:
 
     A call that is not answered counts with the time until we gave up.
     """
+    left = round(seconds / _EVERY)  # calls; a sum of times is off by rounding
     try:
         sock = socket.create_connection(("127.0.0.1", port))
     except OSError:  # it has ended already
-        print(*[_PATIENCE] * round(seconds / _EVERY), flush=True)
+        print(*[_PATIENCE] * left, flush=True)
         return
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setblocking(False)
     waiting: collections.deque[float] = collections.deque()  # when each was due
     found: list[float] = []
     heard = bytearray()
-    due = start = time.monotonic()
-    end = start + seconds
-    while due < end or waiting:
+    due = time.monotonic()
+    end = due + seconds
+    while left or waiting:
         now = time.monotonic()
-        if due < end and now >= due:
+        if left and now >= due:
             with suppress(BlockingIOError, ConnectionError):
                 sock.send(_CALL)  # so small and rare that the kernel takes it whole
             waiting.append(due)
             due += _EVERY
+            left -= 1
             continue
         if now > end + _PATIENCE:
             break
-        readable, _, _ = select.select([sock], [], [], (due if due < end else now + 1) - now)
+        readable, _, _ = select.select([sock], [], [], due - now if left else 1)
         if readable:
             data = b""
             with suppress(ConnectionError):
@@ -139,5 +141,5 @@ def ask(seconds: float, port: int) -> None:
                 found.append(now - waiting.popleft())
             if len(heard) >= len(_ANSWER):
                 raise SystemExit(f"wrong answer: {bytes(heard[:80])!r}")
-    lost = [_PATIENCE] * (len(waiting) + max(0, round((end - due) / _EVERY)))
+    lost = [_PATIENCE] * (len(waiting) + left)
     print(*sorted(found + lost), flush=True)
