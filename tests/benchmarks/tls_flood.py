@@ -32,7 +32,7 @@ from support.certificates import ca_file, pem_file  # noqa: E402
 from benchmarks.processes import BenchmarkFailed, child, server, wait_for  # noqa: E402
 from benchmarks.report import Table, machine, write_between  # noqa: E402
 
-__all__ = ["FLOODS", "Wait", "flood", "main", "measure", "visit"]
+__all__ = ["FLOODS", "LATE", "Wait", "flood", "main", "measure", "visit"]
 
 BEGIN = "<!-- tls_flood.py writes from here -->"
 _DOCS = _ROOT / "docs" / "benchmarks.md"
@@ -43,7 +43,7 @@ _TOGETHER = 16  # handshakes
 _EVERY = 0.05  # seconds: an echo
 _NEW_EVERY = 0.2
 _HELD = 2000  # connections of the flood that are open at a time; the eldest goes
-_LATE = 10.0  # seconds; what takes longer counts as this
+LATE = 10.0  # seconds; what takes longer counts as this
 _MESSAGE = b"m" * 64
 _RESET = struct.pack("ii", 1, 0)  # of SO_LINGER: no ports are left in TIME_WAIT
 
@@ -90,7 +90,7 @@ def _come(name: str, port: int, context: ssl.SSLContext) -> socket.socket:
     sock = socket.socket()
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
     if name == "handshakes":
-        sock.settimeout(_LATE)
+        sock.settimeout(LATE)
         sock.connect((_HOST, port))
         return context.wrap_socket(sock)
     sock.setblocking(False)
@@ -127,19 +127,18 @@ def _beat(
     every: float, start: float, seconds: float, act: Callable[[], None], waits: list[float]
 ) -> None:
     """Do something again and again; note how long after it was due it was done."""
-    due = start
-    while due < start + seconds:
+    for number in range(round(seconds / every)):
+        due = start + number * every
         time.sleep(max(0.0, due - time.perf_counter()))
         try:
             act()
-            waits.append(min(time.perf_counter() - due, _LATE))
+            waits.append(min(time.perf_counter() - due, LATE))
         except OSError:  # refused, or too late
-            waits.append(_LATE)
-        due += every
+            waits.append(LATE)
 
 
 def _connect(port: int, context: ssl.SSLContext) -> ssl.SSLSocket:
-    sock = socket.create_connection((_HOST, port), timeout=_LATE)
+    sock = socket.create_connection((_HOST, port), timeout=LATE)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return context.wrap_socket(sock, server_hostname=_HOST)
 
