@@ -9,7 +9,7 @@ import subprocess
 
 import pytest
 from support.certificates import ca_file, pem_file, server_context
-from support.talking import Foreign, Talk, talking
+from support.talking import Foreign, Talk, handshake_messages, talking
 
 from eventmux import Closed, Closing, Connect, Error, EventMux, Read, TLSError
 
@@ -237,14 +237,16 @@ def test_early_data_is_not_taken(talk, tmp_path):
     assert_hears(talk, connect, client)  # and nothing else was read before
 
 
-@pytest.mark.parametrize("command", ["K", "k"])
-def test_keys_are_changed_while_it_goes_on(talk, command):
-    client = s_client(talk, listen(talk), "-tls1_3")
+@pytest.mark.parametrize(("command", "answers"), [("K", 3), ("k", 0)])
+def test_keys_are_changed_while_it_goes_on(talk, command, answers):
+    """With `K` the client asks that we change ours, too."""
+    client = s_client(talk, listen(talk), "-tls1_3", "-msg")
     connect = talk.next(Connect)
     for count in range(1, 4):
         client.say(command)
         talk.hear(client, "KEYUPDATE", count)
         assert_hears(talk, connect, client, f"hello {count}")
+    assert handshake_messages(client, "KeyUpdate") == (3, answers)
 
 
 def test_another_handshake_while_it_goes_on(talk):

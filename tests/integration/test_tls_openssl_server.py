@@ -8,7 +8,7 @@ import ssl
 
 import pytest
 from support.certificates import ca_file, client_context, pem_file
-from support.talking import Foreign, Talk, talking
+from support.talking import Foreign, Talk, handshake_messages, talking
 
 from eventmux import Closed, Closing, Error, EventMux, Read, Ready, TLSError
 from eventmux.buffers import HTTP
@@ -222,22 +222,27 @@ def test_a_protocol_is_agreed_on(talk):
 @pytest.mark.parametrize("letter", ["r", "R"])
 def test_another_handshake_while_it_goes_on(talk, letter):
     options = ["-Verify", "1"] if letter == "R" else []
-    server, url = s_server(talk, "-tls1_2", *options)
+    server, url = s_server(talk, "-tls1_2", "-msg", *options)
     fh = connect(talk, url, client_context("client"))
     talk.next(Ready)
-    for count in range(3):
+    for count in range(1, 4):
         server.say(letter)
         assert_hears(talk, fh, server, f"hello {count}")
+        talk.hear(server, "], ClientHello\n", 1 + count)
+        talk.hear(server, "], Finished\n", 2 * (1 + count))  # of both
 
 
-@pytest.mark.parametrize("letter", ["K", "k"])
-def test_keys_are_changed_while_it_goes_on(talk, letter):
-    server, url = s_server(talk, "-tls1_3")
+@pytest.mark.parametrize(("letter", "answers"), [("K", 3), ("k", 0)])
+def test_keys_are_changed_while_it_goes_on(talk, letter, answers):
+    """With `K` the server asks that we change ours, too."""
+    server, url = s_server(talk, "-tls1_3", "-msg")
     fh = connect(talk, url)
     talk.next(Ready)
     for count in range(3):
         server.say(letter)
         assert_hears(talk, fh, server, f"hello {count}")
+    assert_hears(talk, fh, server, "bye")  # in front of it is what the last one asked for
+    assert handshake_messages(server, "KeyUpdate") == (3, answers)
 
 
 def test_plain_text_in_the_middle_is_refused(talk):

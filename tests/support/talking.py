@@ -6,6 +6,7 @@ So a test is one loop and one thread: nothing waits for what only the other side
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from support.pump import PATIENCE
 
 from eventmux import Closed, Event, EventMux, Read, Sent, Timeout
 
-__all__ = ["Foreign", "Talk", "talking"]
+__all__ = ["Foreign", "Talk", "handshake_messages", "talking"]
 
 Kind = TypeVar("Kind", bound=Event)
 
@@ -148,3 +149,10 @@ def talking(mux: EventMux) -> Iterator[Talk]:
         yield talk
     finally:
         talk.stop()
+
+
+def handshake_messages(program: Foreign, kind: str) -> tuple[int, int]:
+    """Return how many messages of a kind were sent by `openssl` with `-msg`, and how many came."""
+    shown = rf"^(>>>|<<<) .*Handshake \[length \w+\], {kind}$"
+    signs = re.findall(shown, program.printed, re.MULTILINE)
+    return signs.count(">>>"), signs.count("<<<")
