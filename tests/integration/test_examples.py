@@ -112,8 +112,18 @@ def argv(command):
 
 
 def output(command):
-    result = run(*argv(command))
-    return (result.stdout + result.stderr).strip("\n")
+    """Return what a command prints, in the order in which a terminal shows it."""
+    result = subprocess.run(
+        argv(command),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"},
+        check=False,
+    )
+    return result.stdout.strip("\n")
 
 
 @contextmanager
