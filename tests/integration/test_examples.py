@@ -204,6 +204,7 @@ def test_the_chat():
         eve = Person(port, "Eve")
         assert ann.lines.readline() == "* Eve has come\n"
         eve.write("x" * 1000)  # and the "\r" in front of the newline
+        eve.sock.shutdown(socket.SHUT_WR)  # else she would be heard out for two seconds
         text = "* Eve has left: record of 1001 bytes, limit is 1000\n"
         assert ann.lines.readline() == text
         eve.leave()
