@@ -29,7 +29,7 @@ STEPS = 30_000  # of one round, in which all connections come and go
 GROWTH = 16 * 1024 * 1024  # bytes that the process may grow by, once all has been in use
 GROWTH_BLOCKS = 2000  # of Python objects: less than one for each connection of a round
 SPARE = 1000  # descriptors for other things, and for peers of what has ended
-PATTERN = bytes(random.Random(0).randrange(256) for _ in range(65521))  # a prime: no page repeats
+PATTERN = random.Random(0).randbytes(65521)  # a prime: no page repeats
 
 
 def pattern(offset, size):
