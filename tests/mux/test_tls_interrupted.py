@@ -123,8 +123,9 @@ def test_more_than_the_kernel_takes(everywhere):
             here.turn(interrupter.run)
             here.turn(plain)
             heard = received(here.events, here.two)
-            same = os.path.commonprefix([heard, text])
-            assert heard in (b"", text), f"{len(heard)} bytes, wrong from {len(same)} on"
+            pairs = enumerate(zip(heard, text, strict=False))
+            wrong = next((at for at, (one, other) in pairs if one != other), None)
+            assert heard in (b"", text), f"{len(heard)} bytes, wrong from {wrong} on"
             here.mux.send(here.one, b"end")
             here.turn(plain)
             assert received(here.events, here.two) in (b"end", text + b"end")
