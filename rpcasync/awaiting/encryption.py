@@ -79,4 +79,6 @@ def reason_of(error: Exception) -> str:
     """Return why a connection has failed or ended; of TLS, in the words of eventmux."""
     if isinstance(error, ssl.SSLError):
         return str(explained(error, is_up=False, first=b""))  # asyncio does not tell what has come
+    if isinstance(error, ConnectionResetError) and not error.args:  # its end in the handshake
+        return str(explained(ssl.SSLEOFError(), is_up=False, first=b""))
     return getattr(error, "strerror", None) or str(error)

@@ -102,8 +102,8 @@ async def _connect_tcp(
 
 def _naming(url: str, error: OSError) -> OSError:
     """Return an error of the same kind that names the URL."""
-    if error.errno is None:  # of several addresses, each with an error of its own
-        return OSError(f"{url}: {error}")
+    if error.errno is None:  # of several addresses, each with an error of its own; or asyncio's
+        return type(error)(f"{url}: {reason_of(error)}")
     if is_of_tls(error):  # the number is OpenSSL's
         return type(error)(error.errno, f"{url}: {reason_of(error)}")
     text = os.strerror(error.errno) if error.errno in errno.errorcode else error.strerror

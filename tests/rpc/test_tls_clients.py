@@ -222,6 +222,25 @@ def test_a_server_that_speaks_no_tls(reach):
 
 
 @ONE_LINE
+def test_a_server_that_ends_the_connection_at_a_hello(reach):
+    """So does a server of ours that listens without TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer():
+            sock, _ = listener.accept()
+            with sock:
+                sock.recv(100_000)  # all of it: unread bytes would make a reset of the end
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        url = f"tls://127.0.0.1:{listener.getsockname()[1]}"
+        told = f"{url}: the peer ended the connection in the middle of the handshake$"
+        with pytest.raises((Disconnected, OSError), match=told):
+            REACH[reach](url, [ADD], tls=certificates.client_context())
+        thread.join(LIMIT)
+
+
+@ONE_LINE
 def test_nobody_there(reach, nobody):
     url = nobody.replace("tcp", "tls")
     with pytest.raises((Disconnected, OSError), match="Connection refused: is the server running"):
