@@ -5,6 +5,7 @@ usage: rpcasync listen -u tls://:7007 --cert server.pem --client-ca ca.pem certi
 """
 
 import sys
+from contextlib import suppress
 
 from eventmux import EventMux
 from rpcasync import Server, init_clients
@@ -31,12 +32,14 @@ def rpc_who_am_i(caller):
 
 mux = EventMux()
 rpc = Server(mux, authorize=authorize)
-if len(sys.argv) > 1:
-    url, *trusted = sys.argv[1:]
-    listener = rpc.listen(url, proxy="require", trusted=trusted)
-    print("listening on", listener.getsockname(), flush=True)
-else:
-    init_clients(rpc)
-
-while rpc.has_clients():
-    rpc.io(mux.mux())
+if len(sys.argv) == 2:
+    sys.exit(__doc__)
+with suppress(KeyboardInterrupt):
+    if len(sys.argv) > 2:
+        url, *trusted = sys.argv[1:]
+        listener = rpc.listen(url, proxy="require", trusted=trusted)
+        print("listening on", listener.getsockname(), flush=True)
+    else:
+        init_clients(rpc)
+    while rpc.has_clients():
+        rpc.io(mux.mux())

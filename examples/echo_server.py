@@ -14,7 +14,7 @@ with EventMux() as mux, suppress(KeyboardInterrupt):
     try:
         listener = mux.listen(url)
     except (OSError, ValueError) as error:
-        sys.exit(f"{url}: {error}")
+        sys.exit(f"cannot listen: {error}")
     print("listening on", listener.getsockname(), flush=True)
     for event in mux:
         match event.type:

@@ -73,20 +73,23 @@ def serve(request):
 
 def context(certificate):
     made = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    made.load_cert_chain(certificate)
+    try:
+        made.load_cert_chain(certificate)
+    except OSError as error:  # which names no file
+        sys.exit(f"{certificate}: {error}")
     return made
 
 
 def main(url="tcp://127.0.0.1:7007", certificate=None):
     requests = HTTP(max_size=LONGEST_REQUEST, max_header=LONGEST_HEAD)
     with EventMux() as mux, suppress(KeyboardInterrupt):
+        tls = context(certificate) if certificate else None
         try:
-            tls = context(certificate) if certificate else None
             listener = mux.listen(
                 url, buffered=requests, tls=tls, idle_timeout=60, high_water=65536
             )
         except (OSError, ValueError) as error:
-            sys.exit(f"{url}: {error}")
+            sys.exit(f"cannot listen: {error}")
         print("listening on", listener.getsockname(), flush=True)
         for event in mux:
             if event.type == "read":

@@ -103,7 +103,7 @@ def main(url="tcp://127.0.0.1:7007"):
         try:
             listener = mux.listen(url, buffered=Batch(RESP), high_water=65536)
         except (OSError, ValueError) as error:
-            sys.exit(f"{url}: {error}")
+            sys.exit(f"cannot listen: {error}")
         print("listening on", listener.getsockname(), flush=True)
         for event in mux:
             if event.type == "records":

@@ -109,7 +109,10 @@ if len(sys.argv) == 4:
 
 with EventMux() as mux, suppress(KeyboardInterrupt):
     lines = Split(b"\r\n", max_size=LONGEST_LINE)
-    listener = mux.listen(url, buffered=lines, idle_timeout=PATIENCE, high_water=65536)
+    try:
+        listener = mux.listen(url, buffered=lines, idle_timeout=PATIENCE, high_water=65536)
+    except (OSError, ValueError) as error:
+        sys.exit(f"cannot listen: {error}")
     print("listening on", listener.getsockname(), flush=True)
     for event in mux:
         match event.type:

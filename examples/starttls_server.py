@@ -12,6 +12,8 @@ from contextlib import suppress
 from eventmux import EventMux
 from eventmux.buffers import Split
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 url, certificate = sys.argv[1:]
 context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
 context.load_cert_chain(certificate)

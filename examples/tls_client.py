@@ -11,6 +11,8 @@ import sys
 
 from eventmux import EventMux
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 url, text, *files = sys.argv[1:]
 context = ssl.create_default_context(cafile=files[0] if files else None)
 if len(files) > 1:

@@ -13,6 +13,8 @@ from contextlib import suppress
 
 from eventmux import EventMux
 
+if len(sys.argv) not in (3, 4):
+    sys.exit(__doc__)
 url, certificate, *authority = sys.argv[1:]
 
 
@@ -26,7 +28,10 @@ def load():
 
 
 with EventMux() as mux, suppress(KeyboardInterrupt):
-    listener = mux.listen(url, tls=load())
+    try:
+        listener = mux.listen(url, tls=load())
+    except (OSError, ValueError) as error:
+        sys.exit(f"cannot listen with {certificate}: {error}")
     mux.signal(signal.SIGHUP)
     print("listening on", listener.getsockname(), flush=True)
     for event in mux:

@@ -41,6 +41,8 @@ def behind_token(procedure):
     return checked
 
 
+if len(sys.argv) < 2:
+    sys.exit(__doc__)
 TOKEN = Path(sys.argv[1]).read_bytes().strip()
 if len(TOKEN) < 32:
     sys.exit(f"{sys.argv[1]} has a token of {len(TOKEN)} bytes, must be 32 or more")

@@ -332,12 +332,62 @@ def assert_one_line(result, what):
     assert (stdout, status) == ("", 1)
 
 
-@pytest.mark.parametrize("name", quick_first(["echo_server.py", "line_chat.py"]))
-def test_a_server_that_cannot_listen(name):
+@pytest.mark.parametrize(
+    ("name", "words"),
+    quick_first(
+        [
+            ("echo_server.py", []),
+            ("tcp_relay.py", ["tcp://127.0.0.1:1"]),
+            ("line_chat.py", []),
+            ("behind_a_proxy.py", []),
+            ("resp_server.py", []),
+            ("http_server.py", []),
+            ("smtp_server.py", []),
+        ]
+    ),
+)
+def test_a_server_that_cannot_listen(name, words):
     with socket.create_server(("127.0.0.1", 0)) as sock:
         for url in ("nonsense", f"tcp://127.0.0.1:{sock.getsockname()[1]}"):
-            result = run(sys.executable, f"examples/{name}", url)
-            assert_one_line((result.stdout, result.stderr, result.returncode), url)
+            result = run(sys.executable, f"examples/{name}", url, *words)
+            assert_one_line((result.stdout, result.stderr, result.returncode), "cannot listen")
+            assert result.stderr.count(url) == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tcp_relay.py", "tcp://127.0.0.1:0", "tcp://127.0.0.1:1"],
+        ["certified_server.py", "tcp://127.0.0.1:0", "127.0.0.1"],
+    ],
+)
+def test_ctrl_c_ends_a_server(words):
+    server = Program([sys.executable, ROOT / "examples" / words[0], *words[1:]])
+    try:
+        assert server.stdout.readline().startswith("listening on")
+        server.process.send_signal(signal.SIGINT)
+        assert server.process.wait(LIMIT) == 0
+    finally:
+        server.stop()
+    assert server.log == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["tls_client.py"],
+        ["tls_echo_server.py"],
+        ["starttls_server.py", "tcp://127.0.0.1:0"],
+        ["certified_server.py", "tcp://127.0.0.1:0"],
+        ["token_server.py"],
+        ["tcp_relay.py", "tcp://127.0.0.1:0"],
+    ],
+)
+def test_arguments_that_are_missing(words):
+    result = run(sys.executable, f"examples/{words[0]}", *words[1:])
+    assert "usage: " in result.stderr
+    assert "Traceback" not in result.stderr
+    assert (result.stdout, result.returncode) == ("", 1)
 
 
 @pytest.mark.parametrize(

@@ -148,3 +148,14 @@ def test_what_is_typed_in_the_document(tmp_path):
     finally:
         server.kill()
         server.communicate()
+
+
+@pytest.mark.parametrize("name", ["tls_echo_server.py", "http_server.py"])
+def test_a_file_that_is_no_certificate(name, tmp_path):
+    for file in (tmp_path / "missing.pem", tmp_path / "empty.pem"):
+        argv = [sys.executable, str(EXAMPLES / name), "tls://127.0.0.1:0", str(file)]
+        result = subprocess.run(argv, capture_output=True, text=True, timeout=LIMIT, check=False)
+        assert (result.stdout, result.returncode) == ("", 1)
+        assert str(file) in result.stderr
+        assert result.stderr.count("\n") == 1
+        (tmp_path / "empty.pem").touch()
