@@ -127,13 +127,12 @@ def test_commands_behind_starttls_are_not_obeyed(serve):
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="there is no openssl here")
 def test_what_is_typed_in_the_document(tmp_path):
-    """The commands of the page, with the examples beside them and a port that is free."""
+    """The commands of the page, with the examples below them and a port that is free."""
     (block,) = blocks(PAGE, "bash")
     make, join, serve, ask = block.strip().splitlines()
     subprocess.run(shlex.split(make), cwd=tmp_path, check=True, capture_output=True)
     subprocess.run(join, cwd=tmp_path, check=True, shell=True)
-    for name in ("tls_echo_server.py", "tls_client.py"):
-        shutil.copy(EXAMPLES / name, tmp_path)
+    (tmp_path / "examples").symlink_to(EXAMPLES)
     python = ["-u", *shlex.split(serve.replace("7007", "0"))[1:]]
     server = subprocess.Popen(
         [sys.executable, *python], cwd=tmp_path, stdout=subprocess.PIPE, text=True
