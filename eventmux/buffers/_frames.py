@@ -40,9 +40,9 @@ class Frames(Undivided):
     begins; at least one byte is there. It returns how many bytes the record takes, which may be
     more than have come, or None if that cannot be told yet. Netstrings (`b"5:hello,"`) are
 
-    >>> def netstring(data, at):
-    ...     colon = data.find(b":", at, at + 9)
-    ...     return None if colon < 0 else colon - at + int(data[at:colon]) + 2
+        >>> def netstring(data, at):
+        ...     colon = data.find(b":", at, at + 9)
+        ...     return None if colon < 0 else colon - at + int(data[at:colon]) + 2
 
     What makes no sense is the peer's fault: MalformedRecord, or another ValueError, as `int()`
     has it above, or a length of less than 1. All else that the function raises, and a result that
