@@ -253,13 +253,9 @@ def test_a_server_without_tls_lets_in_nobody(stack, files):
 
 @contextmanager
 def in_front(terminal, more=""):
-    """Run HAProxy as the two pages have it; its port is the 7070 of this one."""
-    text = (ROOT / "examples" / "haproxy.cfg").read_text()
-    bind, server = re.findall("    .*\n", blocks(PAGE.parent / "behind-a-proxy.md", "haproxy")[1])
-    text = re.sub(r"(?m)^ +bind .*\n", lambda _: bind, text)
-    text = re.sub(r"(?m)^ +server .*\n", lambda _: server, text)
-    text = text.replace("server.pem", str(terminal.folder / "server.pem"))
-    text = text.replace("clients.pem", str(terminal.folder / "ca.pem"))
+    """Run HAProxy as the page has it; its port is the 7070 of the page."""
+    (text,) = blocks(PAGE, "haproxy")
+    text = re.sub(r"\b(server|ca)\.pem", lambda file: str(terminal.folder / file[0]), text)
     text = terminal.placed(text).replace("crc32c\n", f"crc32c {more}\n")
     with socket.create_server(("127.0.0.1", 0)) as front:
         path = terminal.folder / "haproxy.cfg"
@@ -291,6 +287,15 @@ def test_the_page_about_haproxy(proxied):
     assert typed.startswith("haproxy ")
     assert UNTRUSTED in line
     proxied.follow(steps)
+
+
+def test_the_configuration_is_that_of_the_other_page():
+    """It is the example with the two lines about TLS in the place of its own."""
+    bind, server = re.findall("    .*\n", blocks(PAGE.parent / "behind-a-proxy.md", "haproxy")[1])
+    text = (ROOT / "examples" / "haproxy.cfg").read_text()
+    text = re.sub(r"(?m)^ +bind .*\n", lambda _: bind.replace("clients.pem", "ca.pem"), text)
+    text = re.sub(r"(?m)^ +server .*\n", lambda _: server, text)
+    assert blocks(PAGE, "haproxy") == [text]
 
 
 @needs_openssl
