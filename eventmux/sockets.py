@@ -137,6 +137,8 @@ def listen(
                 error.strerror = (
                     f"{error.strerror}: stop the program that has it, or choose another port"
                 )
+            elif error.errno == errno.ENOENT and endpoint.path:
+                error.strerror = f"{error.strerror}: its folder is missing"
             error.filename = str(endpoint)
         raise
     return sock

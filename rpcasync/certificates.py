@@ -110,6 +110,8 @@ def _show(context: ssl.SSLContext, cert: str, key: str | None, password: Passwor
 def _problem(
     error: ssl.SSLError, cert: str, own: str, is_encrypted: bool, password: Password | None
 ) -> str:
+    if error.reason == "KEY_VALUES_MISMATCH" and own == cert:
+        return f"the key in {cert} is not that of its certificate"
     if error.reason == "KEY_VALUES_MISMATCH":
         return f"{own} is not the key of the certificate in {cert}"
     if error.reason == "KEY_TYPE_MISMATCH":

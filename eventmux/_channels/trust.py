@@ -51,7 +51,9 @@ class Trust:
         scheme, _, rest = text.partition(":")
         if text == "unix:":
             self._all_local = True
-        elif scheme == "uid" and rest.isascii() and rest.isdigit():
+        elif scheme == "uid":
+            if not (rest.isascii() and rest.isdigit()):
+                raise ValueError(f"trusted has {text!r}, must be the number of a user: 'uid:33'")
             self._uids.add(int(rest))
         else:
             try:
@@ -67,7 +69,7 @@ class Trust:
         if is_local and not (self._all_local or self._uids):
             raise ValueError("trusted has neither 'unix:' nor 'uid:...': nobody could connect")
         if not is_local and not self._networks:
-            raise ValueError("trusted has no network: nobody could connect")
+            raise ValueError("trusted has no network such as '10.0.0.0/8': nobody could connect")
 
     def covers(self, peer: Peer) -> bool:
         """True for whoever is at the other end of a connection, as the kernel says."""

@@ -88,7 +88,7 @@ def _check_fields(block: bytes, position: int, end: bytes) -> None:
     rest = block[fields.end() :] if fields is not None else block
     if rest != end:
         raise MalformedRecord(
-            f"header line is {shown(rest)}, must be a name, a value, and the line end of the others"
+            f"header line is {shown(rest)}, must be 'name: value', and end as the others do"
         )
 
 

@@ -224,6 +224,9 @@ def files(tmp_path):
     key, cert = split(tmp_path)
     with open(certificates.pem_file("second")) as file:
         (tmp_path / "other.pem").write_text(file.read().partition("-----BEGIN CERT")[0])
+    (tmp_path / "mixed.pem").write_text(
+        (tmp_path / "other.pem").read_text() + (tmp_path / "cert.pem").read_text()
+    )
     return {"folder": tmp_path, "key": key, "cert": cert}
 
 
@@ -242,6 +245,10 @@ def files(tmp_path):
         (
             ["--cert", "{cert}", "--key", "{folder}/other.pem"],
             "{folder}/other.pem is not the key of the certificate in {cert}",
+        ),
+        (
+            ["--cert", "{folder}/mixed.pem"],
+            "the key in {folder}/mixed.pem is not that of its certificate",
         ),
         (["--cert", "{cert}", "--key", "{folder}/text.pem"], "text.pem has no private key in PEM"),
     ],

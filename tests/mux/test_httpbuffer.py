@@ -341,6 +341,7 @@ def test_a_broken_field_is_refused(line, make):
     error = refused(make(b"A: b", line, b"C: d"))
     assert isinstance(error, MalformedRecord)
     assert "header line is b" in str(error)
+    assert "must be 'name: value', and end as the others do" in str(error)
 
 
 @pytest.mark.parametrize(

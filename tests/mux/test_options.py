@@ -144,7 +144,7 @@ def test_a_path_in_use(mux, tmp_path):
     (tmp_path / "file").write_text("")
     for path, text in (
         (tmp_path / "file", "in use"),
-        (tmp_path / "no" / "folder", "No such file or directory"),
+        (tmp_path / "no" / "folder", "No such file or directory: its folder is missing"),
     ):
         url = f"unix://{path}"
         with pytest.raises(OSError, match=f"{text}: '{url}'$"):
