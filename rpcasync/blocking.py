@@ -68,6 +68,7 @@ def connect(
 
     Raises:
         OSError: nobody is there, the name is unknown, the program cannot be started...
+        TLSError: an OSError of `eventmux`: there is no TLS with this server; `reason` says why.
         TimeoutError: the connection is not up in time.
         URLError: the URL is not understood.
         ValueError: an option is wrong, as for `Client`.

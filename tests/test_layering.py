@@ -142,7 +142,7 @@ ACROSS = {
     "blocking": {"eventmux", "eventmux._forking", "eventmux._nearest", "eventmux.events"},
     "calls": {"eventmux._nearest"},
     "forwarding": {"eventmux", "eventmux.events"},
-    "leading": {"eventmux.events", "eventmux.sockets"},
+    "leading": {"eventmux.errors", "eventmux.events", "eventmux.sockets"},
     "children": {"eventmux", "eventmux.errors", "eventmux.events"},
     "urls": {"eventmux.errors", "eventmux.sockets", "eventmux.urls"},
     "serving": {

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from threading import get_ident
 from time import monotonic
 
+from eventmux.errors import TLSError
 from eventmux.events import Closed, Error, Ready, Timeout
 from eventmux.sockets import has_hung_up
 from rpcasync._log import log
@@ -184,5 +185,10 @@ def _reason(name: str, error: Error | None) -> OSError:
     """Return why a connection did not come up."""
     if error is None:
         return OSError(errno.EIO, f"cannot connect to {name}: it ended")
+    text = f"cannot connect to {name}: {nobody_there(error.error)}"
+    if isinstance(error.exception, TLSError):  # which has no number
+        failure = TLSError(text, error.exception.reason)
+        failure.__cause__ = error.exception.__cause__
+        return failure
     kind = socket.gaierror if isinstance(error.exception, socket.gaierror) else OSError
-    return kind(error.errno or errno.EIO, f"cannot connect to {name}: {nobody_there(error.error)}")
+    return kind(error.errno or errno.EIO, text)

@@ -15,7 +15,7 @@ from support.programs import LIMIT
 from support.records import warnings_of
 
 import rpcasync
-from eventmux import Event, EventMux, Peer, URLError
+from eventmux import Event, EventMux, Peer, TLSError, URLError
 from rpcasync import Client, Disconnected, RemoteError, Server, aio
 
 ONE_LINE = pytest.mark.parametrize("reach", ["client", "blocking", "asyncio"])
@@ -300,6 +300,15 @@ def test_programs_are_not_encrypted(mux, scheme):
 
 
 # What belongs to the blocking client alone
+
+
+def test_a_handshake_that_fails_is_an_error_of_tls(serving):
+    url = serving(certificates.server_context("expired")).url
+    with pytest.raises(TLSError) as caught:
+        rpcasync.connect(url, timeout=LIMIT, tls=certificates.client_context())
+    assert str(caught.value).startswith(f"cannot connect to {url}: the certificate of the peer is ")
+    assert caught.value.reason == "CERTIFICATE_VERIFY_FAILED"
+    assert isinstance(caught.value.__cause__, ssl.SSLCertVerificationError)
 
 
 def test_a_blocking_client_knows_that_the_server_has_left(serving):
