@@ -140,7 +140,8 @@ class Frames(Undivided):
             except Exception as error:  # noqa: BLE001  # the program's; _judged() tells
                 self._records += records
                 self._rest = bytearray()
-                failure = self._fail(_judged(error), data[position:])
+                begin = data[position : position + 20]
+                failure = self._fail(_judged(error, begin), data[position:])
                 raise failure from (error if failure is not error else None)
             end = position + size
             if end > available:
@@ -170,10 +171,10 @@ class Frames(Undivided):
         return least
 
 
-def _judged(error: Exception) -> EventMuxError:
-    """Return what it means for the stream that this was raised."""
+def _judged(error: Exception, begin: bytes) -> EventMuxError:
+    """Return what it means for the stream that this was raised about a record."""
     if isinstance(error, EventMuxError):
         return error
     if isinstance(error, ValueError):
-        return MalformedRecord(str(error))
+        return MalformedRecord(f"record that begins with {begin!r}: {error}")
     return FramingError(f"{type(error).__name__} in the function that tells lengths: {error}")
