@@ -28,7 +28,7 @@ from eventmux.sockets import RECV_FLAGS, SEND_FLAGS
 __all__ = ["TLSLayer"]
 
 _READ_SIZE = 72 * 1024  # bytes of records that are read at once: those of 64 KB, and more
-_WRITE_SIZE = 128 * 1024  # plain bytes that are encrypted at once: no more wait as records
+_WRITE_SIZE = 64 * 1024  # plain bytes that are encrypted at once: no more wait as records
 _MOST_AT_ONCE = 1024 * 1024  # plain bytes in one send(), so that others have their turn
 _LONGEST_RECORD = 16 * 1024 + 512  # with its head; what OpenSSL may have of one that is incomplete
 _STEPS = 8  # of a handshake in one turn
