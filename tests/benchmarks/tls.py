@@ -72,8 +72,9 @@ def _shapes(role: str) -> Iterator[Shape]:
         for count in (1, 100):
             what = f"{role}: echoes of {title}, {count} connection{'s' * (count > 1)}"
             yield Shape(what, role, "echo", count, size)
-    for work in ("send", "receive"):
-        yield Shape(f"{role}: {work}s, MB", role, work)
+    yield Shape(f"{role}: sends, MB", role, "send")
+    yield Shape(f"{role}: sends 1 MB at a time, MB", role, "send", size=1024 * 1024)
+    yield Shape(f"{role}: receives, MB", role, "receive")
 
 
 SHAPES = [*_shapes("server"), *_shapes("client")]
