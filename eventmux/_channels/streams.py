@@ -425,12 +425,14 @@ class Stream(Intake):
         return None if isinstance(port, Descriptor) else sockets.own_peer_error(port)
 
     def _get_ready(self) -> None:
-        self._ready = True
-        self.connecting = False
-        self.quiet = 0
-        self._is_direct = self._takes_output and not self.closing and self._can_be_direct()
+        """Tell the program that the stream is up; wherever a signal handler raises, once."""
+        event = Ready(self.fh)
+        is_direct = self._takes_output and not self.closing and self._can_be_direct()
+        told = None
         if not self.closing:
-            self._emit(Ready(self.fh))
+            [told] = map(self._emit, (event,))
+        self._ready, self.connecting = told is None, False  # no call in between
+        self._is_direct, self.quiet = is_direct, 0
 
     def _say(self, reply: bytes) -> None:
         """Send what the buffer has to say, if that is not in the midst of something."""

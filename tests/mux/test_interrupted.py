@@ -92,6 +92,23 @@ def test_what_was_put_off_and_what_arrives(everywhere, kind):
     everywhere(scenario)
 
 
+@pytest.mark.parametrize("queued", [(), (b"hello",)], ids=["idle", "queued"])
+def test_getting_ready(everywhere, kind, queued):
+    def scenario(interrupter):
+        ours, theirs = socket.socketpair()
+        with theirs, EventMux(selector=kind(), spin=0) as mux:
+            events = []
+            mux.add(ours)
+            for data in queued:
+                mux.send(ours, data, later=True)
+            take_events(mux, interrupter.run, events, 3)
+            take_events(mux, lambda action: action(), events, 3)
+            assert [event.type for event in events].count("ready") == 1
+            assert receive(theirs) == b"".join(queued)
+
+    everywhere(scenario)
+
+
 def test_what_is_flushed(everywhere, kind):
     def scenario(interrupter):
         with Setting(kind) as here:
