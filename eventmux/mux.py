@@ -221,8 +221,9 @@ class EventMux(Nestable, Generic[Own]):
         """Do what `push_event()` does, from any thread, and wake a waiting `mux()`.
 
         It is the one method that other threads may call. When the mux has ended, nothing
-        happens. That something may be posted is no reason for `mux()` to wait: give it a
-        timeout if nothing else is watched.
+        happens. Without an event `mux()` looks what there is to do, and waits on. That
+        something may be posted is no reason for `mux()` to wait: give it a timeout if nothing
+        else is watched.
 
         Raises:
             TypeError: one of them is no `Event`.
