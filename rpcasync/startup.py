@@ -5,8 +5,7 @@ Whoever starts the program hands over sockets, and says so in environment variab
     RPCASYNC_FDS       numbers of descriptors, from a `python://` parent or `rpcasync listen`
     RPCASYNC_OPTIONS   a JSON object with limits and codecs for the server, from the same
     RPCASYNC_PARENT    the process of a `python://` parent
-    LISTEN_FDS         how many descriptors there are from 3 on, from systemd; LISTEN_PID says
-                       for which process, and LISTEN_FDNAMES what they are called
+    LISTEN_FDS         how many descriptors there are from 3 on, from systemd: `activation`
 
 A variable is unset once it has been used, so that the programs which this one starts do not take
 it for theirs. A program started by hand is told where to listen with `-u URL`.
@@ -24,32 +23,27 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from eventmux.errors import URLError
-from eventmux.sockets import inherited, is_listening
+from eventmux.sockets import is_listening
+from rpcasync.activation import open_all, refuse, take, untaken
 from rpcasync.children.environments import FDS_VARIABLE, OPTIONS_VARIABLE, PARENT_VARIABLE
 from rpcasync.children.parent import end_after
 from rpcasync.server import Server
 from rpcasync.shadowing.shadow import Shadow
-from rpcasync.urls import check_stream, is_number, is_tls_url
+from rpcasync.urls import is_number, is_tls_url
 
 if TYPE_CHECKING:
     from ssl import SSLContext
 
 __all__ = ["init_clients"]
 
-_LISTEN_FDS = "LISTEN_FDS"
-_LISTEN_PID = "LISTEN_PID"
-_LISTEN_FDNAMES = "LISTEN_FDNAMES"
-_LISTEN_VARIABLES = (_LISTEN_FDS, _LISTEN_PID, _LISTEN_FDNAMES, "LISTEN_PIDFDID")
-_FIRST_FD = 3
 _LIMITS = {
     *("outstanding", "max_packet", "max_clients", "max_buffered"),
     *("idle_timeout", "packet_timeout"),
 }
 _OPTIONS = {*_LIMITS, "codecs", "on_exception", "fallback", "shadow", "uids", "tls"}
 _TLS_OPTIONS = {"cert", "key", "client_ca", "fds"}
+_ONCE = {"fallback", "shadow"}  # not for each server of a program
 _SHADOW_OPTIONS = {"old", "answer", "sample", "leave_out", "report"}
-_UNNAMED = "unknown"  # what systemd calls a descriptor without a name
-_TAKEN = ""  # the name in LISTEN_FDNAMES of one that an earlier call took; systemd gives none
 
 
 def init_clients(
@@ -63,7 +57,8 @@ def init_clients(
 
     It takes them from the first of these that has any: the sockets handed over by whoever
     started the program, a `python://` parent or `rpcasync listen`; those that systemd hands
-    over; then each `-u URL` in the arguments, on which it listens.
+    over; then each `-u URL` in the arguments, on which it listens. `rpcasync listen -u URL` may
+    be started by systemd: then it takes both.
 
     A program with two servers calls this for each of them, and tells systemd's sockets apart by
     their `name`, the `FileDescriptorName=` of the unit.
@@ -85,12 +80,16 @@ def init_clients(
             the program.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    is_ours = OPTIONS_VARIABLE in os.environ
     handed = _apply_options(rpc)
     parent = os.environ.pop(PARENT_VARIABLE, "")
     sockets = _from_starter()
     if sockets and is_number(parent):
         _end_after(int(parent), rpc, sockets)
-    sockets = sockets or _from_systemd(name)
+    if not sockets or is_ours:  # both can be of `rpcasync listen`, which runs us in its process
+        sockets += take(name)
+    if handed.later and untaken():  # another server of the program is to have them
+        os.environ[OPTIONS_VARIABLE] = json.dumps(handed.later)
     if not sockets:
         return _listen(rpc, arguments, tls)
     for sock in sockets:
@@ -114,11 +113,6 @@ def _end_after(parent: int, rpc: Server, sockets: list[socket.socket]) -> None:
     end_after(parent, hangs)
 
 
-def _refuse(variable: str, value: str, problem: object) -> NoReturn:
-    """End the program: it was started in a way that cannot be."""
-    sys.exit(f"{os.path.basename(sys.argv[0])}: {variable} is {value!r}: {problem}")
-
-
 # Options of `rpcasync listen`
 
 
@@ -129,7 +123,10 @@ class _Handed:
         ValueError: it is not what `rpcasync listen` hands over, or a file is none for TLS.
     """
 
-    def __init__(self, uids: object = None, tls: object = None) -> None:
+    def __init__(
+        self, uids: object = None, tls: object = None, later: dict[str, Any] | None = None
+    ) -> None:
+        self.later = later  # options for the next server, if sockets are left for it
         self._uids = None if uids is None else _numbers("uids", uids)
         self._encrypted: list[int] = []
         self._context: SSLContext | None = None
@@ -169,7 +166,8 @@ def _apply_options(rpc: Server) -> _Handed:
         return _Handed()
     try:
         limits = _parse_options(text)
-        handed = _Handed(limits.pop("uids", None), limits.pop("tls", None))
+        later = {name: value for name, value in limits.items() if name not in _ONCE}
+        handed = _Handed(limits.pop("uids", None), limits.pop("tls", None), later)
         codecs = limits.pop("codecs", None)
         if "on_exception" in limits:
             rpc.on_exception = limits.pop("on_exception")
@@ -182,7 +180,7 @@ def _apply_options(rpc: Server) -> _Handed:
         if codecs is not None:
             rpc.set_codecs(*codecs)
     except (ValueError, TypeError, RecursionError) as error:
-        _refuse(OPTIONS_VARIABLE, text, error)
+        refuse(OPTIONS_VARIABLE, text, error)
     return handed
 
 
@@ -231,72 +229,14 @@ def _parse_options(text: str) -> dict[str, Any]:
 
 
 def _from_starter() -> list[socket.socket]:
-    """Return the sockets of a `python://` parent or of `rpcasync listen`."""
+    """Return the sockets of a `python://` parent or of `rpcasync listen -u`."""
     text = os.environ.pop(FDS_VARIABLE, "")
     if not text:
         return []
     numbers = [int(part) if is_number(part) else -1 for part in text.split(",")]
     if -1 in numbers or len(set(numbers)) < len(numbers):
-        _refuse(FDS_VARIABLE, text, "expected different numbers of descriptors, as in 3,4")
-    return _open_all(numbers, FDS_VARIABLE, text)
-
-
-def _from_systemd(name: str | None) -> list[socket.socket]:
-    """Return the sockets that systemd started this process with, of one name or all of them.
-
-    The environment remembers which of them are taken; when all are, its variables go.
-    """
-    text = os.environ.get(_LISTEN_FDS, "")
-    if not text or not _is_for_us():
-        return []
-    if not is_number(text, digits=6):
-        _refuse(_LISTEN_FDS, text, "expected a number")
-    names = _names(int(text))
-    wanted = [at for at, each in enumerate(names) if each != _TAKEN and name in (None, each)]
-    if names and not wanted:
-        _refuse(_LISTEN_FDNAMES, ":".join(names), f"no socket is left with the name {name!r}")
-    sockets = _open_all([_FIRST_FD + at for at in wanted], _LISTEN_FDS, text)
-    for at in wanted:
-        names[at] = _TAKEN
-    os.environ[_LISTEN_FDNAMES] = ":".join(names)
-    if all(each == _TAKEN for each in names):
-        for variable in _LISTEN_VARIABLES:
-            os.environ.pop(variable, None)
-    return sockets
-
-
-def _is_for_us() -> bool:
-    """False if the variables were meant for another process, whose environment we inherited."""
-    text = os.environ.get(_LISTEN_PID, "")
-    if text and not is_number(text):
-        _refuse(_LISTEN_PID, text, "expected the number of a process")
-    return text == str(os.getpid())
-
-
-def _names(count: int) -> list[str]:
-    text = os.environ.get(_LISTEN_FDNAMES)
-    if text is None:
-        return [_UNNAMED] * count
-    names = text.split(":") if count else []
-    if len(names) != count:
-        _refuse(_LISTEN_FDNAMES, text, f"expected {count} names, as many as {_LISTEN_FDS} says")
-    return names
-
-
-def _open_all(numbers: Sequence[int], variable: str, text: str) -> list[socket.socket]:
-    """Return sockets of these descriptors; all of them are good before the server gets one."""
-    sockets: list[socket.socket] = []
-    for number in numbers:
-        try:
-            sock = inherited(number)
-            sockets.append(sock)
-            check_stream(sock)
-        except (OSError, TypeError) as error:
-            for sock in sockets:
-                sock.close()
-            _refuse(variable, text, f"descriptor {number} is of no use: {error}")
-        sock.set_inheritable(False)
-    return sockets
+        refuse(FDS_VARIABLE, text, "expected different numbers of descriptors, as in 3,4")
+    return open_all(numbers, FDS_VARIABLE, text)
 
 
 # Listening by hand

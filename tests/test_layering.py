@@ -35,7 +35,7 @@ FLOORS = {
         ["arguments", "comparing", "recording"],
         ["calls", "children", "describing"],
         ["certificates", "inbox", "outbox", "urls"],
-        ["limited", "loss", "opening", "serving", "times", "unsent"],
+        ["activation", "limited", "loss", "opening", "serving", "times", "unsent"],
         ["awaiting", "client"],
         ["forwarding"],
         ["leading", "recorder", "replaying", "server"],
@@ -83,7 +83,7 @@ INSIDE = {
     "rpcasync.cli": [
         ["lines", "screen"],
         ["output"],
-        ["definitions", "holders", "rendering", "tab", "trust", "usage"],
+        ["definitions", "handed", "holders", "rendering", "tab", "trust", "usage"],
         ["progress", "values"],
         ["options"],
         ["commands"],
@@ -134,6 +134,7 @@ INSIDE = {
 }
 # What rpcasync may use of the other package, by row. eventmux needs nothing of rpcasync.
 ACROSS = {
+    "activation": {"eventmux.sockets"},
     "aio": {"eventmux._nearest", "eventmux.events"},
     "awaiting": {
         *("eventmux", "eventmux._tls.texts", "eventmux._tls.usual", "eventmux.aio"),

@@ -1,7 +1,7 @@
 """`rpcasync listen`: run a server program that is handed the sockets it listens on.
 
 The program is run in this process, as if it had been started by itself. What it is handed stands
-in the environment, where `init_clients()` takes it.
+in the environment, where `init_clients()` takes it. Sockets from systemd stand there already.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from eventmux import URLError
 from eventmux.sockets import inherited, is_listening
 from eventmux.urls import Endpoint
 from rpcasync.children.environments import FDS_VARIABLE, OPTIONS_VARIABLE
+from rpcasync.cli.handed import Handed, why_none
 from rpcasync.cli.output import CommandFailed, say
 from rpcasync.cli.trust import check_server_files, server_files
 from rpcasync.cli.usage import EXAMPLE_URL, Parser
@@ -34,21 +35,25 @@ def listen(options: argparse.Namespace) -> int:
         CommandFailed: there is no such program, a URL cannot be listened on, a certificate is none,
             or the program did not want the sockets.
     """
-    _check_required(options)
+    systemd = Handed()
+    _check_required(options, is_handed=bool(systemd.numbers))
+    options.urls = options.urls or []
     _check_shadow(options)
     _check_program(options)
-    paths, files = are_files(options), server_files(options)
+    paths, files = are_files(options, systemd), server_files(options)
     listeners = [
         listen_on(url, options.mode if is_path else None)
         for url, is_path in zip(options.urls, paths, strict=True)
     ]
+    systemd.tell()
     numbers = [sock.detach() for sock in listeners]
     handed = _limits(options)
     if files:
         pairs = zip(numbers, options.urls, strict=True)
         encrypted = [number for number, url in pairs if is_tls_url(url)]
-        handed["tls"] = {**files, "fds": encrypted}
-    os.environ[FDS_VARIABLE] = ",".join(map(str, numbers))
+        handed["tls"] = {**files, "fds": [*encrypted, *systemd.on_network]}
+    if numbers:
+        os.environ[FDS_VARIABLE] = ",".join(map(str, numbers))
     os.environ[OPTIONS_VARIABLE] = json.dumps(handed)
     sys.argv = [options.program, *options.arguments]
     sys.path[0] = os.path.dirname(os.path.abspath(options.program))
@@ -58,30 +63,36 @@ def listen(options: argparse.Namespace) -> int:
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the program's
         _tell(error, options.program)
         return 1
-    if FDS_VARIABLE in os.environ:
+    if FDS_VARIABLE in os.environ or not systemd.are_taken():
         problem = "ended and never called init_clients(rpc), by which a server gets its URLs"
         raise CommandFailed(f"{options.program} {problem}")
-    if any(map(_is_open, numbers)):  # it may have meant to; but most have forgotten their loop
+    # It may have meant to; but most have forgotten their loop.
+    if any(map(_is_open, [*numbers, *systemd.taken()])):
         say(f"{options.program} ended while it listened: `while rpc.has_clients():` goes on")
     del names
     return 0
 
 
-def _check_required(options: argparse.Namespace) -> None:
+def _check_required(options: argparse.Namespace, *, is_handed: bool) -> None:
     parser: Parser = options.parser
     program, words = options.program, options.arguments
-    if options.urls and program is not None:
+    has_clients = bool(options.urls) or is_handed
+    if has_clients and program is not None:
         return
     if program is None:
-        parser.lacks(*(() if options.urls else ("-u URL",)), "a program")
+        parser.lacks(*(() if has_clients else ("-u URL",)), "a program")
     at = next((at for at, word in enumerate(words) if word.startswith("-u")), None)
     if at is None:
         mend = ["-u", EXAMPLE_URL, program, *words]
-        parser.error("-u URL is required, for example:", f"{parser.prog} {shlex.join(mend)}")
+        command = f"{parser.prog} {shlex.join(mend)}"
+        parser.error("-u URL is required, for example:", command, why_none() or _OTHER_WAY)
     end = at + (2 if words[at] == "-u" else 1)
     mend = [*words[at:end], program, *words[:at], *words[end:]]
     message = "options go in front of the program, what stands behind it is the program's own:"
     parser.error(message, f"{parser.prog} {shlex.join(mend)}")
+
+
+_OTHER_WAY = "or have systemd start it, with the sockets of a .socket unit"
 
 
 def _check_program(options: argparse.Namespace) -> None:
@@ -95,13 +106,17 @@ def _check_program(options: argparse.Namespace) -> None:
         raise CommandFailed(f"no such file: {program}", 2)
     if program.endswith(".pl"):
         url = program if os.path.isabs(program) else f"./{os.path.normpath(program)}"
-        mend = ["-u", options.urls[0], "--fallback", f"perl://{url}", "NEW.py"]
+        mend = [*_first_url(options), "--fallback", f"perl://{url}", "NEW.py"]
         problem = f"{program} is in Perl; a program in Python passes calls on to it:"
         parser.error(problem, f"{parser.prog} {shlex.join(mend)}")
     for word in options.arguments:
         flag = word.partition("=")[0]
         if flag in _OF_THE_OLD_SERVER:
             say(f"{flag} stands behind {program}, and is its own: options go in front of it")
+
+
+def _first_url(options: argparse.Namespace) -> list[str]:
+    return ["-u", options.urls[0]] if options.urls else []
 
 
 # Without them calls are answered by somebody else, and nothing else shows that they are missed.
@@ -169,19 +184,28 @@ def _check_shadow(options: argparse.Namespace) -> None:
             options.parser.error(f"{flag} goes with --shadow URL, and there is none")
 
 
-def are_files(options: argparse.Namespace) -> list[bool]:
+def are_files(options: argparse.Namespace, systemd: Handed | None = None) -> list[bool]:
     """Return which URLs to listen on are files; end if what is typed of them does not fit.
 
     Raises:
-        CommandFailed: one is no URL that can be listened on.
+        CommandFailed: one is no URL that can be listened on, or a connection that systemd has
+            accepted cannot have what is typed.
     """
+    has_paths = systemd is not None and systemd.has_paths
+    has_others = systemd is not None and bool(systemd.numbers)
     paths = [_path(url) for url in options.urls]
     found = [bool(path) and not path.startswith("@") for path in paths]
     if options.mode is not None and not any(found):
-        options.parser.error("--mode is for unix://path, and there is none")
-    if options.uids is not None and not any(paths):
+        of_systemd = "; SocketMode= in its unit is for a socket from systemd" if has_others else ""
+        options.parser.error(f"--mode is for unix://path, and there is none{of_systemd}")
+    if systemd is not None:
+        for flag, value in (("--allow-uid", options.uids), ("--cert", options.cert)):
+            if value is not None:
+                systemd.check_flag(flag)
+    if options.uids is not None and not any(paths) and not has_paths:
         options.parser.error("--allow-uid is for unix://path, and there is none")
-    check_server_files(options, options.urls)
+    encrypts = systemd is not None and bool(systemd.on_network)
+    check_server_files(options, options.urls, encrypts=encrypts)
     return found
 
 

@@ -26,7 +26,7 @@ __all__ = [
 
 def add_listen(parser: Parser) -> None:
     """Add what `listen` takes."""
-    _add_urls(parser)
+    _add_urls(parser, "where to listen, besides the sockets that systemd hands over")
     parser.add_argument(
         "--codec",
         dest="codecs",
@@ -254,10 +254,10 @@ def add_describe(parser: Parser) -> None:
 # What several of them have
 
 
-def _add_urls(parser: Parser) -> None:
+def _add_urls(parser: Parser, about: str = "where to listen") -> None:
     """Add where a command listens, which says itself what is missing, by its `parser`."""
     parser.set_defaults(parser=parser)
-    parser.add_argument("-u", dest="urls", action="append", metavar="URL", help="where to listen")
+    parser.add_argument("-u", dest="urls", action="append", metavar="URL", help=about)
     parser.add_argument(
         "--mode",
         type=values.mode,

@@ -75,8 +75,10 @@ def _passphrase(file: str) -> str:
 # The server's side
 
 
-def check_server_files(options: argparse.Namespace, urls: Iterable[str]) -> None:
-    """End if what is typed of TLS does not go together."""
+def check_server_files(
+    options: argparse.Namespace, urls: Iterable[str], *, encrypts: bool = False
+) -> None:
+    """End if what is typed of TLS does not go together; `encrypts`: it is for others, too."""
     parser, encrypted = options.parser, [url for url in urls if is_tls_url(url)]
     if encrypted and options.cert is None:
         parser.error(f"{encrypted[0]} needs --cert FILE, and --key FILE unless the key is in it")
@@ -85,7 +87,7 @@ def check_server_files(options: argparse.Namespace, urls: Iterable[str]) -> None
             continue
         if options.cert is None:
             parser.error(f"{flag} goes with --cert FILE, and there is none")
-        if not encrypted:
+        if not (encrypted or encrypts):
             parser.error(f"{flag} is for tls://host:port, and there is none")
 
 

@@ -118,6 +118,7 @@ def said(capfd, *words):
             [
                 "rpcasync listen: -u URL is required, for example:",
                 f"  rpcasync listen -u {URL} 'my server.py' 1",
+                "  or have systemd start it, with the sockets of a .socket unit",
                 "for more: rpcasync listen --help",
             ],
         ),

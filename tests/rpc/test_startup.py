@@ -11,7 +11,7 @@ from support.programs import LIMIT, ROOT
 from support.pump import PATIENCE
 
 from eventmux import EventMux, URLError
-from rpcasync import Client, Disconnected, Server, init_clients, startup
+from rpcasync import Client, Disconnected, Server, activation, init_clients
 
 LISTEN = ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PIDFDID")
 OLD = "tcp://127.0.0.1:1"  # an old server, which nobody connects to
@@ -291,7 +291,7 @@ def systemd(monkeypatch):
         for name, value in {**defaults, **variables}.items():
             monkeypatch.setenv(name, value)
 
-    monkeypatch.setattr(startup, "_FIRST_FD", FIRST)
+    monkeypatch.setattr(activation, "_FIRST_FD", FIRST)
     yield hand_over
     for number in numbers:
         with contextlib.suppress(OSError):  # what is refused is closed

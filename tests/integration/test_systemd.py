@@ -1,0 +1,251 @@
+"""Servers behind the sockets of systemd, with its own tool: `rpcasync listen` without `-u`."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+from support import certificates
+from support.programs import LIMIT, PROGRAMS, ROOT, Program, run
+
+from eventmux import EventMux
+from rpcasync import Client, RemoteError
+
+CALC = PROGRAMS / "calc_server.py"
+LISTEN = [sys.executable, "-m", "rpcasync", "listen"]
+# The number of a process is known only in it; it stays the same when another program runs in it.
+HAND_OVER = """
+import os, sys
+count, *command = sys.argv[1:]
+os.environ["LISTEN_PID"], os.environ["LISTEN_FDS"] = str(os.getpid()), count
+os.execvp(command[0], command)
+"""
+
+pytestmark = pytest.mark.skipif(
+    shutil.which("systemd-socket-activate") is None, reason="no systemd-socket-activate"
+)
+
+
+@pytest.fixture
+def activate():
+    """Start programs with systemd's own tool; they end with the test."""
+    running = []
+
+    def start(*command, **options):
+        tool = ["systemd-socket-activate", "-E", "PYTHONPATH", *command]
+        running.append(Program([os.fspath(word) for word in tool], **options))
+        return running[-1]
+
+    yield start
+    for program in running:
+        program.stop()
+
+
+@contextmanager
+def asking(url, **options):
+    with EventMux() as mux, Client(mux, url, **options) as client:
+        yield lambda procedure, **values: client.call(procedure, **values).result(LIMIT)
+
+
+def ask(url, procedure, **options):
+    with asking(url, **options) as call:
+        return call(procedure)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        return sock.getsockname()[1]
+
+
+def test_listen_without_urls(tmp_path, activate):
+    path = f"{tmp_path}/socket"
+    program = activate("-l", path, *LISTEN, CALC, "one")
+    program.wait_for_log("Listening on")
+    assert ask(f"unix://{path}", "whoami")["argv"] == ["one"]
+    program.wait_for_log(f"rpcasync: listening on unix://{path}, from systemd")
+    assert ask(f"unix://{path}", "stop")["stopping"] == 1
+    assert program.process.wait(LIMIT) == 0
+
+
+def test_the_same_program_without_systemd(tmp_path):
+    path = f"unix://{tmp_path}/socket"
+    program = Program([*LISTEN, "-u", path, CALC])
+    try:
+        program.wait_for_log(f"listening on {path}")
+        assert ask(path, "stop")["stopping"] == 1
+        assert program.process.wait(LIMIT) == 0
+    finally:
+        program.stop()
+
+
+def test_urls_and_sockets_are_served_both(tmp_path, activate):
+    ours, theirs = f"unix://{tmp_path}/ours", f"{tmp_path}/theirs"
+    program = activate("-l", theirs, *LISTEN, "-u", ours, "--mode", "600", CALC)
+    program.wait_for_log("Listening on")
+    with asking(f"unix://{theirs}") as call:
+        pid = call("whoami")["pid"]
+        assert ask(ours, "whoami")["pid"] == pid
+    assert os.stat(f"{tmp_path}/ours").st_mode & 0o777 == 0o600
+
+
+def test_options_hold_for_each_server_of_a_program(tmp_path, activate):
+    public, admin = f"{tmp_path}/public", f"{tmp_path}/admin"
+    names = "--fdname=admin:public"
+    command = [*LISTEN, "--allow-uid", str(os.getuid() + 1), PROGRAMS / "two_servers.py"]
+    program = activate("-l", admin, "-l", public, names, *command)
+    program.wait_for_log(f"Listening on {public}")
+    for path in (public, admin):  # the option is for the second server, too
+        refused = run(*LISTEN[:3], "call", f"unix://{path}", "name")
+        assert refused.returncode == 1
+    program.wait_for_log("refused: ")
+    assert len([line for line in program.log if "refused: " in line]) == 2
+
+
+def test_servers_by_name(tmp_path, activate):
+    public, admin = f"{tmp_path}/public", f"{tmp_path}/admin"
+    command = [*LISTEN, PROGRAMS / "two_servers.py"]
+    program = activate("-l", admin, "-l", public, "--fdname=admin:public", *command)
+    program.wait_for_log(f"Listening on {public}")
+    assert ask(f"unix://{public}", "name")["name"] == "public"
+    assert ask(f"unix://{admin}", "name")["name"] == "admin"
+    assert ask(f"unix://{admin}", "stop")["stopping"] == 1
+    assert program.process.wait(LIMIT) == 0
+
+
+def test_options_hold_for_the_sockets_of_systemd(tmp_path, activate):
+    path = f"{tmp_path}/socket"
+    program = activate("-l", path, *LISTEN, "--max-packet", "200", CALC)
+    program.wait_for_log("Listening on")
+    with asking(f"unix://{path}") as call, pytest.raises(RemoteError, match="cannot be sent"):
+        call("fill", size=1000)
+
+
+def test_sockets_of_tcp_are_encrypted_with_a_certificate(tmp_path, activate):
+    port, path = free_port(), f"{tmp_path}/socket"
+    given = ["--cert", certificates.pem_file("server")]
+    program = activate("-l", f"127.0.0.1:{port}", "-l", path, *LISTEN, *given, CALC)
+    program.wait_for_log(f"Listening on {path}")
+    tls = certificates.client_context()
+    assert ask(f"tls://localhost:{port}", "whoami", tls=tls)["argv"] == []
+    assert ask(f"unix://{path}", "whoami")["argv"] == []  # it has no need of it
+    result = run(*LISTEN[:3], "call", f"tcp://127.0.0.1:{port}", "whoami")
+    assert result.returncode == 1
+
+
+# What cannot be
+
+
+def handed_over(kind, *options):
+    """Return what `rpcasync listen` says of a socket of systemd's and options."""
+    first, other = socket.socketpair() if kind == "connection" else (socket.socket(), None)
+    if kind == "tcp":
+        first.bind(("127.0.0.1", 0))
+        first.listen()
+    program = [*LISTEN, *options, str(CALC)]
+    code = "import os, sys; os.dup2(int(sys.argv.pop(1)), 3)" + HAND_OVER
+    start = [sys.executable, "-c", code, str(first.fileno()), "1", *program]
+    result = subprocess.run(
+        start,
+        pass_fds=[first.fileno()],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=LIMIT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    first.close()
+    if other is not None:
+        other.close()
+    return result.returncode, result.stderr.splitlines()[0]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        (
+            "tcp",
+            ["--mode", "660"],
+            (
+                "--mode is for unix://path, and there is none;"
+                " SocketMode= in its unit is for a socket from systemd"
+            ),
+        ),
+        ("tcp", ["--allow-uid", "1"], "--allow-uid is for unix://path, and there is none"),
+        (
+            "connection",
+            ["--allow-uid", "1"],
+            (
+                "--allow-uid is for listeners, and descriptor 3 from systemd is none;"
+                " say Accept=no there"
+            ),
+        ),
+        (
+            "connection",
+            ["--cert", "x.pem"],
+            "--cert is for listeners, and descriptor 3 from systemd is none; say Accept=no there",
+        ),
+        ("tcp", ["--cert", "/no/such"], "/no/such: No such file or directory"),
+    ],
+)
+def test_options_that_do_not_fit(kind, options, message):
+    status, line = handed_over(kind, *options)
+    assert (status, line.partition(": ")[2]) == (2, message)
+
+
+def test_a_program_that_takes_nothing(tmp_path, activate):
+    (tmp_path / "idle.py").write_text("")
+    path = f"{tmp_path}/socket"
+    program = activate("-l", path, *LISTEN, tmp_path / "idle.py")
+    program.wait_for_log("Listening on")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(path)
+        program.wait_for_log("idle.py ended and never called init_clients(rpc)")
+        assert program.process.wait(LIMIT) == 1
+
+
+def test_a_program_without_its_loop(tmp_path, activate):
+    code = "from eventmux import EventMux\nfrom rpcasync import *\n"
+    code += "rpc = Server(EventMux())\ninit_clients(rpc)\n"
+    (tmp_path / "short.py").write_text(code)
+    path = f"{tmp_path}/socket"
+    program = activate("-l", path, *LISTEN, tmp_path / "short.py")
+    program.wait_for_log("Listening on")
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(path)
+        program.wait_for_log("short.py ended while it listened")
+        assert program.process.wait(LIMIT) == 0
+
+
+def test_sockets_of_another_process(tmp_path):
+    result = run(*LISTEN, CALC, env={"LISTEN_FDS": "1", "LISTEN_PID": "1"})
+    assert result.returncode == 2
+    head = "  the sockets of LISTEN_FDS are for process 1, this is "
+    assert any(line.startswith(head) for line in result.stderr.splitlines())
+
+
+# What it is for
+
+
+def test_nobody_is_refused_while_the_server_restarts():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        command = ["systemd-socket-activate", "-E", "PYTHONPATH", *LISTEN, str(CALC)]
+        code = "import os, sys; os.dup2(int(sys.argv.pop(1)), 3)" + HAND_OVER
+        start = [sys.executable, "-c", code, str(listener.fileno()), "1", *command]
+        pids = []
+        for _ in range(3):
+            with EventMux() as mux:
+                client = Client(mux, url)  # nobody is there, and it is not refused
+                mux.mux(0)
+                program = Program(start, pass_fds=[listener.fileno()])
+                try:
+                    pids.append(client.whoami().result(LIMIT)["pid"])
+                    client.stop().result(LIMIT)
+                    client.disconnect()
+                    assert program.process.wait(LIMIT) == 0
+                finally:
+                    program.stop()
+        assert len({*pids}) == 3
