@@ -21,6 +21,7 @@ from rpcasync.errors import (
     RemoteError,
     RPCError,
 )
+from rpcasync.notifying import notify
 from rpcasync.server import Server
 from rpcasync.serving.callers import Caller
 from rpcasync.shadowing.shadow import Shadow
@@ -63,6 +64,7 @@ __all__ = [
     "StorableCodec",
     "connect",
     "init_clients",
+    "notify",
     "url_absolute",
     "url_connect",
     "url_disconnect",

@@ -17,6 +17,7 @@ from eventmux._nearest import tells_options
 from eventmux.events import Event, SomeEvent
 from rpcasync.client import Client
 from rpcasync.forwarding.forwarding import Forwarding
+from rpcasync.notifying import Supervised
 from rpcasync.serving.alarms import Alarms
 from rpcasync.serving.arrivals import Arrivals
 from rpcasync.serving.callers import Caller, check_function, is_late
@@ -166,6 +167,7 @@ class Server:
         self._arrivals.take = self.io
         self.authorize = authorize
         self._recovery = Recovery(self._peers, self._notes, self._alarms, self._dispatcher)
+        self._supervised: Supervised | None = None  # by systemd: `init_clients()` knows
         self._retries = Retries(self._alarms, self._dispatcher.call_again)
         self._forwarding = Forwarding(self._peers, self._dispatcher)
         self._timeouts.give_up = self._forwarding.give_up
@@ -467,6 +469,11 @@ class Server:
         """Accept nobody any more. The loop then ends with the last client."""
         self._arrivals.close_listeners()
 
+    def _tell_stopping(self) -> None:
+        """Have systemd know that the server has begun to stop."""
+        if self._supervised is not None:
+            self._supervised.stopping()
+
     # Answers
 
     def return_(self, caller: Caller, /, *values: object, **named: object) -> bool:
@@ -629,4 +636,5 @@ class Server:
             or self._peers.idling.io(event)
             or self._alarms.io(event)
             or self._reminder.io(event)
+            or (self._supervised is not None and self._supervised.io(event))
         )

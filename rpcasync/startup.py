@@ -6,6 +6,7 @@ Whoever starts the program hands over sockets, and says so in environment variab
     RPCASYNC_OPTIONS   a JSON object with limits and codecs for the server, from the same
     RPCASYNC_PARENT    the process of a `python://` parent
     LISTEN_FDS         how many descriptors there are from 3 on, from systemd: `activation`
+    NOTIFY_SOCKET      whom to tell that the program is ready: `notifying`
 
 A variable is unset once it has been used, so that the programs which this one starts do not take
 it for theirs. A program started by hand is told where to listen with `-u URL`.
@@ -27,6 +28,7 @@ from eventmux.sockets import is_listening
 from rpcasync.activation import open_all, refuse, take, untaken
 from rpcasync.children.environments import FDS_VARIABLE, OPTIONS_VARIABLE, PARENT_VARIABLE
 from rpcasync.children.parent import end_after
+from rpcasync.notifying import is_supervised, supervise
 from rpcasync.server import Server
 from rpcasync.shadowing.shadow import Shadow
 from rpcasync.urls import is_number, is_tls_url
@@ -60,6 +62,9 @@ def init_clients(
     over; then each `-u URL` in the arguments, on which it listens. `rpcasync listen -u URL` may
     be started by systemd: then it takes both.
 
+    Under systemd it then says that the program is ready, and goes on with signs of life if those
+    are wanted: `notify()`.
+
     A program with two servers calls this for each of them, and tells systemd's sockets apart by
     their `name`, the `FileDescriptorName=` of the unit.
 
@@ -91,13 +96,22 @@ def init_clients(
     if handed.later and untaken():  # another server of the program is to have them
         os.environ[OPTIONS_VARIABLE] = json.dumps(handed.later)
     if not sockets:
-        return _listen(rpc, arguments, tls)
+        arguments = _listen(rpc, arguments, tls)
     for sock in sockets:
         if is_listening(sock):
             rpc.add_listener(sock, **handed.options_of(sock))
         else:
             rpc.add_client(sock)
+    if is_supervised():
+        _supervise(rpc)
     return arguments
+
+
+def _supervise(rpc: Server) -> None:
+    try:
+        rpc._supervised = supervise(rpc._mux, rpc.has_clients)
+    except (ValueError, TypeError) as error:
+        sys.exit(f"{os.path.basename(sys.argv[0])}: {error}")
 
 
 def _end_after(parent: int, rpc: Server, sockets: list[socket.socket]) -> None:

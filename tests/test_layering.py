@@ -35,7 +35,7 @@ FLOORS = {
         ["arguments", "comparing", "recording"],
         ["calls", "children", "describing"],
         ["certificates", "inbox", "outbox", "urls"],
-        ["activation", "limited", "loss", "opening", "serving", "times", "unsent"],
+        ["activation", "limited", "loss", "notifying", "opening", "serving", "times", "unsent"],
         ["awaiting", "client"],
         ["forwarding"],
         ["leading", "recorder", "replaying", "server"],

@@ -12,8 +12,10 @@ from pathlib import Path
 
 __all__ = [
     "FDS_VARIABLE",
+    "NOTIFY_VARIABLE",
     "OPTIONS_VARIABLE",
     "PARENT_VARIABLE",
+    "WATCHDOG_VARIABLES",
     "own_environment",
     "perl_environment",
     "python_environment",
@@ -22,6 +24,9 @@ __all__ = [
 FDS_VARIABLE = "RPCASYNC_FDS"
 OPTIONS_VARIABLE = "RPCASYNC_OPTIONS"
 PARENT_VARIABLE = "RPCASYNC_PARENT"
+NOTIFY_VARIABLE = "NOTIFY_SOCKET"
+WATCHDOG_VARIABLES = ("WATCHDOG_USEC", "WATCHDOG_PID")
+_FOR_US = (FDS_VARIABLE, OPTIONS_VARIABLE, PARENT_VARIABLE, NOTIFY_VARIABLE, *WATCHDOG_VARIABLES)
 
 _PERL_PATHS = ("PERL5LIB", "PERLLIB")  # Perl looks at the second where the first is not set
 
@@ -29,7 +34,7 @@ _PERL_PATHS = ("PERL5LIB", "PERLLIB")  # Perl looks at the second where the firs
 def own_environment() -> dict[str, str]:
     """Return our environment without what was meant for us."""
     environment = dict(os.environ)
-    for variable in (FDS_VARIABLE, OPTIONS_VARIABLE, PARENT_VARIABLE):
+    for variable in _FOR_US:
         environment.pop(variable, None)
     return environment
 
