@@ -83,7 +83,7 @@ INSIDE = {
     "rpcasync.cli": [
         ["lines", "screen"],
         ["output"],
-        ["definitions", "handed", "holders", "rendering", "tab", "trust", "usage"],
+        ["definitions", "handed", "holders", "log_file", "rendering", "tab", "trust", "usage"],
         ["progress", "values"],
         ["options"],
         ["commands"],

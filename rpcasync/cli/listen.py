@@ -41,6 +41,11 @@ def listen(options: argparse.Namespace) -> int:
     _check_shadow(options)
     _check_program(options)
     paths, files = are_files(options, systemd), server_files(options)
+    if options.log_file is not None:
+        from rpcasync.cli.log_file import log_to_file  # most have none
+
+        first = f"{options.program} begins: process {os.getpid()}"
+        log_to_file(options.log_file, options.log_level, first)
     listeners = [
         listen_on(url, options.mode if is_path else None)
         for url, is_path in zip(options.urls, paths, strict=True)

@@ -59,6 +59,11 @@ def add_listen(parser: Parser) -> None:
         help="the server for calls of procedures that the program does not have",
     )
     _add_shadow(parser)
+    parser.add_argument(
+        "--log-file",
+        metavar="FILE",
+        help="where the log is written, in the place of stderr; it may be put aside at any time",
+    )
     _add_log_level(parser)
     parser.add_argument("program", nargs="?", help="a Python file that calls init_clients()")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="its arguments")
