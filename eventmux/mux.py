@@ -947,6 +947,10 @@ class EventMux(Nestable, Generic[Own]):
             raise TypeError(f"{_shortened(fh)} is no handle; that is the first argument")
         return self._channel(fh)
 
+    def _is_awaiting(self, listener: Handle) -> bool:
+        """True while a listener has accepted somebody whom the program was not told of yet."""
+        return self._loop.table.arrivals.is_awaiting(listener)
+
     def _stream(self, fh: Handle) -> Stream:
         channel = self._channel(fh)
         if not isinstance(channel, Stream) or channel.kind != "stream":

@@ -23,6 +23,7 @@ from rpcasync.serving.arrivals import Arrivals
 from rpcasync.serving.callers import Caller, check_function, is_late
 from rpcasync.serving.closings import Closing
 from rpcasync.serving.dispatch import Dispatcher
+from rpcasync.serving.draining import Draining
 from rpcasync.serving.entrance import Authorize, check_authorize
 from rpcasync.serving.listening import AcceptOptions, ListenOptions, check_options, check_uids
 from rpcasync.serving.muting import Muting
@@ -165,6 +166,9 @@ class Server:
         )
         self._arrivals = Arrivals(mux, self._peers, self._muting, self._dispatcher)
         self._arrivals.take = self.io
+        self._draining = Draining(mux, self._peers, self._arrivals, self.return_)
+        self._draining.on_begin = self._tell_stopping
+        self._built_in["goaway"] = Procedure("goaway", self._draining.goaway)
         self.authorize = authorize
         self._recovery = Recovery(self._peers, self._notes, self._alarms, self._dispatcher)
         self._supervised: Supervised | None = None  # by systemd: `init_clients()` knows
@@ -387,7 +391,9 @@ class Server:
         check_stream(sock)
         if not isinstance(meta, (dict, type(None))):
             raise TypeError(f"meta is {meta!r}, must be a dict")
-        return self._arrivals.add(sock, meta)
+        is_admitted = self._arrivals.add(sock, meta)
+        self._draining.look_soon()
+        return is_admitted
 
     def on_close(self, caller: Caller, function: Callable[[Caller], object]) -> Closing:
         """Have a function called once when the client of a call has gone, whatever the reason.
@@ -414,6 +420,7 @@ class Server:
         sock: socket.socket,
         *,
         uids: Collection[int] | None = None,
+        shared: bool = False,
         **options: Unpack[AcceptOptions],
     ) -> None:
         """Serve whoever connects to a listening socket.
@@ -421,6 +428,7 @@ class Server:
         Args:
             sock: the socket.
             uids: as for `listen()`.
+            shared: another process accepts here, too, or will: `drain()` leaves to it who waits.
             options: as for `listen()`, but for `backlog` and `reuse_port`.
 
         Raises:
@@ -430,6 +438,9 @@ class Server:
         check_stream(sock)
         check_options("add_listener", options, AcceptOptions.__optional_keys__)
         self._arrivals.add_listener(sock, check_uids(uids, sock.family), options)
+        if shared:
+            self._draining.share(sock)
+        self._draining.look_soon()
 
     def listen(
         self,
@@ -463,11 +474,38 @@ class Server:
         endpoint = parse_stream_url(url)  # what else can be listened on brings no streams
         check_options("listen", options, ListenOptions.__optional_keys__)
         allowed = check_uids(uids, socket.AF_UNIX if endpoint.path else socket.AF_INET)
-        return self._arrivals.listen(url, mode, allowed, options)
+        sock = self._arrivals.listen(url, mode, allowed, options)
+        self._draining.look_soon()
+        return sock
 
     def close_listeners(self) -> None:
         """Accept nobody any more. The loop then ends with the last client."""
         self._arrivals.close_listeners()
+
+    def drain(self, deadline: float = 30.0, delay: float = 0.0) -> None:
+        """Stop without losing a call: `has_clients()` is False once all clients have left.
+
+        Each client that has asked by the built-in procedure `goaway` has its callback called. A
+        client leaves by itself; until it does, its calls are answered as ever. Who waits in the
+        queue of a listener is accepted before that is closed. Called again, it brings the deadline
+        nearer: 0 is now.
+
+        Args:
+            deadline: seconds until those who are left are disconnected, and the log says how many
+                clients and unanswered calls that were.
+            delay: seconds until the listeners are closed: for a balancer to notice first, that
+                looks at `draining` by some procedure.
+
+        Raises:
+            ValueError: a time is negative, infinite or NaN.
+            TypeError: a time is no number, or the mux has no `timer`.
+        """
+        self._draining.begin(deadline, delay)
+
+    @property
+    def draining(self) -> bool:
+        """True from `drain()` on."""
+        return self._draining.has_begun
 
     def _tell_stopping(self) -> None:
         """Have systemd know that the server has begun to stop."""
@@ -637,4 +675,5 @@ class Server:
             or self._alarms.io(event)
             or self._reminder.io(event)
             or (self._supervised is not None and self._supervised.io(event))
+            or self._draining.io(event)
         )

@@ -30,8 +30,10 @@ from rpcasync.children.environments import FDS_VARIABLE, OPTIONS_VARIABLE, PAREN
 from rpcasync.children.parent import end_after
 from rpcasync.notifying import is_supervised, supervise
 from rpcasync.server import Server
+from rpcasync.serving.stopping import Stopping
 from rpcasync.shadowing.shadow import Shadow
 from rpcasync.urls import is_number, is_tls_url
+from rpcasync.wire.deadlines import check_seconds
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -42,7 +44,7 @@ _LIMITS = {
     *("outstanding", "max_packet", "max_clients", "max_buffered"),
     *("idle_timeout", "packet_timeout"),
 }
-_OPTIONS = {*_LIMITS, "codecs", "on_exception", "fallback", "shadow", "uids", "tls"}
+_OPTIONS = {*_LIMITS, "codecs", "on_exception", "fallback", "shadow", "uids", "tls", "drain"}
 _TLS_OPTIONS = {"cert", "key", "client_ca", "fds"}
 _ONCE = {"fallback", "shadow"}  # not for each server of a program
 _SHADOW_OPTIONS = {"old", "answer", "sample", "leave_out", "report"}
@@ -91,17 +93,19 @@ def init_clients(
     sockets = _from_starter()
     if sockets and is_number(parent):
         _end_after(int(parent), rpc, sockets)
-    if not sockets or is_ours:  # both can be of `rpcasync listen`, which runs us in its process
-        sockets += take(name)
+    # systemd keeps its own, for who comes after us. With `rpcasync listen` there may be both.
+    kept = take(name) if is_ours or not sockets else []
     if handed.later and untaken():  # another server of the program is to have them
         os.environ[OPTIONS_VARIABLE] = json.dumps(handed.later)
-    if not sockets:
+    if not sockets and not kept:
         arguments = _listen(rpc, arguments, tls)
-    for sock in sockets:
+    for sock in sockets + kept:
         if is_listening(sock):
-            rpc.add_listener(sock, **handed.options_of(sock))
+            rpc.add_listener(sock, **handed.options_of(sock), shared=sock in kept)
         else:
             rpc.add_client(sock)
+    if handed.drain is not None:
+        Stopping(rpc._mux, rpc._draining, handed.drain).begin()
     if is_supervised():
         _supervise(rpc)
     return arguments
@@ -131,16 +135,22 @@ def _end_after(parent: int, rpc: Server, sockets: list[socket.socket]) -> None:
 
 
 class _Handed:
-    """What the listeners are to have that are handed over: their users, and TLS for some.
+    """What is handed over besides: the users of the listeners, TLS for some, and how to stop.
 
     Raises:
         ValueError: it is not what `rpcasync listen` hands over, or a file is none for TLS.
     """
 
     def __init__(
-        self, uids: object = None, tls: object = None, later: dict[str, Any] | None = None
+        self,
+        uids: object = None,
+        tls: object = None,
+        drain: Any = None,
+        later: dict[str, Any] | None = None,
     ) -> None:
         self.later = later  # options for the next server, if sockets are left for it
+        self.drain = None if drain is None else check_seconds("drain", drain)
+        """Seconds that clients have to leave after a signal; None if signals are not our affair."""
         self._uids = None if uids is None else _numbers("uids", uids)
         self._encrypted: list[int] = []
         self._context: SSLContext | None = None
@@ -181,7 +191,8 @@ def _apply_options(rpc: Server) -> _Handed:
     try:
         limits = _parse_options(text)
         later = {name: value for name, value in limits.items() if name not in _ONCE}
-        handed = _Handed(limits.pop("uids", None), limits.pop("tls", None), later)
+        uids, tls, drain = (limits.pop(name, None) for name in ("uids", "tls", "drain"))
+        handed = _Handed(uids, tls, drain, later)
         codecs = limits.pop("codecs", None)
         if "on_exception" in limits:
             rpc.on_exception = limits.pop("on_exception")

@@ -130,6 +130,8 @@ INSIDE = {
         ["entrance", "timeouts"],
         ["dispatch"],
         ["arrivals", "recovery"],
+        ["draining"],
+        ["stopping"],
     ],
 }
 # What rpcasync may use of the other package, by row. eventmux needs nothing of rpcasync.

@@ -150,6 +150,11 @@ class _SignalWatch(Watch):
                 watches.signals.remove(signum)
             raise
 
+    def is_alone(self, signum: int) -> bool:
+        """True if nobody else watches a signal by this mux. A signal handler may ask."""
+        others = (watch for watch in tuple(self._watches.alive) if watch is not self)
+        return not any(isinstance(each, _SignalWatch) and signum in each.signums for each in others)
+
     def _stop(self) -> None:
         watches = self._watches
         for signum in self.signums:

@@ -12,6 +12,7 @@ import json
 import os
 import runpy
 import shlex
+import signal
 import socket
 import sys
 
@@ -23,6 +24,7 @@ from rpcasync.cli.handed import Handed, why_none
 from rpcasync.cli.output import CommandFailed, say
 from rpcasync.cli.trust import check_server_files, server_files
 from rpcasync.cli.usage import EXAMPLE_URL, Parser
+from rpcasync.serving.stopping import end_in_start_up
 from rpcasync.urls import is_tls_url, parse_stream_url, url_listen
 
 __all__ = ["are_files", "listen", "listen_on"]
@@ -60,6 +62,8 @@ def listen(options: argparse.Namespace) -> int:
     if numbers:
         os.environ[FDS_VARIABLE] = ",".join(map(str, numbers))
     os.environ[OPTIONS_VARIABLE] = json.dumps(handed)
+    if os.getpid() == 1:  # in a container: no signal ends it that has no handler
+        signal.signal(signal.SIGTERM, end_in_start_up)
     sys.argv = [options.program, *options.arguments]
     sys.path[0] = os.path.dirname(os.path.abspath(options.program))
     # The names keep the program's server, and so its sockets, until they have been looked at.
@@ -160,6 +164,7 @@ def _limits(options: argparse.Namespace) -> dict[str, object]:
         "uids": options.uids,
         "codecs": options.codecs,
         "on_exception": options.on_exception,
+        "drain": options.drain,
         "fallback": options.fallback,
         "shadow": _shadow(options),
     }

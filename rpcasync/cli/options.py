@@ -54,6 +54,14 @@ def add_listen(parser: Parser) -> None:
         " and disconnected; default: what the program says, or disconnect",
     )
     parser.add_argument(
+        "--drain",
+        type=values.wait,
+        default=30.0,
+        metavar="SECONDS",
+        help="how long clients have to leave after SIGTERM or Ctrl-C; the second one ends it at"
+        " once; default: 30",
+    )
+    parser.add_argument(
         "--fallback",
         metavar="URL",
         help="the server for calls of procedures that the program does not have",

@@ -18,7 +18,7 @@ from rpcasync.wire.deadlines import check_seconds
 
 __all__ = [
     *("factor", "level", "mode", "name", "number_of", "part", "seconds", "time", "user"),
-    "whole_name",
+    *("wait", "whole_name"),
 ]
 
 
@@ -43,6 +43,11 @@ def seconds(text: str) -> float:
 def time(text: str) -> float:
     """Return a number of seconds above 0."""
     return _number(text, lambda number: 0 < number < math.inf, "a number of seconds above 0")
+
+
+def wait(text: str) -> float:
+    """Return a number of seconds, which may be 0."""
+    return _number(text, lambda number: 0 <= number < math.inf, "a number of seconds, 0 or more")
 
 
 def user(text: str) -> int:

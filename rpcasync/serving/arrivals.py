@@ -97,9 +97,13 @@ class Arrivals:
     def close_listeners(self) -> None:
         """Accept nobody any more."""
         for sock in tuple(self.entrance.listeners):
-            self._peers.kill_socket(sock)
-            self.entrance.listeners.pop(sock, None)
+            self.close_listener(sock)
         self.entrance.close()
+
+    def close_listener(self, sock: socket.socket) -> None:
+        """Accept nobody any more at one."""
+        self._peers.kill_socket(sock)
+        self.entrance.listeners.pop(sock, None)
 
     # Clients
 

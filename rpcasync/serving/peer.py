@@ -76,6 +76,7 @@ class Peer:
         "ending",
         "extras",
         "fh",
+        "goaways",
         "gone",
         "held",
         "in_line",
@@ -123,6 +124,7 @@ class Peer:
         self.was_heard = True  # something came of it, since `idling` has looked
         self.is_inner = False  # it is of this program's own, and no client as others are
         self.extras: Extras | None = None
+        self.goaways: tuple[Id, ...] = ()  # of its functions, those that `draining` calls
         self._coderefs: WeakValueDictionary[Id, Coderef] | None = None
 
     def with_extras(self) -> Extras:
@@ -224,9 +226,16 @@ class Peer:
         coderef = self.coderefs.get(coderef_id)
         if coderef is None or not coderef.alive:  # else the client has passed it again
             self._send_release(coderef_id)
+        if self.goaways and not self._coderefs:
+            self._coderefs = None  # most who ask for `goaway` pass nothing else
+
+    def release_goaway(self, callback_id: Id) -> None:
+        """Tell the client that a function was called by `draining`, unless the program has it."""
+        if callback_id not in self.goaways:
+            self._release_unused(callback_id)
 
     def _send_release(self, callback_id: Id) -> None:
-        if not self.gone:
+        if not self.gone and callback_id not in self.goaways:
             if self.extras is not None and self.extras.on_invoke is not None:
                 self.extras.on_invoke(callback_id, None)
             with contextlib.suppress(Disconnected):  # then there is nobody to be told

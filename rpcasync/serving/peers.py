@@ -108,6 +108,8 @@ class Peers:
         self.idling = Idling(mux, self.by_fh.values, self.update_queued, self.disconnect_idle)
         self.on_room: Callable[[], None] | None = None
         """Is called on the turn after a client has gone, while somebody waits for that."""
+        self.on_left: Callable[[], None] | None = None
+        """Is called on the turn after the last client has gone, or a listener without clients."""
         self.watchers: Watchers | None = None
         self.inner: set[socket.socket] = set()  # of those, the sockets that are no client's
         self.leaving: dict[socket.socket, Peer | None] = {}  # closed by us, `Closed` is to come
@@ -320,6 +322,12 @@ class Peers:
         self.leaving.pop(fh, None)
         if self.on_room is not None:
             self.notes.add(self.on_room)
+        if self.on_left is not None:
+            self._note_left(self.on_left)
+
+    def _note_left(self, on_left: Callable[[], None]) -> None:
+        if len(self.by_fh) <= len(self.inner) and not self.leaving:
+            self.notes.add(on_left)
 
     def forget(self, peer: Peer) -> None:
         """Note that a client has gone: its calls need no answers, its callbacks are dead."""
@@ -343,4 +351,6 @@ class Peers:
             self.idling.stop()
         if self.on_room is not None:
             self.notes.add(self.on_room)
+        if self.on_left is not None:
+            self._note_left(self.on_left)
         self.wake_for_waiting()

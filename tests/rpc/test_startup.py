@@ -302,14 +302,28 @@ def given(name=None):
     """Return what a server is given: which of its methods, and the how manieth descriptor."""
     rpc = Recorder()
     assert init_clients(rpc, ["-u", "x"], name=name) == ["-u", "x"]
-    assert not any(sock.get_inheritable() for _, sock in rpc.got)
-    return [(method, sock.detach() - FIRST) for method, sock in rpc.got]
+    assert not any(sock.get_inheritable() for _, sock, *_ in rpc.got)
+    return [(method, sock.detach() - FIRST) for method, sock, *_ in rpc.got]
 
 
 def test_sockets_of_systemd(systemd):
     systemd(LISTENER, CLIENT, LISTEN_PIDFDID="1")
     assert given() == [("add_listener", 0), ("add_client", 1)]
     assert not set(LISTEN) & set(os.environ)
+
+
+def test_systemd_keeps_its_listeners(systemd, monkeypatch, handed_over):
+    """Who waits there when we end is for the next process."""
+    systemd(LISTENER, CLIENT)
+    rpc = Recorder()
+    init_clients(rpc, [])
+    assert rpc.got[0][2] == {"shared": True}
+    monkeypatch.setenv("RPCASYNC_FDS", ",".join(map(str, handed_over)))
+    ours = Recorder()
+    init_clients(ours, [])
+    assert [len(given) for given in ours.got] == [2, 2]
+    for _, sock, *_ in [*rpc.got, *ours.got]:
+        sock.detach()
 
 
 def test_sockets_of_our_own_come_first(systemd, monkeypatch, handed_over):

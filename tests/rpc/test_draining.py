@@ -1,0 +1,485 @@
+"""`drain()` and `goaway`: a server stops, and no call is lost."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import socket
+
+import pytest
+from support.records import warnings_of
+
+from rpcasync import Client, Server
+from rpcasync.shadowing.shadow import Shadow
+from rpcasync.wire.messages import CallbackRef
+
+GONE = [7, "call"]  # what a client gets whose callback is 7
+
+
+@pytest.fixture
+def timed_bench(serve, timed, selector):
+    """A server on a fake clock."""
+    selector.most_calls = 10**6
+    return serve(mux=timed)
+
+
+def messages_of(caplog, level=logging.INFO):
+    return [record.message for record in caplog.records if record.levelno >= level]
+
+
+def ask(bench, peer, callback=7):
+    return bench.ask(peer, 1000 + callback, "goaway", CallbackRef(callback))
+
+
+def settle(bench, clock, seconds):
+    """Let time go by, a tenth of a second at a time."""
+    for _ in range(round(seconds * 10)):
+        clock.advance(0.1)
+        bench.turn()
+
+
+# The procedure
+
+
+@pytest.mark.parametrize("codec", ["storable", "json"])
+def test_who_asks_is_told(bench, codec):
+    peer, other = bench.peer(codec), bench.peer(codec)
+    assert ask(bench, peer) == [[1007]]  # no values
+    bench.ask(other, 0, "list")
+    assert not bench.rpc.draining
+    bench.rpc.drain()
+    assert bench.rpc.draining
+    bench.turn()
+    told, *rest = peer.read()
+    assert told == GONE
+    assert len(rest) == 1  # it need not keep it
+    assert rest[0][0] == 7
+    assert other.read() == []
+    assert not peer.ended
+    assert bench.ask(peer, 1, "note", 5) == [[1, 5]]
+    assert bench.ask(other, 1, "note", 6) == [[1, 6]]
+    assert bench.rpc.has_clients()
+    peer.sock.close()
+    other.sock.close()
+    bench.turn()
+    assert not bench.rpc.has_clients()
+
+
+def test_who_asks_later_is_answered_first(bench):
+    bench.rpc.drain()
+    peer = bench.peer()
+    assert ask(bench, peer)[:2] == [[1007], GONE]
+
+
+def test_once(bench):
+    peer = bench.peer()
+    ask(bench, peer)
+    bench.rpc.drain()
+    bench.rpc.drain(10)
+    bench.turn()
+    bench.rpc.drain(5)
+    bench.turn()
+    assert peer.read().count(GONE) == 1
+
+
+def test_who_asks_twice(bench):
+    """Two parts of a program may ask over one connection."""
+    peer = bench.peer()
+    ask(bench, peer, 7)
+    ask(bench, peer, 7)
+    ask(bench, peer, 8)
+    bench.rpc.drain()
+    bench.turn()
+    packets = peer.read()
+    assert packets.count(GONE) == 1
+    assert packets.count([8, "call"]) == 1
+
+
+def test_who_asks_too_often(bench):
+    peer = bench.peer()
+    for number in range(16):
+        assert ask(bench, peer, number) == [[1000 + number]]
+    error, release = ask(bench, peer, 99)
+    assert "16 callbacks wait already, which is the limit" in error[2]
+    assert release[0] == 99
+    bench.rpc.drain()
+    bench.turn()
+    assert [packet[0] for packet in peer.read() if packet[1] == "call"] == [*range(16)]
+
+
+@pytest.mark.parametrize("values", [(), (5,), (CallbackRef(1), CallbackRef(2)), ("x", 5)])
+def test_no_callback(bench, values):
+    peer = bench.peer()
+    ((id, kind, text, *_), *_) = bench.ask(peer, 3, "goaway", *values)
+    assert (id, kind) == (3, "error")
+    assert text == "goaway: takes one callback, and nothing else"
+    bench.rpc.drain()
+    bench.turn()
+    assert not [packet for packet in peer.read() if packet[1:] == ["call"]]
+    assert not peer.ended
+
+
+def test_by_name(bench):
+    peer = bench.peer()
+    assert bench.ask(peer, 1, "goaway", "callback", CallbackRef(7)) == [[1]]
+    bench.rpc.drain()
+    bench.turn()
+    assert peer.read()[0] == GONE
+
+
+def test_a_procedure_of_the_program(bench, procedures):
+    procedures.rpc_goaway = lambda caller, *values: bench.rpc.return_(caller, "mine")
+    peer = bench.peer()
+    assert ask(bench, peer)[0] == [1007, "mine"]
+    bench.rpc.drain()
+    bench.turn()
+    assert GONE not in peer.read()
+
+
+# What the callback is not
+
+
+def test_garbage_collection_does_not_lose_it(bench):
+    peer = bench.peer()
+    ask(bench, peer)
+    gc.collect()
+    bench.turn()
+    assert peer.read() == []  # it was not told that the function is of no use any more
+    bench.rpc.drain()
+    bench.turn()
+    assert peer.read()[0] == GONE
+
+
+def test_it_keeps_nobody_from_being_idle(timed_bench, clock):
+    timed_bench.rpc.set_limits(idle_timeout=60)
+    peer = timed_bench.peer()
+    ask(timed_bench, peer)
+    for _ in range(75):
+        clock.advance(1)
+        timed_bench.turn()
+    peer.read()
+    assert peer.ended
+
+
+def test_it_keeps_nobody_who_has_finished_sending(bench):
+    peer = bench.peer()
+    peer.send(1, "goaway", CallbackRef(7))
+    peer.sock.shutdown(socket.SHUT_WR)
+    bench.turn()
+    assert peer.read() == [[1]]
+    assert peer.ended
+
+
+def test_a_function_that_the_program_has_too(bench, procedures):
+    """It is the client who gives ids to its functions, and one may have two uses."""
+    peer = bench.peer()
+    bench.ask(peer, 1, "keep", CallbackRef(7))
+    ask(bench, peer)
+    bench.rpc.drain()
+    bench.turn()
+    assert peer.read() == [GONE]  # it is still to be kept
+    ((function,),) = procedures.kept
+    function("news")
+    bench.turn()
+    assert peer.read() == [[7, "call", "news"]]
+    del function
+    procedures.kept.clear()
+    gc.collect()
+    bench.turn()
+    ((id, *_),) = peer.read()
+    assert id == 7
+
+
+def test_a_function_that_the_program_had(bench, procedures):
+    peer = bench.peer()
+    bench.ask(peer, 1, "keep", CallbackRef(7))
+    ask(bench, peer)
+    procedures.kept.clear()
+    gc.collect()
+    bench.turn()
+    assert peer.read() == []
+    bench.rpc.drain()
+    bench.turn()
+    told, release = peer.read()
+    assert (told, release[0]) == (GONE, 7)
+
+
+# The end
+
+
+def test_calls_under_way_are_answered(bench, procedures):
+    peer = bench.peer()
+    ask(bench, peer)
+    bench.ask(peer, 0, "park", 1)
+    bench.rpc.drain()
+    bench.turn()
+    peer.read()
+    bench.rpc.return_(procedures.parked.pop(), 5)
+    bench.turn()
+    assert peer.read() == [[0, 5]]
+    assert not peer.ended
+
+
+def test_nobody_is_there(bench):
+    bench.rpc.listen("tcp://127.0.0.1:0")
+    bench.rpc.drain()
+    while (event := bench.mux.mux()) is not None:  # no timer keeps it
+        assert bench.rpc.io(event) is None
+    assert not bench.rpc.has_clients()
+
+
+def test_the_mux_has_nothing_to_wait_for_behind_the_last_client(bench):
+    peer = bench.peer()
+    bench.rpc.drain(1000)
+    bench.turn()
+    peer.sock.close()
+    while (event := bench.mux.mux()) is not None:
+        assert bench.rpc.io(event) is None
+    assert not bench.rpc.has_clients()
+
+
+def test_the_deadline(timed_bench, clock, caplog, procedures):
+    caplog.set_level(logging.INFO)
+    bench = timed_bench
+    idle, busy, leaving = bench.peer(), bench.peer(), bench.peer()
+    bench.ask(busy, 0, "park", 1)
+    bench.ask(busy, 1, "park", 2)
+    bench.rpc.drain(deadline=3)
+    settle(bench, clock, 2.8)
+    leaving.sock.close()
+    bench.turn()
+    assert len(bench.rpc.clients) == 2
+    assert messages_of(caplog) == []
+    settle(bench, clock, 0.3)
+    assert not bench.rpc.clients
+    for peer in (idle, busy):
+        peer.read()
+        assert peer.ended
+    (line,) = messages_of(caplog, logging.WARNING)
+    assert line == (
+        "drained until the deadline: 2 clients are disconnected, 2 calls have no answer"
+    )
+    assert sum("it stayed until the deadline" in each for each in messages_of(caplog)) == 2
+    assert not bench.rpc.has_clients()
+    procedures.parked.clear()
+
+
+def test_calls_that_wait_count(timed_bench, clock, caplog, procedures):
+    timed_bench.rpc.set_limits(outstanding=1)
+    peer = timed_bench.peer()
+    peer.send_calls(*[("park", n) for n in range(4)])
+    timed_bench.turn()
+    timed_bench.rpc.drain(0)
+    timed_bench.turn()
+    (line,) = warnings_of(caplog)
+    assert line.endswith(": 1 clients are disconnected, 4 calls have no answer")
+    procedures.parked.clear()
+
+
+def test_the_deadline_only_comes_nearer(timed_bench, clock):
+    bench = timed_bench
+    peer = bench.peer()
+    bench.rpc.drain(10)
+    bench.turn()
+    bench.rpc.drain(50)
+    bench.rpc.drain(5)
+    settle(bench, clock, 4.9)
+    assert bench.rpc.clients
+    settle(bench, clock, 0.2)
+    assert not bench.rpc.clients
+    peer.sock.close()
+
+
+def test_now(bench):
+    """What is answered already, and that it is to go, still reaches a client."""
+    bench.rpc.listen("tcp://127.0.0.1:0")
+    peer = bench.peer()
+    ask(bench, peer)
+    peer.send(5, "note", 1)
+    bench.rpc.drain(0)
+    while bench.rpc.has_clients():
+        bench.rpc.io(bench.mux.mux())
+    assert GONE in peer.read()
+    assert peer.ended
+
+
+def test_one_that_does_not_read(timed_bench, clock):
+    """It does not keep the server for longer than a second behind the deadline."""
+    bench = timed_bench
+    peer = bench.peer()
+    peer.send(0, "big", 900_000)
+    peer.send(1, "big", 900_000)
+    bench.turn()
+    bench.rpc.drain(2)
+    settle(bench, clock, 2.1)
+    assert not bench.rpc.clients
+    assert bench.rpc.has_clients()
+    settle(bench, clock, 1)
+    assert not bench.rpc.has_clients()
+
+
+def test_one_that_is_added_later(bench):
+    bench.rpc.drain(0)
+    bench.turn()
+    peer = bench.peer()
+    bench.turn()
+    peer.read()
+    assert peer.ended
+    assert not bench.rpc.has_clients()
+
+
+# The listeners
+
+
+@pytest.mark.parametrize("url", ["tcp://127.0.0.1:0", "unix://{}/socket"])
+def test_who_is_in_the_queue_is_accepted(bench, tmp_path, url):
+    """When a listener of TCP is closed, they are reset."""
+    listener = bench.rpc.listen(url.format(tmp_path))
+    peers = [bench.knock(listener) for _ in range(30)]
+    for number, peer in enumerate(peers):
+        peer.send(number, "note", number)
+    bench.rpc.drain()
+    while listener in bench.rpc._arrivals.listeners:
+        bench.rpc.io(bench.mux.mux())
+    bench.turn()
+    assert [peer.read() for peer in peers] == [[[n, n]] for n in range(30)]
+    assert not any(peer.ended for peer in peers)
+    assert listener.fileno() == -1
+
+
+def test_the_delay(timed_bench, clock):
+    bench = timed_bench
+    listener = bench.rpc.listen("tcp://127.0.0.1:0")
+    bench.rpc.drain(30, delay=2)
+    settle(bench, clock, 1.9)
+    peer = bench.knock(listener)
+    bench.turn()
+    assert bench.ask(peer, 0, "note", 1) == [[0, 1]]
+    settle(bench, clock, 0.2)
+    assert listener.fileno() == -1
+    assert bench.ask(peer, 1, "note", 1) == [[1, 1]]
+
+
+def test_the_delay_is_over_with_the_deadline(timed_bench, clock):
+    listener = timed_bench.rpc.listen("tcp://127.0.0.1:0")
+    timed_bench.rpc.drain(1, delay=2)
+    settle(timed_bench, clock, 1.1)
+    assert listener.fileno() == -1
+    assert not timed_bench.rpc.has_clients()
+
+
+def test_one_that_another_process_shares(bench):
+    """Who waits there is accepted by the other one."""
+    sock = socket.create_server(("127.0.0.1", 0))
+    other = sock.dup()
+    bench.rpc.add_listener(sock, shared=True)
+    client = socket.create_connection(other.getsockname())
+    bench.rpc.drain()
+    bench.rpc.io(None)  # before the mux has looked at it
+    assert sock.fileno() == -1
+    other.settimeout(10)
+    accepted, _ = other.accept()
+    for each in (client, accepted, other):
+        each.close()
+
+
+def test_with_all_places_taken(bench):
+    """Who waits for a place gets it when another one leaves."""
+    listener = bench.rpc.listen("tcp://127.0.0.1:0")
+    bench.rpc.set_limits(max_clients=1)
+    first, second = bench.knock(listener), bench.knock(listener)
+    second.send(0, "note", 2)
+    bench.turn()
+    bench.rpc.drain()
+    bench.turn()
+    assert listener.fileno() != -1 or bench.rpc._arrivals.entrance.waiting
+    first.sock.close()
+    while not (packets := second.read()):
+        bench.rpc.io(bench.mux.mux(5))
+    assert packets == [[0, 2]]
+
+
+def test_one_that_is_opened_later(bench):
+    bench.rpc.drain()
+    bench.turn()
+    sock = bench.rpc.listen("tcp://127.0.0.1:0")
+    bench.turn()
+    assert sock.fileno() == -1
+    assert not bench.rpc.has_clients()
+
+
+# Errors
+
+
+@pytest.mark.parametrize("name", ["deadline", "delay"])
+@pytest.mark.parametrize("value", [-1, float("inf"), float("nan")])
+def test_times_that_cannot_be(bench, name, value):
+    with pytest.raises(ValueError, match=rf"{name} is {value}, must be 0 seconds or more"):
+        bench.rpc.drain(**{name: value})
+    assert not bench.rpc.draining
+    with pytest.raises(TypeError, match=f"{name} is '1', must be a number of seconds"):
+        bench.rpc.drain(**{name: "1"})
+
+
+class NoTimer:
+    def __init__(self, mux):
+        self.add, self.send, self.kill = mux.add, mux.send, mux.kill
+
+
+def test_a_mux_without_timer(mux):
+    rpc = Server(NoTimer(mux), {})
+    with pytest.raises(TypeError, match="needs a mux with timer"):
+        rpc.drain()
+    assert not rpc.draining
+
+
+# Other servers behind, or beside
+
+
+def test_it_is_not_passed_on(serve, procedures):
+    behind = serve()
+    ours, theirs = socket.socketpair()
+    behind.rpc.add_client(theirs)
+    bench = serve({}, mux=behind.mux, fallback=Client(behind.mux, ours))
+    peer = bench.peer()
+
+    def turn():
+        while (event := bench.mux.mux(0)).type != "timeout":
+            behind.rpc.io(bench.rpc.io(event))
+
+    peer.send(1, "goaway", CallbackRef(7))
+    peer.send(2, "note", 5)
+    turn()
+    assert sorted(peer.read()) == [[1], [2, 5]]
+    behind.rpc.drain()
+    turn()
+    assert peer.read() == []
+    bench.rpc.drain()
+    turn()
+    assert peer.read()[0] == GONE
+
+
+def test_a_shadow(serve, nobody, procedures):
+    bench = serve()
+    shadow = Shadow(bench.mux, bench.rpc, nobody, answer="new")
+    peer = bench.peer()
+    assert ask(bench, peer) == [[1007]]
+    bench.rpc.drain()
+    bench.turn()
+    assert peer.read()[0] == GONE
+    peer.sock.close()
+    bench.turn()
+    assert not bench.rpc.has_clients()
+    del shadow
+
+
+def test_many_are_told_in_several_turns(bench):
+    peers = [bench.peer() for _ in range(300)]
+    for peer in peers:
+        peer.send(1, "goaway", CallbackRef(7))
+    bench.turn()
+    bench.rpc.drain()
+    bench.turn()
+    for peer in peers:
+        answer, told, *_ = peer.read()
+        assert (answer, told) == ([1], GONE)
