@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.programs import LIMIT, PROGRAMS, Program
+from support.programs import LIMIT, PROGRAMS, Program, listening
 
 from rpcasync import Disconnected, connect
 
@@ -379,3 +379,30 @@ def test_in_start_up_as_the_first_process(first):
     assert program.stdout.readline() == "starts\n"
     os.kill(pid, signal.SIGTERM)
     assert ended(program) == (128 + signal.SIGTERM, [])
+
+
+# Under load
+
+
+@pytest.mark.parametrize("url", ["tcp://127.0.0.1:0", "unix://{}/first"], ids=["tcp", "unix"])
+def test_no_call_of_busy_clients_is_lost(tmp_path, url):
+    """Twenty move to a second server while they call, when the first one gets SIGTERM."""
+    with contextlib.ExitStack() as stack:
+        first_url, first = stack.enter_context(listening(CALC, url.format(tmp_path)))
+        next_url, _ = stack.enter_context(listening(CALC))
+        clients = []
+        for _ in range(20):
+            words = [PROGRAMS / "moving_client.py", first_url, next_url, "100"]
+            clients.append(Program([sys.executable, *words]))
+            stack.callback(clients[-1].stop)
+        for client in clients:
+            assert client.stdout.readline() == "busy\n"
+        first.process.send_signal(signal.SIGTERM)
+        counts = [[*map(int, client.stdout.readline().split())] for client in clients]
+        status, log = ended(first)
+    assert all(len(each) == 3 for each in counts), counts
+    assert [each[2] for each in counts] == [0] * 20
+    assert sum(each[1] for each in counts) >= 20 * 100
+    assert status == 0
+    (line,) = log
+    assert line.startswith("rpcasync: SIGTERM: waits for 20 clients and ")
