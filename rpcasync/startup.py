@@ -101,7 +101,8 @@ def init_clients(
         arguments = _listen(rpc, arguments, tls)
     for sock in sockets + kept:
         if is_listening(sock):
-            rpc.add_listener(sock, **handed.options_of(sock), shared=sock in kept)
+            shared: dict[str, Any] = {"shared": True} if sock in kept else {}
+            rpc.add_listener(sock, **handed.options_of(sock), **shared)
         else:
             rpc.add_client(sock)
     if handed.drain is not None:

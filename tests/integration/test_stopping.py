@@ -193,7 +193,7 @@ def test_a_procedure_that_blocks_for_ever(blocking):
     while program.process.poll() is None:  # two that come at once are one, for Python
         program.process.send_signal(signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            program.process.wait(0.05)
+            program.process.wait(2)  # as Python ends, one more would be the end
     assert ended(program) == (0, [])
     assert caller.process.wait(LIMIT) == 1
 
