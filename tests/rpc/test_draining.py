@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import logging
 import socket
+import ssl
 
 import pytest
+from support import certificates
+from support.fakes import ClockedSelector, FakeClock
+from support.line_interrupts import at_each_line
+from support.peers import Bench
+from support.procedures import Procedures
 from support.records import warnings_of
+from support.server_interrupts import Interrupter
 
+from eventmux import EventMux, Timeout
 from rpcasync import Client, Server
 from rpcasync.shadowing.shadow import Shadow
 from rpcasync.wire.messages import CallbackRef
@@ -483,3 +492,86 @@ def test_many_are_told_in_several_turns(bench):
     for peer in peers:
         answer, told, *_ = peer.read()
         assert (answer, told) == ([1], GONE)
+
+
+def test_who_is_in_a_handshake(serve, tmp_path):
+    """He was accepted, and the listener would drop him."""
+    bench = serve()
+    listener = bench.rpc.listen("tls://127.0.0.1:0", tls=certificates.server_context())
+    sock = socket.create_connection(listener.getsockname())
+    bench.turn()  # accepted, and nothing was said
+    context = certificates.client_context()
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    bench.rpc.drain()
+    bench.turn()
+    sock.setblocking(False)
+    for _ in range(1000):
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            sock.send(outgoing.read())
+        bench.rpc.io(bench.mux.mux(0.01))
+        with contextlib.suppress(BlockingIOError):
+            incoming.write(sock.recv(65536))
+    sock.send(outgoing.read())
+    while not bench.rpc.clients:
+        bench.rpc.io(bench.mux.mux(1))
+    while bench.rpc._arrivals.listeners:
+        bench.rpc.io(bench.mux.mux(1))
+    assert len(bench.rpc.clients) == 1
+    sock.close()
+
+
+# Ctrl-C
+
+
+def play(at):
+    """Drain two clients, one of which leaves, with an interrupt at some line; and go on."""
+    interrupter, clock, interrupts = Interrupter(at), FakeClock(), 0
+    with EventMux(selector=ClockedSelector(clock, most_calls=10**9), clock=clock, spin=0) as mux:
+        procedures = Procedures()
+        bench = procedures.bench = Bench(mux, procedures)
+        listener = bench.rpc.listen("tcp://127.0.0.1:0")
+        staying, leaving, late = bench.peer(), bench.peer("json"), bench.knock(listener)
+        packets = {staying: [], leaving: [], late: []}
+
+        def turn():
+            nonlocal interrupts
+            while not isinstance(event := mux.mux(0), Timeout):
+                try:
+                    with interrupter:
+                        bench.rpc.io(event)
+                except KeyboardInterrupt:
+                    interrupts += 1
+            for peer, got in packets.items():
+                with contextlib.suppress(OSError):  # it has left
+                    got += peer.read()
+
+        for peer in (staying, leaving):
+            peer.send_calls(("goaway", CallbackRef(7)), ("note", 1))
+        turn()
+        bench.rpc.drain(2)
+        late.send_calls(("note", 2), ("goaway", CallbackRef(8)))
+        turn()
+        leaving.sock.close()
+        for _ in range(40):
+            clock.advance(0.1)
+            turn()
+        assert not bench.rpc.has_clients()
+        assert listener.fileno() == -1
+        told = [
+            sum(got.count([callback, "call"]) for callback in (7, 8)) for got in packets.values()
+        ]
+        answers = sum(packet[0] in (0, 1) for got in packets.values() for packet in got)
+        assert sum(told) >= 3 - interrupts, (told, packets)
+        assert sum(told) <= 3 + interrupts, (told, packets)
+        assert answers >= 6 - interrupts
+        assert interrupts == interrupter.has_fired
+        bench.close()
+    return interrupter
+
+
+def test_ctrl_c_at_any_line():
+    assert at_each_line(play) > 100
