@@ -1,10 +1,13 @@
 """Servers behind the sockets of systemd, with its own tool: `rpcasync listen` without `-u`."""
 
+import contextlib
+import json
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import textwrap
 from contextlib import contextmanager
 
 import pytest
@@ -24,14 +27,21 @@ os.environ["LISTEN_PID"], os.environ["LISTEN_FDS"] = str(os.getpid()), count
 os.execvp(command[0], command)
 """
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("systemd-socket-activate") is None, reason="no systemd-socket-activate"
-)
+EXAMPLES = ROOT / "examples" / "systemd"
+UNITS = sorted(path.name for path in EXAMPLES.glob("*.s*"))
+PAGE = (ROOT / "docs" / "howto" / "systemd.md").read_text()
+
+
+def needs(command):
+    """Skip a test where there is no such command."""
+    return pytest.mark.skipif(shutil.which(command) is None, reason=f"no {command} command")
 
 
 @pytest.fixture
 def activate():
     """Start programs with systemd's own tool; they end with the test."""
+    if shutil.which("systemd-socket-activate") is None:
+        pytest.skip("no systemd-socket-activate command")
     running = []
 
     def start(*command, **options):
@@ -229,23 +239,119 @@ def test_sockets_of_another_process(tmp_path):
 # What it is for
 
 
-def test_nobody_is_refused_while_the_server_restarts():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+@needs("systemd-socket-activate")
+@pytest.mark.parametrize("kind", ["tcp", "unix"])
+def test_nobody_is_refused_while_the_server_restarts(tmp_path, kind):
+    if kind == "tcp":
+        listener = socket.create_server(("127.0.0.1", 0))
         url = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
-        command = ["systemd-socket-activate", "-E", "PYTHONPATH", *LISTEN, str(CALC)]
-        code = "import os, sys; os.dup2(int(sys.argv.pop(1)), 3)" + HAND_OVER
-        start = [sys.executable, "-c", code, str(listener.fileno()), "1", *command]
-        pids = []
+    else:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(f"{tmp_path}/socket")
+        listener.listen()
+        url = f"unix://{tmp_path}/socket"
+    command = ["systemd-socket-activate", "-E", "PYTHONPATH", *LISTEN, str(CALC)]
+    code = "import os, sys; os.dup2(int(sys.argv.pop(1)), 3)" + HAND_OVER
+    start = [sys.executable, "-c", code, str(listener.fileno()), "1", *command]
+    pids = []
+    with listener:
         for _ in range(3):
             with EventMux() as mux:
                 client = Client(mux, url)  # nobody is there, and it is not refused
+                call = client.whoami()
                 mux.mux(0)
                 program = Program(start, pass_fds=[listener.fileno()])
                 try:
-                    pids.append(client.whoami().result(LIMIT)["pid"])
+                    pids.append(call.result(LIMIT)["pid"])
                     client.stop().result(LIMIT)
                     client.disconnect()
                     assert program.process.wait(LIMIT) == 0
                 finally:
                     program.stop()
-        assert len({*pids}) == 3
+    assert len({*pids}) == 3
+
+
+# The page
+
+
+@pytest.mark.parametrize("name", [*UNITS, "Containerfile"])
+def test_the_page_shows_the_files(name):
+    assert f"\n\n{textwrap.indent((EXAMPLES / name).read_text(), '    ')}\n" in PAGE
+
+
+@needs("systemd-analyze")
+def test_the_units_are_right(tmp_path):
+    assert len(UNITS) == 4
+    command = tmp_path / "rpcasync"
+    command.write_text("#!/bin/sh\n")
+    command.chmod(0o755)
+    for name in UNITS:
+        text = (EXAMPLES / name).read_text()
+        (tmp_path / name).write_text(text.replace("/srv/adder/.venv/bin/rpcasync", str(command)))
+    result = run("systemd-analyze", "verify", *(tmp_path / name for name in UNITS))
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("unit", ["adder.service", "worker@.service"])
+def test_the_command_of_a_service(tmp_path, unit):
+    lines = (EXAMPLES / unit).read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith("ExecStart="))
+    text = line.partition("=")[2].replace("/srv/adder/.venv/bin/rpcasync", " ".join(LISTEN[:3]))
+    text = text.replace("%L/workers/%i", str(tmp_path))
+    words = text.replace("/srv/adder", str(ROOT / "examples")).split()
+    told = f"{tmp_path}/told"
+    with socket.create_server(("127.0.0.1", 0)) as listener, notified(told) as systemd:
+        code = "import os, sys; os.dup2(int(sys.argv.pop(1)), 3)" + HAND_OVER
+        start = ["env", f"NOTIFY_SOCKET={told}", sys.executable, "-c", code]
+        command = [*start, str(listener.fileno()), "1", *words]
+        program = Program(command, pass_fds=[listener.fileno()])
+        try:
+            assert systemd.recv(100) == b"READY=1"
+            url = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+            with EventMux() as mux, Client(mux, url) as client:
+                assert client.add_numbers(n1=2, n2=3).result(LIMIT)["sum"] == 5
+        finally:
+            program.stop()
+    assert os.path.exists(f"{tmp_path}/log") == ("worker" in unit)
+
+
+@contextmanager
+def notified(path):
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(path)
+        sock.settimeout(LIMIT)
+        yield sock
+
+
+@needs("socat")
+def test_what_socat_shows(tmp_path):
+    told = f"{tmp_path}/told"
+    with contextlib.ExitStack() as running:
+        socat = Program(["socat", "-u", f"UNIX-RECV:{told}", "-"])
+        running.callback(socat.stop)
+        url = f"unix://{tmp_path}/socket"
+        ready = ["sh", "-c", 'until [ -S "$0" ]; do :; done; exec "$@"', told]
+        given = ["env", f"NOTIFY_SOCKET={told}", "WATCHDOG_USEC=100000"]
+        server = Program([*ready, *given, *LISTEN, "-u", url, CALC])
+        running.callback(server.stop)
+        shown = "READY=1WATCHDOG=1WATCHDOG=1"
+        assert shown in PAGE
+        assert socat.stdout.read(len(shown)) == shown
+
+
+def test_the_command_of_the_container():
+    text = (EXAMPLES / "Containerfile").read_text()
+    entry, words = (
+        json.loads(line.partition(" ")[2])
+        for line in text.splitlines()
+        if line.startswith(("ENTRYPOINT", "CMD"))
+    )
+    assert entry[:4] == ["rpcasync", "listen", "-u", "tcp://:7007"]
+    here = [*LISTEN[:3], *entry[1:3], "tcp://127.0.0.1:0", *words]
+    server = Program(here, cwd=ROOT / "examples")
+    try:
+        url = server.wait_for_log("listening on").rpartition(" ")[2]
+        with EventMux() as mux, Client(mux, url) as client:
+            assert client.add_numbers(n1=2, n2=3).result(LIMIT)["sum"] == 5
+    finally:
+        server.stop()
