@@ -43,7 +43,7 @@ MODULES: list[tuple[str, list[str] | None]] = [
 ]
 # What programs are given, and do not make themselves.
 GIVEN = {"AsyncClient", "Call", "Caller", "ChildSocket", "Coderef", "Connecting", "Events"}
-GIVEN |= {"Reply", "Watch"}
+GIVEN |= {"CallRecord", "Connection", "Reply", "Watch"}
 HEAD = """\
 # Reference
 

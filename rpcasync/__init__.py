@@ -24,6 +24,7 @@ from rpcasync.errors import (
 from rpcasync.notifying import notify
 from rpcasync.server import Server
 from rpcasync.serving.callers import Caller
+from rpcasync.serving.records import CallRecord, Connection
 from rpcasync.shadowing.shadow import Shadow
 from rpcasync.startup import init_clients
 from rpcasync.urls import (
@@ -43,11 +44,13 @@ __all__ = [
     "BlockingClient",
     "Call",
     "CallCancelled",
+    "CallRecord",
     "CallTimeout",
     "Caller",
     "ChildSocket",
     "Client",
     "Coderef",
+    "Connection",
     "DecodeError",
     "Disconnected",
     "EncodeError",

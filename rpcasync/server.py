@@ -30,9 +30,11 @@ from rpcasync.serving.muting import Muting
 from rpcasync.serving.namespace import Namespace, Procedure
 from rpcasync.serving.notes import Notes
 from rpcasync.serving.peers import OUT_OF_MEMORY, Mux, Peers
+from rpcasync.serving.records import FAULT, Connection, OnCall, check_on_call
 from rpcasync.serving.recovery import Recovery
 from rpcasync.serving.reminder import Reminder
 from rpcasync.serving.retries import Retries, Retry
+from rpcasync.serving.seeing import Seeing
 from rpcasync.serving.timeouts import Timeouts
 from rpcasync.urls import check_stream, parse_stream_url
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, check_limit, get_codec
@@ -111,10 +113,13 @@ class Server:
             client has sent. Unless it returns True, the client is disconnected, and the log says
             who it was. So it is when it raises, with a traceback. It has to decide at once: it
             must not turn the loop. Default is to let in everybody.
+        on_call: a function that is called with a `CallRecord` once for each call that has ended,
+            whichever way, but for calls of built-in procedures. It has to be quick, and must not
+            turn the loop; what it raises is logged, and harms no call. None is nobody.
 
     Raises:
-        TypeError: `fallback` is something else, or `authorize` cannot be called; or there is a
-            `timeout` or an `idle_timeout`, and the mux has no `timer`.
+        TypeError: `fallback` is something else, `authorize` or `on_call` cannot be called; or there
+            is a `timeout` or an `idle_timeout`, and the mux has no `timer`.
         ValueError: `fallback` is a client on another mux, `max_packet` is not between 7 and
             2**32 - 1, `codecs` is empty, `packet_timeout`, `idle_timeout`, `slow` or `timeout` is
             not above 0, `on_exception` is neither word, or another limit is not 1 or more.
@@ -144,6 +149,7 @@ class Server:
         fallback: Client | str | None = None,
         timeout: float | None = None,
         authorize: Authorize | None = None,
+        on_call: OnCall | None = None,
     ) -> None:
         if max_outbuffer is None:
             max_outbuffer = 4 * check_max_packet(max_packet)
@@ -159,7 +165,11 @@ class Server:
         check_limit("max_buffered", max_buffered)
         self._peers = Peers(mux, self._notes, self._alarms, max_outbuffer, max_buffered)
         self._timeouts = Timeouts(self._alarms, self._peers)
-        self._built_in = {"methods": Procedure("methods", self._methods)}
+        self._built_in = {
+            "methods": Procedure("methods", self._methods),
+            "health": Procedure("health", self._health),
+            "stats": Procedure("stats", self._stats),
+        }
         self._dispatcher = Dispatcher(
             *(self._peers, self._muting, self._timeouts),
             *(self._namespace, self._built_in),
@@ -169,6 +179,8 @@ class Server:
         self._draining = Draining(mux, self._peers, self._arrivals, self.return_)
         self._draining.on_begin = self._tell_stopping
         self._built_in["goaway"] = Procedure("goaway", self._draining.goaway)
+        self._seeing = Seeing(mux, self._peers, self._arrivals.entrance, self._dispatcher)
+        self.on_call = on_call
         self.authorize = authorize
         self._recovery = Recovery(self._peers, self._notes, self._alarms, self._dispatcher)
         self._supervised: Supervised | None = None  # by systemd: `init_clients()` knows
@@ -341,6 +353,20 @@ class Server:
     def authorize(self, function: Authorize | None) -> None:
         check_authorize(function)
         self._arrivals.entrance.authorize = function
+
+    @property
+    def on_call(self) -> OnCall | None:
+        """Is told of each call that ends from now on, by a `CallRecord`; None is nobody.
+
+        Raises:
+            TypeError: it is set to something that cannot be called.
+        """
+        return self._seeing.on_call
+
+    @on_call.setter
+    def on_call(self, function: OnCall | None) -> None:
+        check_on_call(function)
+        self._seeing.set_on_call(function)
 
     @tells_options
     def set_options(self, procedure: str, /, *, timeout: float | None) -> None:
@@ -563,7 +589,7 @@ class Server:
         except MemoryError:
             self._peers.kill(peer, OUT_OF_MEMORY)
             packet = b""
-        return self._peers.answer(caller, packet)
+        return self._peers.answer(caller, packet, FAULT)
 
     def retry(self, caller: Caller, seconds: float, function: Callable[[Caller], object]) -> Retry:
         """Have a function called after some seconds, unless the call has been answered by then.
@@ -591,6 +617,55 @@ class Server:
             self.return_(caller, methods=others | self._namespace.methods(defs, caller))
 
         self._forwarding.methods(caller, defs, answer)
+
+    # How it does
+
+    def stats(self) -> dict[str, Any]:
+        """Return how the server does; from the first look on, calls are counted.
+
+        Known at any time:
+
+        - `status`: what the built-in procedure `health` answers: `ok`, `draining`, or `overloaded`
+          when `max_clients` are connected, or as many calls wait as may run.
+        - `uptime`: seconds since the server was made.
+        - `listeners` and `clients`: how many there are.
+        - `accepted` and `refused`: connections so far.
+        - `running`: calls that were given to a procedure and not answered.
+        - `waiting`: calls that wait until others have been answered.
+        - `queued`: bytes that clients have not read.
+
+        Counted since the first `stats()`, `connections()` or call of the built-in `stats`, and so 0
+        or None at first:
+
+        - `counted`: seconds since then.
+        - `calls`: calls that have ended, by the outcomes of `CallRecord`.
+        - `procedures`: by name, `calls`; `errors`, which are all that were not answered with
+          values, but for clients that left; `p50` and `p99`, the seconds that half of the calls and
+          99 of 100 took at most; `outcomes`; `seconds` of all calls together; and `counts`, how
+          many took how long, by the `bounds` beside `procedures`, and longer than the last. From
+          1,000 procedures on, all others are `(others)`.
+        - `lag`: how many seconds the loop was late when it was looked at last, as it is once a
+          second while there are clients.
+        - `most_lag`: the most in the last 60 looks.
+
+        Calls of built-in procedures are not counted.
+        """
+        return self._seeing.stats(self._status())
+
+    def connections(self) -> list[Connection]:
+        """Return a record for each client that is connected; as `stats()`, it turns counting on."""
+        return self._seeing.connections()
+
+    def _status(self) -> str:
+        return self._seeing.health(bool(getattr(self, "draining", False)))
+
+    def _health(self, caller: Caller) -> None:
+        """Answer the built-in procedure `health`."""
+        self.return_(caller, status=self._status())
+
+    def _stats(self, caller: Caller) -> None:
+        """Answer the built-in procedure `stats`."""
+        self.return_(caller, **self.stats())
 
     # Other servers
 
@@ -676,4 +751,5 @@ class Server:
             or self._reminder.io(event)
             or (self._supervised is not None and self._supervised.io(event))
             or self._draining.io(event)
+            or self._peers.lag.io(event)
         )

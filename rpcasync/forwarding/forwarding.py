@@ -25,7 +25,9 @@ from rpcasync.serving.callers import Caller, has_timed_out
 from rpcasync.serving.dispatch import Dispatcher
 from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import Mux, Peers
+from rpcasync.serving.records import ANSWERED, EXCEPTION, FAULT
 from rpcasync.serving.watching import CallWatcher, Watchers
+from rpcasync.wire.messages import failure_text
 
 __all__ = ["Forwarding"]
 
@@ -192,9 +194,12 @@ class Forwarding:
             name = shorten(caller.procedure)
             log.error("procedure %s has a value that cannot be sent: %s", name, error)
             with self._failure_of(caller):
-                self._peers.fail(caller, f"{name}: a value cannot be sent")
+                self._peers.fail(caller, f"{name}: a value cannot be sent", EXCEPTION)
             return
-        self._peers.answer(caller, packet)
+        outcome = ANSWERED
+        if self._peers.counting is not None and failure_text(answer.values) is not None:
+            outcome = FAULT
+        self._peers.answer(caller, packet, outcome)
 
     def _fail(self, caller: Caller, target: Fallback, error: RPCError | OSError) -> None:
         """Answer with an error that does not tell a client more of the other server than it may."""

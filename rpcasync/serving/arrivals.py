@@ -132,6 +132,7 @@ class Arrivals:
         self._add_peer(ours, peer.identity)
         inner = self._peers.by_fh[ours]
         inner.meta, inner.is_inner = peer.meta, True
+        self._peers.accepted -= 1  # it is no client
         self._peers.inner.add(ours)
         return theirs
 
@@ -170,6 +171,7 @@ class Arrivals:
         elif fh not in self.entrance.listeners:
             return False
         elif event.type == "error" and getattr(event, "sender", None) is not None:
+            self._peers.refused += 1
             log.warning("client refused: %s", event.error)  # a handshake, or a PROXY header
         elif event.type == "error":
             log.error("cannot accept: %s", event.error)

@@ -14,7 +14,7 @@ from rpcasync.serving.identity import Identity
 from rpcasync.serving.peer import Peer
 from rpcasync.wire.messages import Request
 
-__all__ = ["Caller", "Dropped", "check_function", "has_timed_out", "is_late"]
+__all__ = ["Caller", "Dropped", "Open", "check_function", "has_timed_out", "is_late"]
 
 
 class Caller(Request):
@@ -25,11 +25,14 @@ class Caller(Request):
     `args` are gone when the procedure runs.
     """
 
-    __slots__ = ("__weakref__", "_payload", "_peer", "_timed_out", "answered")
+    __slots__ = ("__weakref__", "_began", "_payload", "_peer", "_timed_out", "answered")
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 
     _peer: Peer
+    _began: float | Open | str | None
+    """What is noted of it while it is under way, or its outcome; None if nothing is: see
+    `counting`. Only there if somebody counted when the call came."""
     _payload: bytes
     """The packet as it came; only where calls are passed on or watched, and until that is done."""
     _timed_out: bool  # only there once it is True; see `has_timed_out()`
@@ -78,13 +81,28 @@ class Caller(Request):
 class Dropped:
     """What is left of a `Caller` that was forgotten without an answer."""
 
-    __slots__ = ("_peer", "answered", "id", "procedure")
+    __slots__ = ("_began", "_peer", "answered", "id", "procedure", "size")
 
     def __init__(self, caller: Caller) -> None:
         self._peer = caller._peer
         self.answered = caller.answered
         self.id = caller.id
         self.procedure = caller.procedure
+        self.size = caller.size
+        self._began = getattr(caller, "_began", None)
+
+
+class Open:
+    """What is known of a call that is counted, and not answered while its procedure runs."""
+
+    __slots__ = ("began", "came", "id", "procedure", "size")
+
+    def __init__(self, caller: Caller, came: float) -> None:
+        self.came = came
+        self.began: float | None = None  # when its procedure was called
+        self.id = caller.id
+        self.procedure = caller.procedure
+        self.size = caller.size
 
 
 def is_late(caller: object) -> Literal[False]:

@@ -21,6 +21,7 @@ from rpcasync.serving.muting import Muting
 from rpcasync.serving.namespace import Namespace, Procedure
 from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import OUT_OF_MEMORY, Peers
+from rpcasync.serving.records import EXCEPTION, FAULT, GONE, REFUSED, Outcome
 from rpcasync.serving.timeouts import Timeouts
 from rpcasync.serving.turns import MOST_CALLS, Turns
 from rpcasync.serving.watching import Relay
@@ -28,10 +29,16 @@ from rpcasync.wire.dialect import OtherDialect
 from rpcasync.wire.leaves import memory_of
 from rpcasync.wire.messages import crash_text
 
-__all__ = ["Dispatcher"]
+__all__ = ["Dispatcher", "Refused"]
 
+PASSED_ON = frozenset(("health", "stats"))
+"""Built-in procedures that a server behind may have, too: then it is that one which answers."""
 _LITTLE = 256  # bytes of a packet, in which there cannot be much
 _QUICKLY_READ = 4096  # bytes of a packet that takes some milliseconds at most
+
+
+class Refused(Fault):
+    """A call that no procedure is called for: there is none, or the values do not fit."""
 
 
 class Dispatcher:
@@ -81,6 +88,8 @@ class Dispatcher:
         noted, framing = self._notes.actions, peer.protocol.framing
         next_message: Callable[[type[Caller]], Caller | None] = peer.protocol.next_message
         clock, left = self._turns.clock, MOST_CALLS
+        counting = None if peer.is_inner else self._peers.counting
+        tells = counting is not None and counting.on_call is not None
         if self.relay is not None:
             next_message = partial(_next_with_payload, peer)
         is_traced = log.isEnabledFor(logging.DEBUG)  # asked once: calls come by the hundred
@@ -111,14 +120,23 @@ class Dispatcher:
             if is_traced:
                 name = shorten(caller.procedure)
                 log.debug("< call %r of %s: %s", caller.id, peer.name, name)
+            if counting is not None:
+                caller._began = now if tells else None
             if admission.admit(peer, caller):
                 self._call(peer, caller)
             elif not self._may_wait(caller.procedure):
                 admission.start(peer, caller)
                 self._call(peer, caller)
             else:
+                if counting is not None:
+                    counting.put(caller, now)
                 self._wait(peer, caller)
-            began, now = now, clock()  # one look for both: it has a price
+            began, now = now, clock()  # one look for all: it has a price
+            if counting is not None:
+                if caller.answered and caller._began is None and not peer.gone:
+                    counting.taken[caller.procedure](now - began)
+                else:
+                    counting.returned(caller, began, now)
             if now - began > slow and serial == self._serial:
                 self._tell_slow(caller, now - began)
             del caller  # if the procedure has dropped it, its finalizer leaves a note now
@@ -128,6 +146,8 @@ class Dispatcher:
             left -= 1
             if (left <= 0 or now >= end) and framing.frames and self._ends_turn(peer):
                 break
+        if counting is not None and left != MOST_CALLS:
+            counting.served(peer, MOST_CALLS - left)
         if peer.waiting or peer.muted or peer.in_line:
             self._muting.mute(peer, peer.in_line or self._waits_too_much(peer))
             self._peers.see(peer, left != MOST_CALLS)
@@ -169,7 +189,16 @@ class Dispatcher:
 
     def has_procedure(self, name: str) -> bool:
         """Return True for a procedure of the program's, or a built-in one."""
-        return name in self._built_in or self._namespace.find(name) is not None
+        stays = name in self._built_in and name not in PASSED_ON
+        return stays or self.is_own(name)
+
+    def is_own(self, name: str) -> bool:
+        """Return True for a procedure of the program's."""
+        return self._namespace.find(name) is not None
+
+    def is_built_in(self, name: str) -> bool:
+        """Return True for a procedure that every server has, if the program has none like it."""
+        return name in self._built_in and not self.is_own(name)
 
     def _may_wait(self, name: str) -> bool:
         """False if nobody else has to answer: there is no such procedure, or it is built in."""
@@ -228,6 +257,8 @@ class Dispatcher:
             caller = admission.take(peer)
             admission.start(peer, caller)
             began, serial = self._turns.clock(), self._serial
+            if self._peers.counting is not None:
+                self._peers.counting.start(caller, began)
             self._call(peer, caller)
             seconds = self._turns.clock() - began
             if seconds > self.slow and serial == self._serial:
@@ -300,7 +331,7 @@ class Dispatcher:
             try:
                 args, named = procedure.bind(values)
             except ArgumentError as error:
-                raise Fault(procedure.refusal(values, error)) from None
+                raise Refused(procedure.refusal(values, error)) from None
             # This is where the program's code is called.
             value = procedure.function(caller, *args, **named)
         except Exception as error:  # noqa: BLE001  # whatever it is, only this client suffers
@@ -350,24 +381,24 @@ class Dispatcher:
         fails, at a character say that has no form in the encoding of its file.
         """
         if isinstance(error, Fault):
-            self._fail(caller, str(error))
+            self._fail(caller, str(error), REFUSED if isinstance(error, Refused) else FAULT)
         elif isinstance(error, EncodeError):
             name = shorten(caller.procedure)
             where = _place_of(error)
             log.error("procedure %s has a value that cannot be sent: %s%s", name, error, where)
-            self._fail(caller, f"{name}: a value cannot be sent")
+            self._fail(caller, f"{name}: a value cannot be sent", EXCEPTION)
         elif isinstance(error, Disconnected):
             self._lose(peer, caller, error)
         else:
             self._break(peer, caller, error)
 
-    def _fail(self, caller: Caller, text: str) -> None:
+    def _fail(self, caller: Caller, text: str, outcome: Outcome) -> None:
         """Answer with an error."""
         if caller.answered:
             name = shorten(caller.procedure)
             log.error("procedure %s failed after its answer: %s", name, text)
         else:
-            self._peers.fail(caller, text)
+            self._peers.fail(caller, text, outcome)
 
     def _lose(self, peer: Peer, caller: Caller, error: Disconnected) -> None:
         """Deal with a callback of a client that has gone: this one's, or another's."""
@@ -375,9 +406,11 @@ class Dispatcher:
         if peer.gone:
             log.debug("procedure %s: %s", name, error)
             self._peers.finish(caller)
+            if self._peers.counting is not None:
+                self._peers.counting.ended(caller, GONE, 0)
         else:
             log.error("procedure %s failed", name, exc_info=error)
-            self._fail(caller, f"{name}: a connection has ended")
+            self._fail(caller, f"{name}: a connection has ended", EXCEPTION)
 
     def _break(self, peer: Peer, caller: Caller, error: Exception) -> None:
         """Answer a call whose procedure failed, and have its client disconnected.
@@ -390,7 +423,7 @@ class Dispatcher:
         if not keeps or isinstance(error, MemoryError):
             peer.broken = f"procedure {name} failed"
         if not caller.answered:
-            self._peers.fail(caller, crash_text(caller.procedure))
+            self._peers.fail(caller, crash_text(caller.procedure), EXCEPTION)
 
     def end_with(self, caller: Caller, text: str, reason: str) -> None:
         """Answer a call whose server behind has gone, and have its client go, too, or stay.
@@ -410,13 +443,13 @@ class Dispatcher:
         try:
             return caller._peer.take_callbacks(values, self.max_callbacks)
         except ArgumentError as error:
-            raise Fault(f"{shorten(caller.procedure)}: {error}") from None
+            raise Refused(f"{shorten(caller.procedure)}: {error}") from None
 
     def _own(self, name: str) -> Procedure:
         """Return a procedure that every server has."""
         procedure = self._built_in.get(name)
         if procedure is None:
-            raise Fault(self._unknown(shorten(name)))
+            raise Refused(self._unknown(shorten(name)))
         return procedure
 
     def _unknown(self, name: str) -> str:

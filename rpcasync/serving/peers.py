@@ -21,12 +21,15 @@ from rpcasync.serving.alarms import Alarms
 from rpcasync.serving.budget import LITTLE, Budget
 from rpcasync.serving.callers import Caller, Dropped
 from rpcasync.serving.closings import Closings
+from rpcasync.serving.counting import Counting
 from rpcasync.serving.ended import Ended
 from rpcasync.serving.identity import Identity, name_of
 from rpcasync.serving.idling import Idling
+from rpcasync.serving.lag import Lag
 from rpcasync.serving.notes import Notes
 from rpcasync.serving.patience import Patience
 from rpcasync.serving.peer import Peer
+from rpcasync.serving.records import ANSWERED, DROPPED, FAULT, Outcome
 from rpcasync.serving.retries import end_retries
 from rpcasync.serving.watching import Watchers
 from rpcasync.wire.protocol import ServerProtocol
@@ -111,18 +114,26 @@ class Peers:
         self.on_left: Callable[[], None] | None = None
         """Is called on the turn after the last client has gone, or a listener without clients."""
         self.watchers: Watchers | None = None
+        self.counting: Counting | None = None
+        """Counts calls as they end; None as long as nobody wants to know."""
+        self.lag = Lag(mux)
+        self.accepted = self.refused = 0  # connections so far
         self.inner: set[socket.socket] = set()  # of those, the sockets that are no client's
         self.leaving: dict[socket.socket, Peer | None] = {}  # closed by us, `Closed` is to come
 
     def add(self, fh: socket.socket, protocol: ServerProtocol, identity: Identity) -> None:
         """Note a client that is watched."""
         self.idling.begin()  # first: behind the next line, it is done
+        self.lag.begin()
         peer = self.by_fh[fh] = Peer(fh, name_of(fh, identity), protocol, self, identity)
+        self.accepted += 1
+        if self.counting is not None:
+            self.counting.begin(peer)
         log.debug("client %s connected", peer.name)
 
     # Sending
 
-    def answer(self, caller: Caller, packet: bytes) -> bool:
+    def answer(self, caller: Caller, packet: bytes, outcome: Outcome = ANSWERED) -> bool:
         """Send the answer to a call; return False if the client has gone."""
         peer = caller._peer
         is_sent = not peer.gone and self.send(peer, packet)
@@ -134,6 +145,10 @@ class Peers:
         if peer.extras is not None:
             end_retries(peer, caller)
             self.ended.note(peer)
+        if self.counting is not None and (
+            outcome is not ANSWERED or getattr(caller, "_began", None) is not None
+        ):
+            self.counting.ended(caller, outcome, len(packet))
         return is_sent
 
     def send(self, peer: Peer, packet: bytes) -> bool:
@@ -178,7 +193,7 @@ class Peers:
         except KeyError:  # the program killed or removed the socket without asking us
             self.forget(peer)
 
-    def fail(self, caller: Caller | Dropped, text: str) -> None:
+    def fail(self, caller: Caller | Dropped, text: str, outcome: Outcome = FAULT) -> None:
         """Answer a call with an error; if not even that can be sent, end the connection."""
         self.finish(caller)
         peer = caller._peer
@@ -191,6 +206,8 @@ class Peers:
             self.send(peer, packet)
         if self.watchers is not None:
             self.watchers.ended(caller, packet[4:])
+        if self.counting is not None:
+            self.counting.ended(caller, outcome, len(packet))
 
     def flush(self) -> None:
         """Have answers that were put off leave now."""
@@ -224,7 +241,7 @@ class Peers:
                 dropped.id,
             )
             text = f"{name}: did not answer: in the server, it has to call return_(caller, ...)"
-            self.fail(dropped, text)
+            self.fail(dropped, text, DROPPED)
 
     def wake_for_waiting(self) -> None:
         """Have an event come if a call that waits may run now."""
@@ -310,6 +327,7 @@ class Peers:
 
     def refuse(self, fh: socket.socket) -> None:
         """Close the socket of somebody who is no client; what was interrupted can be repeated."""
+        self.refused += 1
         self.leaving[fh] = None
         with contextlib.suppress(KeyError):  # it was done: `Closed` is to come
             self._mux.kill(fh, "refused")
@@ -338,6 +356,8 @@ class Peers:
         self.idling.forget(peer)
         peer.protocol.framing.clear()
         self.inner.discard(peer.fh)
+        if self.counting is not None:
+            self.counting.forget(peer)
         end_retries(peer)
         self.closings.forget(peer)
         extras = peer.extras
@@ -349,6 +369,7 @@ class Peers:
         if not self.by_fh:
             self._alarms.clear()  # else the timer would keep a mux waiting that has nothing else
             self.idling.stop()
+            self.lag.stop()
         if self.on_room is not None:
             self.notes.add(self.on_room)
         if self.on_left is not None:

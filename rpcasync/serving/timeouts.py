@@ -17,6 +17,7 @@ from rpcasync._log import log, shorten
 from rpcasync.serving.alarms import Alarms
 from rpcasync.serving.callers import Caller
 from rpcasync.serving.peers import OUT_OF_MEMORY, Peers
+from rpcasync.serving.records import TIMEOUT
 from rpcasync.wire.deadlines import check_time
 
 __all__ = ["TIMEOUT_TEXT", "Timeouts"]
@@ -93,7 +94,7 @@ class Timeouts:
         self.give_up(caller)
         caller._timed_out = True
         try:
-            self._peers.fail(caller, TIMEOUT_TEXT)
+            self._peers.fail(caller, TIMEOUT_TEXT, TIMEOUT)
         except MemoryError:
             self._peers.kill(caller._peer, OUT_OF_MEMORY)
 
