@@ -665,7 +665,9 @@ class Server:
 
     def _stats(self, caller: Caller) -> None:
         """Answer the built-in procedure `stats`."""
-        self.return_(caller, **self.stats())
+        stats = self.stats()
+        stats["running"] -= 1  # this call, which is none of the program's
+        self.return_(caller, **stats)
 
     # Other servers
 

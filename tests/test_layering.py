@@ -83,12 +83,16 @@ INSIDE = {
     "rpcasync.cli": [
         ["lines", "screen"],
         ["output"],
-        ["definitions", "handed", "holders", "log_file", "rendering", "tab", "trust", "usage"],
-        ["progress", "values"],
+        [
+            *("definitions", "figures", "handed", "holders", "log_file", "rendering", "tab"),
+            *("trust", "usage"),
+        ],
+        ["progress", "prometheus", "values"],
         ["options"],
         ["commands"],
         ["session", "terminal"],
-        ["call", "completion", "listen", "making", "methods", "shadow_report", "shell"],
+        ["call", "completion", "health", "listen", "making", "methods", "shadow_report", "shell"],
+        ["stats"],
         ["record", "replay"],
     ],
     "rpcasync.wire": [

@@ -45,6 +45,18 @@ def _shadow_report(options: argparse.Namespace) -> int:
     return shadow_report(options)
 
 
+def _health(options: argparse.Namespace) -> int:
+    from rpcasync.cli.health import health
+
+    return health(options)
+
+
+def _stats(options: argparse.Namespace) -> int:
+    from rpcasync.cli.stats import stats
+
+    return stats(options)
+
+
 def _made(options: argparse.Namespace) -> int:
     """Run one of the commands that make something: others have no use for what it takes."""
     from rpcasync.cli import making
@@ -65,6 +77,8 @@ _COMMANDS = {
     "replay": _replay,
     "shadow-report": _shadow_report,
     "shell": shell,
+    "health": _health,
+    "stats": _stats,
     "skeleton": _made,
     "stub": _made,
     "describe": _made,

@@ -13,6 +13,7 @@ from rpcasync.cli.lines import parse_words
 from rpcasync.cli.options import (
     add_call,
     add_describe,
+    add_health,
     add_listen,
     add_methods,
     add_record,
@@ -20,6 +21,7 @@ from rpcasync.cli.options import (
     add_report,
     add_shell,
     add_skeleton,
+    add_stats,
     add_stub,
 )
 from rpcasync.cli.output import print_lines
@@ -43,6 +45,8 @@ _REQUIRED = {
     "replay": {"file": "a file", "url": "a URL"},
     "shadow-report": {"file": "a file"},
     "shell": {"url": "a URL"},
+    "health": {"url": "a URL"},
+    "stats": {"url": "a URL"},
     "skeleton": {"url": "a URL"},
     "stub": {"url": "a URL"},
     "describe": {"url": "a URL"},
@@ -131,6 +135,8 @@ def overview() -> Overview:
     )
     add_shell(lines)
 
+    _add_seeing(commands)
+
     recording = _command(
         commands,
         "record",
@@ -170,6 +176,17 @@ def overview() -> Overview:
     script.add_argument("shell", nargs="?", choices=tuple(SCRIPTS), help="for which shell")
     parser.commands = dict(commands.choices)
     return parser
+
+
+def _add_seeing(commands: argparse._SubParsersAction[Parser]) -> None:
+    """Add what tells how a server does."""
+    about = "tell by the exit status whether a server is well"
+    health = _command(commands, "health", about, "[OPTION ...] URL", EXAMPLE_URL)
+    add_health(health)
+
+    about = "print the numbers of a server"
+    stats = _command(commands, "stats", about, "[OPTION ...] URL", EXAMPLE_URL)
+    add_stats(stats)
 
 
 def _add_makers(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -167,7 +167,11 @@ class _Place:
     def _others(self, text: str) -> Iterable[Candidate]:
         number = len(self._words)
         match self._command, number:
-            case (("call" | "methods" | "shell" | "skeleton" | "stub" | "describe"), 0):
+            case (
+                ("call" | "methods" | "shell" | "skeleton" | "stub" | "describe")
+                | ("health" | "stats"),
+                0,
+            ):
                 return _urls(text, ("tcp", "unix", "python", "perl"))
             case ("call", 1) | (("methods" | "skeleton" | "stub" | "describe"), _):
                 return self._procedures()

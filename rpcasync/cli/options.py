@@ -13,6 +13,7 @@ from rpcasync.cli.usage import Parser
 __all__ = [
     "add_call",
     "add_describe",
+    "add_health",
     "add_listen",
     "add_methods",
     "add_record",
@@ -20,6 +21,7 @@ __all__ = [
     "add_report",
     "add_shell",
     "add_skeleton",
+    "add_stats",
     "add_stub",
 ]
 
@@ -230,6 +232,27 @@ def add_shell(parser: Parser) -> None:
     parser.add_argument("arguments", nargs="*", help="for a server that is started")
 
 
+def add_health(parser: Parser) -> None:
+    """Add what `health` takes."""
+    _add_server(parser, timeout=1.0)
+
+
+def add_stats(parser: Parser) -> None:
+    """Add what `stats` takes."""
+    _add_server(parser, timeout=10.0)
+    parser.add_argument(
+        "--prometheus", action="store_true", help="in the text format of Prometheus, 0.0.4"
+    )
+    parser.add_argument(
+        "--watch",
+        type=values.time,
+        nargs="?",
+        const=2.0,
+        metavar="SECONDS",
+        help="print them again and again, until Ctrl-C; by default each 2 seconds. Behind the URL",
+    )
+
+
 def add_report(parser: Parser) -> None:
     """Add what `shadow-report` takes."""
     parser.add_argument("file", nargs="?", metavar="FILE", help="of `listen --shadow-report`")
@@ -336,10 +359,15 @@ def _add_url(parser: Parser) -> None:
     )
 
 
-def _add_server(parser: Parser) -> None:
+def _add_server(parser: Parser, timeout: float | None = None) -> None:
     _add_url(parser)
+    default = "" if timeout is None else f"; default: {timeout:g}"
     parser.add_argument(
-        "--timeout", type=values.seconds, metavar="SECONDS", help="how long to wait for an answer"
+        "--timeout",
+        type=values.seconds,
+        default=timeout,
+        metavar="SECONDS",
+        help=f"how long to wait for an answer{default}",
     )
     parser.add_argument(
         "--codec", choices=("storable", "json"), default="storable", help="default: storable"

@@ -30,8 +30,8 @@ def offered(capfd):
 
 
 COMMANDS = [
-    *("call", "completion", "describe", "listen", "methods", "record", "replay", "shadow-report"),
-    *("shell", "skeleton", "stub"),
+    *("call", "completion", "describe", "health", "listen", "methods", "record", "replay"),
+    *("shadow-report", "shell", "skeleton", "stats", "stub"),
 ]
 
 
@@ -52,6 +52,8 @@ def in_bash(capfd):
         (["sk"], ["skeleton"]),
         (["stub", "--sy"], ["--sync"]),
         (["describe", "--j"], ["--json"]),
+        (["health", "u"], ["unix://"]),
+        (["stats", "unix://x", "--p"], ["--prometheus"]),
         (["skeleton", "tcp://l"], ["tcp://localhost:"]),
         (["c"], ["call", "completion"]),
         (["--v"], ["--version"]),
