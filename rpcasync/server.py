@@ -650,7 +650,9 @@ class Server:
 
         Calls of built-in procedures are not counted.
         """
-        return self._seeing.stats(self._status())
+        stats = self._seeing.stats(self._status())
+        draining = getattr(self, "draining", None)
+        return stats if draining is None else {**stats, "draining": draining}
 
     def connections(self) -> list[Connection]:
         """Return a record for each client that is connected; as `stats()`, it turns counting on."""

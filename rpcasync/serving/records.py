@@ -40,7 +40,7 @@ class CallRecord:
     - `exception`: the procedure raised something else, or answered with what cannot be sent.
     - `dropped`: it has forgotten its caller without an answer.
     - `timeout`: its time was over.
-    - `gone`: the client left before it was answered; the procedure may go on.
+    - `gone`: the client left, or was disconnected, before it was answered; the procedure may go on.
     - `refused`: no procedure was called: there is none of that name, or the values do not fit.
     """
 

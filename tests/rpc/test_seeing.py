@@ -9,7 +9,7 @@ import time
 
 import pytest
 from support.fakes import ClockedSelector, FakeClock
-from support.peers import Bench
+from support.peers import Bench, turn
 from support.procedures import Procedures
 from support.records import warnings_of
 
@@ -381,6 +381,18 @@ def test_health_of_a_server_that_is_full(bench):
     assert bench.ask(peer, 1, "health") == [[1, "status", "overloaded"]]
 
 
+@pytest.mark.parametrize(("draining", "status"), [(True, "draining"), (False, "ok")])
+def test_a_server_that_drains_says_so(mux, draining, status):
+    class Draining(Server):
+        @property
+        def draining(self):
+            return draining
+
+    rpc = Draining(mux, {})
+    stats = rpc.stats()
+    assert (stats["draining"], stats["status"]) == (draining, status)
+
+
 def test_a_server_behind_keeps_its_own_health(serve):
     with EventMux() as mux:
         behind = Server(mux, {"rpc_health": lambda caller: behind.return_(caller, "theirs")})
@@ -391,11 +403,7 @@ def test_a_server_behind_keeps_its_own_health(serve):
         told = ends(bench)
         peer = bench.peer()
         peer.send(1, "health")
-        for _ in range(5):
-            event = mux.mux(0)
-            behind.io(bench.rpc.io(event))
-        while (event := mux.mux(0)).type != "timeout":
-            behind.io(bench.rpc.io(event))
+        turn(mux, bench.rpc, behind)
         assert peer.read() == [[1, "theirs"]]
         assert told == []
 
@@ -410,10 +418,7 @@ def test_an_error_of_the_server_behind_is_a_fault(serve):
         told = ends(bench)
         peer = bench.peer()
         peer.send(1, "no")
-        while (event := mux.mux(0)).type != "timeout":
-            rest = bench.rpc.io(event)
-            if rest is not None:
-                behind.io(rest)
+        turn(mux, bench.rpc, behind)
         assert brief(told) == [("no", 1, "fault")]
 
 
