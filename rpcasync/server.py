@@ -229,8 +229,8 @@ class Server:
             outstanding: how many calls may run at a time, that is, have been given to a
                 procedure and not been answered. Those beyond wait, and run by themselves as
                 others are answered: client by client, and for each client in order. None is no
-                limit, and the default. Calls of unknown procedures and of the built-in `methods`
-                never wait, and do not count.
+                limit, and the default. Calls of unknown procedures and of built-in ones never
+                wait, and do not count.
             max_packet: as for `Server`; for clients that connect from now on.
             max_callbacks: as for `Server`.
             max_waiting: as for `Server`.
