@@ -15,7 +15,7 @@ from rpcasync.errors import RemoteError
 
 __all__ = ["stats"]
 
-_LONGEST = 40  # characters of a procedure in the table
+_LONGEST = 40  # columns of what a server may name as it likes
 
 
 def stats(options: argparse.Namespace) -> int:
@@ -73,7 +73,7 @@ def _lines(
 
 def _table(found: Figures, before: Figures | None) -> Iterator[str]:
     numbers = found.numbers
-    yield f"{on_one_line(found.status)}, up {_seconds(numbers.get('uptime'))}"
+    yield f"{_short(found.status)}, up {_seconds(numbers.get('uptime'))}"
     yield (
         f"clients {_whole(numbers, 'clients')}, accepted {_whole(numbers, 'accepted')},"
         f" refused {_whole(numbers, 'refused')}"
@@ -83,7 +83,7 @@ def _table(found: Figures, before: Figures | None) -> Iterator[str]:
         f" bytes queued {_whole(numbers, 'queued')}"
     )
     yield f"loop late {_seconds(numbers.get('lag'))}, at most {_seconds(numbers.get('most_lag'))}"
-    ended = [f"{on_one_line(name)} {count}" for name, count in found.calls.items() if count]
+    ended = [f"{_short(name)} {count}" for name, count in found.calls.items() if count]
     yield f"ended {', '.join(ended) or 'none'}, counted for {_seconds(numbers.get('counted'))}"
     if found.procedures:
         yield from _columns([_HEAD, *_rows(found, before)])
@@ -100,9 +100,8 @@ def _rows(found: Figures, before: Figures | None) -> Iterator[tuple[str, ...]]:
         old = before.procedures.get(name) if before is not None else None
         calls = about.calls - (old.calls if old is not None else 0)
         rate = f"{calls / since:.1f}" if since > 0 and calls >= 0 else "-"
-        shown = cut(on_one_line(name), _LONGEST)
         times = _seconds(about.p50), _seconds(about.p99)
-        yield (shown, str(about.calls), rate, str(about.errors), *times)
+        yield (_short(name), str(about.calls), rate, str(about.errors), *times)
 
 
 def _columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
@@ -111,6 +110,10 @@ def _columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
     for name, *cells in rows:
         padded = [cell.rjust(size) for cell, size in zip(cells, wide[1:], strict=True)]
         yield "  ".join([name + " " * (wide[0] - width(name)), *padded])
+
+
+def _short(text: str) -> str:
+    return cut(on_one_line(text), _LONGEST)
 
 
 def _whole(numbers: dict[str, float], name: str) -> str:

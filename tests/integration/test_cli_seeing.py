@@ -174,6 +174,7 @@ def test_what_a_hostile_server_sends_stays_on_its_line():
         scraped = rpcasync("stats", address, "--prometheus")
     assert (shown.returncode, shown.stderr) == (0, "")
     assert all(line.isprintable() for line in shown.stdout.split("\n"))
+    assert max(map(len, shown.stdout.split("\n"))) <= 100
     samples = read_prometheus(scraped.stdout)
     assert scraped.returncode == 0
     assert not any(series.startswith("rpcasync_up{") for series in samples)
