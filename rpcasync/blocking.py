@@ -25,7 +25,7 @@ from eventmux._forking import tell_of_forks
 from eventmux._nearest import tells_options
 from eventmux.events import Event
 from rpcasync.calls import Reply, check_procedure
-from rpcasync.errors import Disconnected
+from rpcasync.errors import never_sent
 from rpcasync.leading.connection import Connection
 from rpcasync.leading.lead import Lead
 from rpcasync.leading.requests import Request
@@ -196,7 +196,8 @@ class BlockingClient:
         Raises:
             RemoteError: the server answered with an error.
             CallTimeout: there was no answer in time.
-            Disconnected: the connection ended before the answer came. It may have run.
+            Disconnected: the connection ended before the answer came. The call may have run,
+                unless `may_have_run` is False.
             EncodeError: an argument cannot be sent.
             QueueFull: too much is queued already for a server that does not read.
             CallCancelled: Ctrl-C came while another thread was sending this call. It may have run.
@@ -293,7 +294,7 @@ class BlockingClient:
     def _refuse(self, procedure: str) -> NoReturn:
         if self._is_inherited:
             raise RuntimeError(f"{procedure}: {self!r}: call connect() in this process")
-        raise Disconnected(f"{procedure}: {self._connection.name}: {self._why_not}")
+        raise never_sent(f"{procedure}: {self._connection.name}: {self._why_not}")
 
     def _end(self, request: Request) -> None:
         """Close the connection, and let go of all; a callback that runs has to end before that."""

@@ -152,6 +152,7 @@ class Client:
                 self._times.outbox = self._limited
                 self._unsent.waiting = self._limited.waiting
             self._outbox = self._limited or Outbox(*place, max_outbuffer)
+            self._loss.outbox = self._outbox
             self._output: Output | None = None
             if output is not None:
                 pipes = {"stdout": self.stdout, "stderr": self.stderr}

@@ -18,7 +18,7 @@ from itertools import chain
 from typing import Protocol
 
 from rpcasync._log import log
-from rpcasync.errors import Disconnected, RPCError
+from rpcasync.errors import Disconnected, RPCError, never_sent
 from rpcasync.wire.messages import Id
 
 __all__ = ["Coderef", "CoderefOwner", "pass_on"]
@@ -116,7 +116,7 @@ class Coderef:
         if self._released:
             raise ValueError(f"{self!r} cannot be called any more")
         if self._owner.gone:
-            raise Disconnected(f"callback {self.id}: client {self._owner.name} has gone")
+            raise never_sent(f"callback {self.id}: client {self._owner.name} has gone")
 
     def release(self) -> None:
         """Tell the client that it will not be called any more; twice is once."""

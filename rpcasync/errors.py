@@ -19,6 +19,7 @@ __all__ = [
     "QueueFull",
     "RPCError",
     "RemoteError",
+    "never_sent",
 ]
 
 
@@ -43,9 +44,21 @@ class Disconnected(RPCError, ConnectionError):
 
     If the server was started as a child process and has ended by itself, the text has its exit
     status.
+
+    `may_have_run` is False if it is known that not all of the call has left this process, so that
+    it cannot have run. Else it may have run, or not.
     """
 
+    may_have_run: bool = True
+
     _was_up = True  # False if there never was a connection: then it is news to the program
+
+
+def never_sent(text: str) -> Disconnected:
+    """Return the error of a call that has never left this process."""
+    error = Disconnected(text)
+    error.may_have_run = False
+    return error
 
 
 class ArgumentError(RPCError, TypeError):

@@ -107,7 +107,7 @@ class LimitedOutbox(Outbox):
     def _send_or_wait(self, call: Call, packet: bytes, before: int) -> None:
         """Have a call leave, or wait; `before` is how many functions the server knew without it."""
         if not self.waiting and len(self._pending) <= self._limit:
-            self._put(packet)
+            self._put(call, packet)
             return
         count = len(self._protocol.callbacks) - before
         callbacks = self._protocol.newest_callbacks(count) if count else []
@@ -145,6 +145,7 @@ class LimitedOutbox(Outbox):
             try:
                 self._queued = self._send(self._fh, next_one.packet, later=True)
             except KeyError:  # there will be no event any more that could fail the calls
+                self.refused.update(waiting)
                 waiting.clear()
                 self._size = 0
                 self._mux.push_event(Closed(self._fh, reason=NOT_WATCHED))
@@ -153,6 +154,10 @@ class LimitedOutbox(Outbox):
             del waiting[id]
             self._size -= len(next_one.packet)
             self._sending = None
+
+    def take_kept(self) -> set[Id]:
+        """Return which pending calls are known not to have been given to the mux, and forget it."""
+        return super().take_kept() | self.waiting.keys()
 
     def has_put_off(self, call: Call, seconds: float | None) -> bool:
         """Have the time of a call that waits begin when it is sent; False if it does not wait."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from eventmux import EventMux
 from eventmux.events import Event, Handle
@@ -21,6 +21,7 @@ from rpcasync.calls import Call
 from rpcasync.children.ending import Ending
 from rpcasync.errors import Disconnected
 from rpcasync.inbox import Inbox
+from rpcasync.wire.messages import Id
 from rpcasync.wire.protocol import ClientProtocol
 
 __all__ = ["BY_SERVER", "GRACE", "MOMENT", "Loss", "crashed_procedure", "nobody_there", "why_lost"]
@@ -30,6 +31,12 @@ _ENDS_BY_SERVER = (BY_SERVER, os.strerror(errno.EPIPE), os.strerror(errno.ECONNR
 _NOBODY_THERE = (os.strerror(errno.ECONNREFUSED), os.strerror(errno.ENOENT))
 GRACE = 5.0  # seconds that a server has to end by itself
 MOMENT = 1.0  # seconds that the status of a process may come after the end of its connection
+
+
+class _Keeps(Protocol):
+    """Knows what has not left."""
+
+    def take_kept(self) -> set[Id]: ...
 
 
 class Loss:
@@ -45,8 +52,9 @@ class Loss:
     """
 
     __slots__ = (
-        *("_crashed", "_ending", "_fh", "_inbox", "_mux", "_name", "_protocol", "_status_due"),
-        *("is_awaited", "is_leaving", "process", "reason", "was_up"),
+        *("_crashed", "_ending", "_fh", "_inbox", "_is_cut", "_mux", "_name", "_protocol"),
+        *("_status_due", "_was_refused", "is_awaited", "is_leaving", "outbox", "process"),
+        *("reason", "was_up"),
     )
 
     def __init__(
@@ -68,6 +76,10 @@ class Loss:
         self._crashed = ""  # the procedure whose exception has ended the connection
         self._ending: Ending | None = None
         self._status_due: float | None = None
+        self._was_refused = False  # it failed before it was up
+        self._is_cut = False  # something was queued that has not left
+        self.outbox: _Keeps | None = None
+        """Knows which calls have not left."""
         self.reason = ""
         """Why the connection ended, as far as is known."""
         self.was_up = False
@@ -108,10 +120,12 @@ class Loss:
             self.was_up = True
         elif event.type == "error":
             self.reason = details.error
+            self._was_refused = not self.was_up
         elif event.type == "closing":
             self.reason = self.reason or details.reason or BY_SERVER
         elif event.type == "closed":
             self.reason = self.reason or details.reason or "the socket was closed"
+            self._is_cut = self._is_cut or details.missing > 0
 
     def leave(self, grace: float) -> None:
         """Note that the program has disconnected, and have the process end."""
@@ -156,14 +170,28 @@ class Loss:
             reason = nobody_there(reason)
         if calls and self.process is not None and not self.is_leaving:  # it ended by itself
             status = _status_of(self.process)
+        unsent = self._unsent(calls)
         error = f"{self._name}: {why_lost(reason, self._crashed, status)}"
         first: Exception | None = None
         for call in calls:
             if call.id in self._protocol.pending:  # a callback may have asked for its result
                 failure = Disconnected(f"{call.procedure}: {error}")
                 failure._was_up = self.was_up or self.is_leaving
+                failure.may_have_run = call.id not in unsent
                 first = self._inbox.fail(call, failure, first)
         return first
+
+    def _unsent(self, calls: list[Call]) -> set[Id]:
+        """Return of which pending calls it is known that not all has left.
+
+        What was queued and is missing is the end of the last packets: surely of the last one.
+        """
+        if self._was_refused:
+            return {call.id for call in calls}
+        unsent = self.outbox.take_kept() if self.outbox is not None else set()
+        if self._is_cut:
+            unsent.add(self._protocol.newest_id)
+        return unsent
 
     def _see_to_crash(self) -> None:
         """Note which procedure it was whose exception has ended the connection, if one has."""

@@ -34,7 +34,7 @@ class Outbox:
         max_outbuffer: bytes that may be queued when a call is made.
     """
 
-    __slots__ = ("_fh", "_max_outbuffer", "_mux", "_protocol", "_queued", "_send")
+    __slots__ = ("_fh", "_max_outbuffer", "_mux", "_protocol", "_queued", "_send", "refused")
 
     def __init__(
         self, mux: EventMux[Event], fh: Handle, protocol: ClientProtocol, max_outbuffer: int
@@ -45,6 +45,8 @@ class Outbox:
         self._protocol = protocol
         self._max_outbuffer = max_outbuffer
         self._queued = 0  # bytes, as of the last call
+        self.refused: set[Id] = set()
+        """Pending calls that were made when the socket was not watched any more."""
 
     def put(
         self, call: Call, values: list[object], keep: Callable[[Any], object] | None = None
@@ -66,7 +68,7 @@ class Outbox:
         try:  # as in `_put()`, which would take its time for each call
             self._queued = self._send(self._fh, packet, later=True)
         except KeyError:
-            self._tell_not_watched()
+            self._tell_not_watched(call)
 
     def relay(
         self, call: Call, values: list[object], payload: bytes, functions: Mapping[Id, object]
@@ -81,16 +83,17 @@ class Outbox:
             self._make_room(call)
         relay = self._protocol.relay
         call.id, packet = relay(call.procedure, values, call, payload, functions)
-        self._put(packet)
+        self._put(call, packet)
 
-    def _put(self, packet: bytes) -> None:
+    def _put(self, call: Call, packet: bytes) -> None:
         try:
             self._queued = self._send(self._fh, packet, later=True)
         except KeyError:
-            self._tell_not_watched()
+            self._tell_not_watched(call)
 
-    def _tell_not_watched(self) -> None:
+    def _tell_not_watched(self, call: Call) -> None:
         """Fail the calls: there will be no event any more that could."""
+        self.refused.add(call.id)
         self._mux.push_event(Closed(self._fh, reason=NOT_WATCHED))
 
     def _make_room(self, call: Call) -> None:
@@ -108,6 +111,11 @@ class Outbox:
                 f"{call.procedure}: {self._queued} bytes queued for a server that does not read,"
                 f" limit is {self._max_outbuffer}"
             )
+
+    def take_kept(self) -> set[Id]:
+        """Return which pending calls are known not to have been given to the mux, and forget it."""
+        kept, self.refused = self.refused, set()
+        return kept
 
     def close(self, grace: float) -> bool:
         """Send what is queued, and close the socket, within so many seconds.

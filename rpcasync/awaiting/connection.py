@@ -24,7 +24,7 @@ from rpcasync.awaiting.callbacks import Callback
 from rpcasync.awaiting.encryption import reason_of
 from rpcasync.awaiting.processes import ProcessEnd
 from rpcasync.calls import Reply, remote_error
-from rpcasync.errors import ArgumentError, CallTimeout, Disconnected, ProtocolError
+from rpcasync.errors import ArgumentError, CallTimeout, Disconnected, ProtocolError, never_sent
 from rpcasync.inbox import FEW, MOST_MESSAGES, MOST_SECONDS
 from rpcasync.loss import BY_SERVER, GRACE, MOMENT, crashed_procedure, why_lost
 from rpcasync.wire.messages import Failure, Invoke, Result, crash_text
@@ -186,7 +186,7 @@ class Connection(asyncio.BufferedProtocol):
             Disconnected: the connection has ended.
         """
         if self._is_over:
-            raise Disconnected(f"{call.procedure}: {self.name}: {self.reason}")
+            raise never_sent(f"{call.procedure}: {self.name}: {self.reason}")
         self._call = call
         try:
             call.id, packet = self._protocol.call(call.procedure, values, call, self._keep)

@@ -15,7 +15,7 @@ from typing import Protocol
 
 from eventmux.sockets import has_gone
 from rpcasync._log import log, shorten
-from rpcasync.errors import Disconnected, EncodeError
+from rpcasync.errors import EncodeError, never_sent
 from rpcasync.serving.admission import Admission
 from rpcasync.serving.alarms import Alarms
 from rpcasync.serving.budget import LITTLE, Budget
@@ -184,7 +184,7 @@ class Peers:
             Disconnected: the client has gone.
         """
         if not self.send(peer, packet) and peer.fh not in self.leaving:
-            raise Disconnected(f"client {peer.name} has gone")
+            raise never_sent(f"client {peer.name} has gone")
 
     def update_queued(self, peer: Peer) -> None:
         """Send what can be sent, and see how much is queued then; the client may be gone."""

@@ -534,6 +534,11 @@ class ClientProtocol(_Protocol):
         """Where the counter stands, for `has_answered_since()`."""
         return self._next_id
 
+    @property
+    def newest_id(self) -> int:
+        """The id that was given to the last call."""
+        return (self._next_id - 1) & _ID_MASK
+
     def has_answered_since(self, id: int) -> bool:  # noqa: A002
         """True if a call was answered that was made since the counter stood at an id."""
         in_use: set[Id] = {*self._pending, *self._abandoned, *self._callbacks}
