@@ -3,6 +3,7 @@
 `Server` and `Client` are filters on the events of an `eventmux.EventMux`.
 """
 
+from rpcasync.backoff import Backoff
 from rpcasync.blocking import BlockingClient, connect
 from rpcasync.calls import Call, Reply
 from rpcasync.client import Client
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "ArgumentError",
+    "Backoff",
     "BlockingClient",
     "Call",
     "CallCancelled",

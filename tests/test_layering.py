@@ -28,7 +28,7 @@ FLOORS = {
         ["__init__"],
     ],
     "rpcasync": [
-        ["errors", "_log"],
+        ["backoff", "errors", "_log"],
         ["storable"],
         ["wire"],
         ["coderefs"],
