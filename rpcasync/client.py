@@ -16,12 +16,13 @@ import socket
 import subprocess
 from collections.abc import Callable, Mapping
 from threading import get_ident
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from eventmux import EventMux
 from eventmux._nearest import tells_options
 from eventmux.events import Closed, Event, MaybeNone, SomeEvent
 from rpcasync._log import log
+from rpcasync.backoff import Backoff
 from rpcasync.calls import Call, check_procedure, remote_error
 from rpcasync.children.output import Output
 from rpcasync.errors import CallCancelled, ProtocolError, RemoteError
@@ -92,6 +93,13 @@ class Client:
             one, `tcp://`, `unix://` and a socket are encrypted, too.
         server_hostname: the name that the certificate of the server has to be for; default is the
             host in the URL.
+        reconnect: connect again when the connection is lost, after such a time.
+            `server` is then a `tcp://`, `tls://` or `unix://` URL, or a list of them, which are
+            tried in turn. Calls that are made while there is no connection wait for one, and their
+            `timeout` runs. `fh` is the socket of the newest connection.
+        retry: which of the calls that were under way when a connection was lost are sent again:
+            "unsent" is those of which it is known that not all has left this process; "idempotent"
+            is all, as the program knows that they may run twice. Others fail with `Disconnected`.
 
     Raises:
         URLError: the URL is not understood.
@@ -102,12 +110,22 @@ class Client:
             no pipe, or `tls` for a program that is started.
     """
 
+    _has_one_connection = True
+    _reconnecting: ClassVar[type[Client] | None] = None  # put here from there
+
+    def __new__(cls, *_args: object, **options: object) -> Client:
+        """Make one of several connections, one after the other, if it is to connect again."""
+        other = Client._reconnecting
+        if cls is Client and other is not None and options.get("reconnect") is not None:
+            cls = other
+        return super().__new__(cls)
+
     @mux_comes_first
     @tells_options
     def __init__(
         self,
         mux: EventMux[Event],
-        server: str | socket.socket,
+        server: str | socket.socket | list[str],
         *args: str,
         codec: str | Codec = "storable",
         max_packet: int = DEFAULT_MAX_PACKET,
@@ -120,23 +138,22 @@ class Client:
         output: Callable[[str, bytes], object] | None = None,
         tls: SSLContext | None = None,
         server_hostname: str | None = None,
+        reconnect: Backoff | None = None,
+        retry: Literal["unsent", "idempotent"] | None = None,
     ) -> None:
         if max_outbuffer is None:
             max_outbuffer = 4 * check_max_packet(max_packet)
         check_limit("max_outbuffer", max_outbuffer)
         if limit is not None:
             check_limit("limit", limit)
+        if reconnect is not None or retry is not None or isinstance(server, list):
+            raise TypeError(
+                f"{type(self).__name__} has one connection: no reconnect=, retry= or list"
+            )
         child = checked_process(server, process, output)
         self._protocol = ClientProtocol(get_codec(codec, max_items), max_packet)
-        self._mux = mux
-        self._closes_on_idle = close_on_idle
-        self._thread = get_ident()
         self._name = server if isinstance(server, str) else repr(server)
-        self._unseen: Event | None = None  # what `result()` has taken from the mux
-        self._is_relay = False  # a server gives us events, and may be interrupted behind that
-        self._taken: Event | None = None  # by `io()`: goes on by itself, should that be interrupted
-        self._nested = 0  # how many wait, each in a callback of the one before
-        self._gave_up = False  # what the server sent could not be understood
+        self._begin(mux, close_on_idle)
         check_timeout(timeout)
         self.fh = open_server(mux, server, args, tls, server_hostname)
         try:
@@ -164,6 +181,19 @@ class Client:
             if isinstance(server, str):
                 url_disconnect(self.fh)
             raise
+
+    __new__.__wrapped__ = __init__  # type: ignore[attr-defined]  # so `help()` tells the options
+
+    def _begin(self, mux: EventMux[Event], close_on_idle: bool) -> None:
+        """Be a client of this thread that has done nothing yet."""
+        self._mux = mux
+        self._closes_on_idle = close_on_idle
+        self._thread = get_ident()
+        self._unseen: Event | None = None  # what `result()` has taken from the mux
+        self._is_relay = False  # a server gives us events, and may be interrupted behind that
+        self._taken: Event | None = None  # by `io()`: goes on by itself, should that be interrupted
+        self._nested = 0  # how many wait, each in a callback of the one before
+        self._gave_up = False  # what the server sent could not be understood
 
     def __getattr__(self, name: str) -> Callable[..., Call]:
         """Return what calls the procedure of that name."""

@@ -29,7 +29,7 @@ __all__ = ["LimitedOutbox", "Waiting"]
 class Waiting:
     """A call that waits: its packet, and the functions that were passed with it."""
 
-    __slots__ = ("call", "callbacks", "packet", "seconds")
+    __slots__ = ("call", "callbacks", "end", "packet", "seconds")
 
     def __init__(self, call: Call, packet: bytes, callbacks: list[Id]) -> None:
         self.call = call
@@ -37,6 +37,8 @@ class Waiting:
         self.callbacks = callbacks
         self.seconds: float | None = None
         """The time that it has from when it is sent; None if that is not known then."""
+        self.end = 0
+        """Where in all that was sent on its connection its last byte stands, once it is sent."""
 
 
 class LimitedOutbox(Outbox):

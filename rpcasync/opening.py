@@ -80,8 +80,11 @@ def open_server(
     args: tuple[str, ...],
     tls: SSLContext | None,
     server_hostname: str | None,
+    timeout: float | None = None,
 ) -> socket.socket:
     """Return the socket, watched by the mux; how much may be queued for it, the outbox says.
+
+    A connection that is not up after `timeout` seconds fails; None leaves it to the system.
 
     Raises:
         URLError: the URL is not understood.
@@ -94,7 +97,7 @@ def open_server(
         options |= {"tls": tls, "server_hostname": server_hostname}
     if isinstance(server, str):
         if is_stream_url(server) and not args:
-            return mux.connect(server, **options)
+            return mux.connect(server, timeout=timeout, **options)
         if len(options) > 1:
             raise ValueError(f"tls is for tls://host:port, but {server!r} is none")
         sock = connect_stream(server, *args)

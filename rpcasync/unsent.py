@@ -58,18 +58,18 @@ class Unsent:
         self._loss = loss
         self._name = name
         self._pid = os.getpid()
-        self._is_told = False
         self.has_turned = False
         """The client was given an event of its own."""
         self.is_left_behind = False
         """`disconnect()` has left calls to the loop, and that has not turned since."""
         self.waiting: Sized = ()
         """Calls that wait for others to end."""
+        self._is_told = False  # last: it has the finalizer do something
         _alive.add(self)
 
     def __del__(self) -> None:
         """Tell; at the end of Python, `_tell_all()` has done so."""
-        if not sys.is_finalizing():
+        if not sys.is_finalizing() and hasattr(self, "_is_told"):
             self.tell()
 
     def tell(self) -> None:

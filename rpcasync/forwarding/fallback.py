@@ -60,6 +60,8 @@ class Fallback:
             raise TypeError(f"fallback is {server!r}, must be a Client or a URL")
         if not isinstance(mux, EventMux):
             raise TypeError(f"mux is {mux!r}, must be an EventMux to have a fallback")
+        if isinstance(server, Client) and not server._has_one_connection:
+            raise TypeError(f"fallback is {server!r}, which connects again: give its URL")
         if isinstance(server, Client) and server._mux is not mux:
             raise ValueError(f"{server!r} is on another mux: nobody would take its answers")
         self._mux: EventMux[Event] = mux

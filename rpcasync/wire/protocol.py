@@ -562,6 +562,33 @@ class ClientProtocol(_Protocol):
         else:
             del self._pending[id]
 
+    # Calls that go from one connection to the next, as they are
+
+    def follow(self, other: ClientProtocol) -> None:
+        """Give no id to a new call that was in use on the connection before."""
+        self._next_id = other._next_id
+
+    def adopt(self, id: Id, other: ClientProtocol, callbacks: Iterable[Id]) -> None:  # noqa: A002
+        """Have a call be pending that is so on another connection, with functions passed with it.
+
+        It keeps its id and its deadline. The last line does it, and can be done again.
+        """
+        for callback in callbacks:
+            if callback in other._callbacks:
+                self._callbacks[callback] = other._callbacks[callback]
+                self._origins[callback] = other._origins.get(callback, "a callback")
+        due: float | None = other._deadlines.due.get(cast("int", id))
+        if due is not None:
+            self._deadlines.set(cast("int", id), due)
+        self._pending[id] = other._pending[id]
+
+    def disown(self, id: Id, callbacks: Iterable[Id]) -> None:  # noqa: A002
+        """Forget a call that another connection has adopted. The last line does it."""
+        for callback in callbacks:
+            self._callbacks.pop(callback, None)
+        self._deadlines.discard(cast("int", id))
+        self._pending.pop(id, None)
+
     def newest_callbacks(self, count: int) -> list[Id]:
         """Return the ids of the functions that were passed last, so many of them."""
         return list(islice(reversed(self._callbacks), count))

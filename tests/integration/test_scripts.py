@@ -126,10 +126,24 @@ def Interrupted(*lines):  # noqa: N802
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["reconnecting_script.py", "reconnecting_client.py"])
-def test_a_client_that_connects_again(name, tmp_path):
+def test_a_client_in_a_loop_that_connects_again(tmp_path):
     url = f"unix://{tmp_path}/socket"
-    client = Program([sys.executable, ROOT / "examples" / name, url])
+    other = f"unix://{tmp_path}/other"
+    client = Program([sys.executable, ROOT / "examples" / "reconnecting_client.py", url, other])
+    try:
+        lines = iter(client.process.stdout.readline, "")
+        with serving(url):
+            assert next(lines) == "0 + 1 = 1\n"
+        with serving(other):
+            assert next(lines) == "1 + 1 = 2\n"
+    finally:
+        client.stop()
+
+
+@pytest.mark.slow
+def test_a_script_that_connects_again(tmp_path):
+    url = f"unix://{tmp_path}/socket"
+    client = Program([sys.executable, ROOT / "examples" / "reconnecting_script.py", url])
     try:
         lines = iter(client.process.stdout.readline, "")
         assert next(line for line in lines if "No such file" in line)

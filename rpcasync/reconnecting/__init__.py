@@ -1,0 +1,1 @@
+"""One client over several connections, one after the other."""

@@ -1,0 +1,360 @@
+"""`Client(mux, urls, reconnect=...)`: one client over several connections, one after the other.
+
+It stands in front of its links, each of which is a connection or the wait for one. New calls go to
+the newest link. One that was lost, or whose server is about to leave, has another one follow, which
+takes over what can go on there; what cannot fails where it was. The program's callbacks are called
+by the links, as those of any client: this file calls none.
+
+An event belongs to one link, and goes to that. So whatever Ctrl-C interrupts comes again there.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Callable, Mapping
+from threading import get_ident
+from typing import TYPE_CHECKING, Any
+
+from eventmux import EventMux
+from eventmux._nearest import tells_options
+from eventmux.events import Closed, Event, SomeEvent
+from rpcasync._log import log
+from rpcasync.backoff import Backoff
+from rpcasync.calls import Call, check_procedure
+from rpcasync.client import Client, _raise_if_any
+from rpcasync.opening import mux_comes_first
+from rpcasync.reconnecting.link import Link, Plan
+from rpcasync.urls import parse_stream_url
+from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, check_limit, get_codec
+from rpcasync.wire.deadlines import check_seconds, check_timeout
+from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
+from rpcasync.wire.messages import Id
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
+
+__all__ = ["ReconnectingClient"]
+
+_NO_LIMIT = 2**31
+_NAP = 0.01  # seconds between two looks at several connections, while `result()` waits
+_MOST_NESTED = 32
+
+
+class ReconnectingClient(Client):
+    """What `Client(mux, url, reconnect=...)` is; the options are described there."""
+
+    _has_one_connection = False
+
+    @mux_comes_first
+    @tells_options
+    def __init__(
+        self,
+        mux: EventMux[Event],
+        server: str | socket.socket | list[str],
+        *args: str,
+        codec: str | Codec = "storable",
+        max_packet: int = DEFAULT_MAX_PACKET,
+        timeout: float | None = None,
+        max_items: int = DEFAULT_MAX_ITEMS,
+        max_outbuffer: int | None = None,
+        limit: int | None = None,
+        close_on_idle: bool = False,
+        process: subprocess.Popen[Any] | int | None = None,
+        output: Callable[[str, bytes], object] | None = None,
+        tls: SSLContext | None = None,
+        server_hostname: str | None = None,
+        reconnect: Backoff | None = None,
+        retry: str | None = None,
+    ) -> None:
+        if not isinstance(reconnect, Backoff):
+            raise TypeError(f"reconnect is {reconnect!r}, must be a Backoff")
+        if retry not in (None, "unsent", "idempotent"):
+            raise ValueError(f"retry is {retry!r}, must be None, 'unsent' or 'idempotent'")
+        if args or process is not None or output is not None:
+            raise TypeError("reconnect= is for servers that others start: no args, process, output")
+        self._urls = _checked(server)
+        if max_outbuffer is None:
+            max_outbuffer = 4 * check_max_packet(max_packet)
+        check_limit("max_outbuffer", max_outbuffer)
+        if limit is not None:
+            check_limit("limit", limit)
+        self._backoff = reconnect
+        self._failures = 0
+        self._at = 0  # which URL is connected to, or was last
+        self._is_over = False  # the program has disconnected
+        self._has_called = False
+        self._plan = Plan(
+            get_codec(codec, max_items),
+            max_packet,
+            max_outbuffer,
+            _NO_LIMIT if limit is None else limit,
+            check_timeout(timeout),
+            retry,
+            (tls, server_hostname),
+        )
+        self._name = ", ".join(self._urls)
+        self._begin(mux, close_on_idle)
+        self._link = Link(self, mux, self._urls[0], self._plan)
+        self._links = [self._link]
+
+    @property
+    def fh(self) -> socket.socket:  # type: ignore[override]
+        """The socket of the newest connection; a closed one while there is none."""
+        return self._link.fh
+
+    @property
+    def process(self) -> None:
+        """None: the server is nobody's child."""
+        return None
+
+    @property
+    def stdout(self) -> None:
+        """None, too."""
+        return None
+
+    @property
+    def stderr(self) -> None:
+        """None, too."""
+        return None
+
+    def __repr__(self) -> str:
+        """Show where it connects to and how many calls are pending."""
+        return f"<Client of {self._name}, {len(self.dump_requests())} calls pending>"
+
+    # Calls
+
+    def call(self, procedure: str, /, *args: object, **named: object) -> Call:
+        """As `Client.call()`."""
+        if get_ident() != self._thread:
+            self._check_thread()
+        check_procedure(procedure)
+        values = [*args]
+        callback: Any = values.pop() if values and callable(values[-1]) else None
+        for pair in named.items():
+            values += pair
+        call, link, self._has_called = Call(self, procedure, values, callback), self._link, True
+        try:
+            link.outbox.put(call, values)
+            link._times.give(call)
+            if self._is_over:
+                self._mux.push_event(Closed(link.fh, reason="disconnected"))
+        except BaseException:  # Ctrl-C, say: nobody has the call
+            link._withdraw(call)
+            raise
+        return call
+
+    def _relay(
+        self, call: Call, values: list[object], payload: bytes, functions: Mapping[Id, object]
+    ) -> None:
+        self._check_thread()
+        link = self._link
+        try:
+            link.outbox.relay(call, values, payload, functions)
+            link._times.give(call)
+            if self._is_over:
+                self._mux.push_event(Closed(link.fh, reason="disconnected"))
+        except BaseException:  # Ctrl-C, say: nobody has the call
+            link._withdraw(call)
+            raise
+
+    def has_requests(self) -> bool:
+        """As `Client.has_requests()`."""
+        return any(link.calls() for link in self._links)
+
+    def has_coderefs(self) -> int:
+        """As `Client.has_coderefs()`."""
+        return sum(link.count_callbacks() for link in self._links)
+
+    def has_work(self) -> bool:
+        """As `Client.has_work()`."""
+        if self.has_requests() or self.has_coderefs():
+            return True
+        return any(
+            link._loss.is_ending or (self._closes_on_idle and link._inbox.is_woken)
+            for link in self._links
+        )
+
+    def dump_requests(self) -> Mapping[Id, Call]:
+        """As `Client.dump_requests()`, but not live."""
+        return {call.id: call for link in self._links for call in link.calls()}
+
+    def wait(self, timeout: float | None, *calls: Call | Id) -> bool:
+        """As `Client.wait()`."""
+        ids = {call.id if isinstance(call, Call) else call for call in calls}
+        if ids:
+            return self._run_until(lambda: ids.isdisjoint(self.dump_requests()), timeout)
+        return self._run_until(lambda: not self.has_requests(), timeout)
+
+    def _run_until(self, is_over: Callable[[], bool], timeout: float | None) -> bool:
+        self._check_thread()
+        if timeout is not None:
+            check_seconds("timeout", timeout)
+        if self._nested >= _MOST_NESTED:
+            raise RuntimeError(
+                f"{self._nested} functions that the server calls wait for answers already: what"
+                " waits in one is what calls the next"
+            )
+        deadline = None if timeout is None else self._mux.clock() + timeout
+        self._nested += 1
+        try:
+            for link in [*self._links]:
+                _raise_if_any(link._take())
+            while not is_over():
+                if self._is_time_over(deadline):
+                    return is_over()
+        finally:
+            self._nested -= 1
+        return True
+
+    def _is_time_over(self, deadline: float | None) -> bool:
+        """Take the next event of each link; return True if there is no time for another."""
+        links, now = [*self._links], self._mux.clock
+        if len(links) == 1:
+            is_over = links[0]._is_time_over(deadline)  # also if the connection is lost
+            if self._closes_on_idle:
+                self._see_idle()
+            return is_over and deadline is not None and now() >= deadline
+        for link in links:
+            end = now() + (_NAP if link is links[-1] else 0.0)
+            link._is_time_over(end if deadline is None else min(end, deadline))
+        return deadline is not None and now() >= deadline
+
+    @tells_options
+    def set_options(self, procedure: str, /, *, timeout: float | None) -> None:
+        """As `Client.set_options()`."""
+        self._check_thread()
+        self._plan.timeouts[check_procedure(procedure)] = check_timeout(timeout)
+        for link in self._links:
+            link._times.set_own(procedure, timeout)
+
+    def _link_of(self, call: Call) -> Link:
+        """Return the link where a call is pending; any if it is not."""
+        links = (link for link in self._links if link._protocol.pending.get(call.id) is call)
+        return next(links, self._link)
+
+    def _set_timeout(self, call: Call, seconds: float | None) -> None:
+        self._check_thread()
+        self._link_of(call)._times.set(call, seconds)
+
+    def _cancel(self, call: Call) -> bool:
+        self._check_thread()
+        return self._link_of(call)._cancel(call)
+
+    # Events
+
+    def io(self, event: SomeEvent) -> SomeEvent | None:
+        """As `Client.io()`."""
+        if get_ident() != self._thread:
+            self._check_thread()
+        if event is None:
+            return None
+        for link in self._links:
+            if event.fh is link.fh:
+                rest: SomeEvent | None = link.io(event)
+                if self._closes_on_idle:
+                    self._see_idle()
+                return rest
+        if not isinstance(event, Event):
+            self._link.io(event)
+        return event
+
+    def _see_idle(self) -> None:
+        """Disconnect if there is nothing to wait for; in the next turn if somebody waits here."""
+        if self._is_over or not self._has_called or self.has_requests() or self.has_coderefs():
+            return
+        if self._nested:
+            self._link._inbox.wake()
+        else:
+            self.disconnect()
+
+    # The links
+
+    def _follow(self, link: Link) -> Link | None:
+        """Return the link that comes after one; None if the program has disconnected."""
+        if self._is_over:
+            return None
+        if self._link is link:
+            self._make_next(link)
+        return self._link
+
+    def _make_next(self, link: Link) -> None:
+        """Have another link after the newest one."""
+        mux, plan, urls = self._mux, self._plan, self._urls
+        if link._delay is not None:  # it has waited
+            self._connect(link, self._at)
+        elif link.is_going and not link._loss.reason:
+            self._connect(link, (self._at + 1) % len(urls))
+        else:
+            failures = 0 if link.has_heard else self._failures
+            at = (self._at + 1) % len(urls)
+            delay = self._backoff.seconds(failures // len(urls))
+            log.info(
+                "%s: %s; connecting to %s in %s seconds",
+                *(link._name, link._loss.reason, urls[at], f"{delay:.2f}"),
+            )
+            following = Link(self, mux, urls[at], plan, link, delay)
+            self._add(following, at, failures + 1)
+
+    def _connect(self, link: Link, at: int) -> None:
+        url = self._urls[at]
+        following: Link | None = None
+        try:
+            following = Link(self, self._mux, url, self._plan, link)
+            self._add(following, at, self._failures)
+        except OSError as error:  # out of descriptors, for example
+            delay = self._backoff.seconds(self._failures // len(self._urls))
+            log.warning("%s: %s; connecting again in %s seconds", url, error, f"{delay:.2f}")
+            following = Link(self, self._mux, url, self._plan, link, delay)
+            self._add(following, at, self._failures + 1)
+        except BaseException:  # Ctrl-C, say: nobody has the link
+            if following is not None and following is not self._link:
+                self._mux.kill(following.fh)
+            raise
+
+    def _add(self, following: Link, at: int, failures: int) -> None:
+        links = [*self._links, following]
+        # One line: all of it, or none
+        self._links, self._at, self._failures, self._link = links, at, failures, following
+
+    def _retire(self, link: Link) -> None:
+        """Let go of a link."""
+        if link is not self._link:
+            self._links = [other for other in self._links if other is not link]
+
+    # The end
+
+    def disconnect(self, grace: float = 5.0) -> None:
+        """End the connection, and make no other; what has been called leaves as in `Client`.
+
+        Calls that wait for a connection fail with `Disconnected`.
+
+        Raises:
+            ValueError: `grace` is negative, infinite or NaN.
+        """
+        self._check_thread()
+        check_seconds("grace", grace)
+        self._is_over = True
+        for link in self._links:
+            link.disconnect(grace)
+
+
+def _checked(server: object) -> list[str]:
+    """Return the URLs of the endpoints.
+
+    Raises:
+        URLError: one is no `tcp://`, `tls://` or `unix://` URL.
+        TypeError: it is neither a URL nor a list of URLs.
+        ValueError: the list is empty.
+    """
+    urls = [server] if isinstance(server, str) else server
+    if not isinstance(urls, (list, tuple)) or not all(isinstance(url, str) for url in urls):
+        raise TypeError(f"server is {server!r}, must be a URL or a list of URLs with reconnect=")
+    if not urls:
+        raise ValueError("server is an empty list, must have a URL")
+    for url in urls:
+        parse_stream_url(url)
+    return [*urls]
+
+
+Client._reconnecting = ReconnectingClient
