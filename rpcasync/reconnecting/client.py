@@ -39,6 +39,8 @@ __all__ = ["ReconnectingClient"]
 _NO_LIMIT = 2**31
 _NAP = 0.01  # seconds between two looks at several connections, while `result()` waits
 _MOST_NESTED = 32
+_SETTLED = 1.0  # seconds after which it is news that a server is about to leave
+_GOING = "it is about to leave"
 
 
 class ReconnectingClient(Client):
@@ -283,15 +285,18 @@ class ReconnectingClient(Client):
         mux, plan, urls = self._mux, self._plan, self._urls
         if link._delay is not None:  # it has waited
             self._connect(link, self._at)
-        elif link.is_going and not link._loss.reason:
-            self._connect(link, (self._at + 1) % len(urls))
+            return
+        at = (self._at + 1) % len(urls)
+        # It may be the same server, which listens still, and tells it to whoever comes.
+        is_sent_away = link.is_going and mux.clock() - link.began < _SETTLED
+        if link.is_going and not is_sent_away and not link._loss.reason:
+            self._connect(link, at)
         else:
-            failures = 0 if link.has_heard else self._failures
-            at = (self._at + 1) % len(urls)
+            failures = 0 if link.has_heard and not is_sent_away else self._failures
             delay = self._backoff.seconds(failures // len(urls))
             log.info(
                 "%s: %s; connecting to %s in %s seconds",
-                *(link._name, link._loss.reason, urls[at], f"{delay:.2f}"),
+                *(link._name, link._loss.reason or _GOING, urls[at], f"{delay:.2f}"),
             )
             following = Link(self, mux, urls[at], plan, link, delay)
             self._add(following, at, failures + 1)

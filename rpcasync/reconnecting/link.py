@@ -130,6 +130,8 @@ class Link(Client):
         """The server is about to leave: calls go elsewhere."""
         self.has_heard = False
         """The server has answered something."""
+        self.began = mux.clock()
+        """When it was made."""
         self.is_retired = False
         """Nothing is left to be done here."""
         self._delay = delay

@@ -286,6 +286,43 @@ def test_a_timeout_that_waits_for_the_limit_begins_when_the_connection_is_lost(f
     assert not second.done
 
 
+@pytest.mark.parametrize("how", ["kill", "remove"])
+def test_a_socket_that_the_program_takes_away(fleet, how):
+    rpc = fleet.client()
+    fleet.answer(rpc.add(n1=1, n2=2))
+    lost = rpc.park(1)
+    fleet.until(lambda: fleet.procedures().parked)
+    sock = rpc.fh
+    getattr(fleet.mux, how)(sock)
+    call = rpc.add(n1=2, n2=2)
+    assert fleet.answer(call)["sum"] == 4
+    assert lost.done
+    sock.close()
+    fleet.settle()
+    assert len(rpc._links) == 1
+
+
+def test_a_process_that_is_out_of_descriptors(fleets, caplog, monkeypatch):
+    fleet = fleets()
+    rpc = fleet.client()
+    call = rpc.add(n1=1, n2=2)
+    connect = EventMux.connect
+    failures = [OSError(24, "Too many open files")] * 2
+
+    def failing(mux, *args, **options):
+        if failures:
+            raise failures.pop()
+        return connect(mux, *args, **options)
+
+    monkeypatch.setattr(EventMux, "connect", failing)
+    fleet.until(lambda: not failures)
+    fleet.start()
+    assert fleet.answer(call)["sum"] == 3
+    assert len([text for text in caplog.messages if "Too many open files; connecting" in text]) == 2
+    fleet.settle()
+    assert len(rpc._links) == 1
+
+
 def test_an_endpoint_that_accepts_and_never_answers(fleets):
     fleet = fleets()
     fleet.places[0].listen()
@@ -520,7 +557,8 @@ def test_close_on_idle(fleet):
 # Servers that leave
 
 
-def test_it_moves_when_the_server_says_so(fleets):
+def test_it_moves_when_the_server_says_so(fleets, monkeypatch):
+    monkeypatch.setattr("rpcasync.reconnecting.client._SETTLED", 0)
     fleet = fleets(Leaving, 2)
     fleet.start()
     rpc = fleet.client()
@@ -530,6 +568,8 @@ def test_it_moves_when_the_server_says_so(fleets):
     assert rpc.has_coderefs() == 0
     fleet.procedures(0).asked[0]()
     fleet.until(lambda: rpc.fh is not old)
+    assert rpc._failures == 0
+    assert rpc.fh in fleet.mux.handles()
     assert old in fleet.mux.handles()
     assert fleet.answer(rpc.add(n1=1, n2=2))["sum"] == 3
     assert fleet.procedures(1).ran == [(1, 2)]
@@ -583,7 +623,27 @@ def test_a_server_that_leaves_and_dies(fleets):
     assert not parked.done
 
 
-def test_no_call_fails_while_servers_roll(fleets):
+def test_a_server_that_sends_away_whoever_comes(fleets):
+    """It is the only one, and listens still: the client comes back ever more slowly."""
+    fleet = fleets(Leaving)
+    fleet.start()
+    drawn = []
+    backoff = Backoff(0.001, 0.008)
+    backoff.uniform = lambda least, most: drawn.append(most) or most
+    procedures = fleet.procedures()
+    rpc = fleet.client(reconnect=backoff)
+    for _ in range(5):
+        fleet.until(lambda: procedures.asked)
+        procedures.asked.pop()()
+    fleet.until(lambda: len(drawn) == 5)
+    assert drawn == [0.001, 0.002, 0.004, 0.008, 0.008]
+    assert fleet.answer(rpc.add(n1=1, n2=2))["sum"] == 3
+    fleet.until(lambda: len(fleet.up[0][0].clients) == 1)
+
+
+@pytest.mark.parametrize("settled", [0, 1])
+def test_no_call_fails_while_servers_roll(fleets, settled, monkeypatch):
+    monkeypatch.setattr("rpcasync.reconnecting.client._SETTLED", settled)
     fleet = fleets(Leaving, 2)
     fleet.start()
     rpc = fleet.client()
