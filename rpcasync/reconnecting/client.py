@@ -102,7 +102,7 @@ class ReconnectingClient(Client):
 
     @property
     def fh(self) -> socket.socket:  # type: ignore[override]
-        """The socket of the newest connection; a closed one while there is none."""
+        """The socket of the newest connection; while there is none, its `fileno()` is -1."""
         return self._link.fh
 
     @property

@@ -2,7 +2,7 @@
 
 A link is a `Client` of its own, whose calls belong to the client in front: that decides which link
 comes next, and takes over what can go on there. While there is no connection, the link's socket is
-a closed one: calls wait there, and a timer comes with it.
+none: calls wait there, and a timer comes with it.
 
 Each change of links can be done again, from the event that brought it: Ctrl-C may come at any line.
 """
@@ -31,7 +31,7 @@ from rpcasync.unsent import Unsent
 from rpcasync.wire.codecs import Codec
 from rpcasync.wire.protocol import ClientProtocol
 
-__all__ = ["Front", "Link", "Plan"]
+__all__ = ["Front", "Link", "Nowhere", "Plan"]
 
 _CONNECTING = 5.0  # seconds that an endpoint has to accept
 
@@ -56,6 +56,23 @@ class Plan:
     retry: str | None
     options: tuple[Any, Any]
     timeouts: dict[str, float | None] = field(default_factory=dict)
+
+
+class Nowhere:
+    """Stands for a socket while there is no connection; it takes no descriptor."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        """Show what it is."""
+        return "<no connection>"
+
+    def fileno(self) -> int:
+        """Return -1, as a closed socket does."""
+        return -1
+
+    def close(self) -> None:
+        """Do nothing."""
 
 
 class _Goaway:
@@ -141,8 +158,7 @@ class Link(Client):
         if delay is None:
             self.fh = open_server(mux, url, (), *plan.options, timeout=_CONNECTING)
         else:
-            self.fh = socket.socket()
-            self.fh.close()
+            self.fh = cast("socket.socket", Nowhere())
         try:
             place = mux, self.fh, self._protocol
             self._inbox = _LinkInbox(*place, url, self._give_up)

@@ -1,5 +1,6 @@
 """A client over several connections: real servers that go and come back, in one loop with it."""
 
+import contextlib
 import gc
 import logging
 import random
@@ -7,7 +8,7 @@ import socket
 
 import pytest
 from support.handled import forgetting
-from support.line_interrupts import Interrupter
+from support.line_interrupts import NEVER, Interrupter, at_each_line
 from support.peers import Peer
 from support.pump import PATIENCE
 
@@ -70,7 +71,7 @@ class Fleet:
         self.kind = kind
         self.places = [socket.socket() for _ in range(count)]
         for place in self.places:
-            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # keeps the port for us
             place.bind(("127.0.0.1", 0))
         self.urls = [f"tcp://127.0.0.1:{place.getsockname()[1]}" for place in self.places]
         self.up = {}
@@ -80,10 +81,11 @@ class Fleet:
 
     def start(self, *indexes):
         for index in indexes or range(len(self.urls)):
-            self.places[index].close()
+            if self.places[index].getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                self.places[index].close()
             procedures = self.kind(self)
             server = Server(self.mux, procedures, slow=None)
-            server.listen(self.urls[index])
+            server.listen(self.urls[index], reuse_port=True)
             self.up[index] = server, procedures
             self.all.append(server)
 
@@ -531,6 +533,9 @@ def test_a_client_that_disconnects_while_it_waits(fleets):
     rpc = fleet.client()
     call = rpc.add(n1=1, n2=2)
     fleet.until(lambda: rpc._failures >= 1 and rpc._link._delay is not None)
+    assert rpc.fh.fileno() == -1
+    assert repr(rpc.fh) == "<no connection>"
+    rpc.fh.close()
     rpc.disconnect()
     assert not fleet.failure(call).may_have_run
     fleet.take(fleet.mux.mux())
@@ -814,11 +819,46 @@ def scene(at, kind):
 
 @pytest.mark.parametrize("kind", ["lost", "goaway"])
 @pytest.mark.parametrize("sample", [53, pytest.param(1, marks=pytest.mark.slow)])
+@pytest.mark.timeout(300)
 def test_ctrl_c_at_any_line(kind, sample):
-    at = 0
-    while True:
+    at = sample
+    while forgetting(scene, at, kind).has_fired:
         at += sample
-        interrupter = forgetting(scene, at, kind)
-        if not interrupter.has_fired:
-            break
     assert at > sample
+
+
+def calling(at, is_up):
+    """Make calls, one of which Ctrl-C interrupts: nobody has that, and it is not pending."""
+    fleet = Fleet()
+    interrupter = Interrupter(at)
+    try:
+        if is_up:
+            fleet.start()
+        rpc = fleet.client(limit=2, timeout=60)
+        if is_up:
+            fleet.until(lambda: rpc._link.was_up)
+        calls = []
+        for n in range(4):
+            with contextlib.suppress(KeyboardInterrupt), interrupter:
+                calls.append(rpc.add(n1=n, n2=0))
+        assert len(calls) == 4 - interrupter.has_fired, interrupter.place
+        pending = list(rpc.dump_requests().values())
+        if len(pending) > len(calls):  # it came when the call was made, at its `return`
+            assert interrupter.place.endswith(" call")
+            pending = [call for call in pending if call in calls]
+        assert pending == calls, interrupter.place
+        if not is_up:
+            fleet.start()
+        for call in calls:
+            fleet.answer(call)
+        fleet.settle()
+        assert not rpc.has_requests()
+    finally:
+        fleet.close()
+    return interrupter
+
+
+@pytest.mark.parametrize("is_up", [True, False])
+def test_ctrl_c_while_a_call_is_made(is_up):
+    forgetting(calling, NEVER, is_up)  # what is kept for the next time is kept now
+    assert at_each_line(lambda at: calling(at, is_up)) > 30
