@@ -21,8 +21,9 @@ from eventmux._nearest import tells_options
 from eventmux.events import Closed, Event, SomeEvent
 from rpcasync._log import log
 from rpcasync.backoff import Backoff
-from rpcasync.calls import Call, check_procedure
+from rpcasync.calls import Call, check_procedure, remote_error
 from rpcasync.client import Client, _raise_if_any
+from rpcasync.errors import RemoteError
 from rpcasync.opening import mux_comes_first
 from rpcasync.reconnecting.link import Link, Plan
 from rpcasync.urls import parse_stream_url
@@ -230,6 +231,11 @@ class ReconnectingClient(Client):
         for link in self._links:
             link._times.set_own(procedure, timeout)
 
+    def _remote_error(self, procedure: str, text: str) -> RemoteError:
+        if procedure in vars(self):
+            return remote_error(text, procedure, Client)
+        return RemoteError(text)
+
     def _link_of(self, call: Call) -> Link:
         """Return the link where a call is pending; any if it is not."""
         links = (link for link in self._links if link._protocol.pending.get(call.id) is call)
@@ -249,16 +255,14 @@ class ReconnectingClient(Client):
         """As `Client.io()`."""
         if get_ident() != self._thread:
             self._check_thread()
-        if event is None:
-            return None
+        if not isinstance(event, Event):
+            return self._link.io(event)  # None, or a wrong call
         for link in self._links:
             if event.fh is link.fh:
                 rest: SomeEvent | None = link.io(event)
                 if self._closes_on_idle:
                     self._see_idle()
                 return rest
-        if not isinstance(event, Event):
-            self._link.io(event)
         return event
 
     def _see_idle(self) -> None:

@@ -272,11 +272,11 @@ class Link(Client):
 
     def _end(self) -> None:
         """Have a last event come, behind all that are in the queue."""
-        if self._protocol.pending:
+        if self._protocol.pending or self.is_retired:
             return
-        self.is_retired = True
         self._times.set_alarm()
         self._mux.push_event(_Last(self.fh))
+        self.is_retired = True
 
     def _ask(self) -> None:
         """Ask the server to tell before it leaves."""

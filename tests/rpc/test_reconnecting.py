@@ -302,6 +302,7 @@ def test_a_socket_that_the_program_takes_away(fleet, how):
     sock.close()
     fleet.settle()
     assert len(rpc._links) == 1
+    assert fleet.foreign == []
 
 
 def test_a_process_that_is_out_of_descriptors(fleets, caplog, monkeypatch):
@@ -691,7 +692,7 @@ def test_an_error_of_the_server_is_an_error_of_the_call(fleet):
     rpc = fleet.client()
     assert "No sub 'nothing'" in str(fleet.failure(rpc.nothing(), RemoteError))
     text = str(fleet.failure(rpc.disconect(), RemoteError))
-    assert text.endswith("ReconnectingClient itself has disconnect()")
+    assert text.endswith("; Client itself has disconnect()")
 
 
 def test_a_plain_client_asks_nothing(mux):
@@ -702,6 +703,13 @@ def test_a_plain_client_asks_nothing(mux):
         client.io(mux.mux(PATIENCE))
         assert mux.mux(0).type == "timeout"
         assert Peer(theirs, "json").read() == [[0, "one"]]
+
+
+def test_what_is_no_event(fleets):
+    rpc = fleets().client()
+    assert rpc.io(None) is None
+    with pytest.raises(TypeError, match="^event is 3, must be an event or None"):
+        rpc.io(3)
 
 
 # Wrong options
