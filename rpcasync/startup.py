@@ -47,6 +47,7 @@ _LIMITS = {
 _OPTIONS = {*_LIMITS, "codecs", "on_exception", "fallback", "shadow", "uids", "tls", "drain"}
 _TLS_OPTIONS = {"cert", "key", "client_ca", "fds"}
 _ONCE = {"fallback", "shadow"}  # not for each server of a program
+_stopping: weakref.ref[Stopping] | None = None  # of the last server that signals stop
 _SHADOW_OPTIONS = {"old", "answer", "sample", "leave_out", "report"}
 
 
@@ -106,10 +107,20 @@ def init_clients(
         else:
             rpc.add_client(sock)
     if handed.drain is not None:
-        Stopping(rpc._mux, rpc._draining, handed.drain).begin()
+        _stop_at_signals(rpc, handed.drain)
     if is_supervised():
         _supervise(rpc)
     return arguments
+
+
+def _stop_at_signals(rpc: Server, seconds: float) -> None:
+    """Have signals drain a server, together with others that the program has."""
+    global _stopping
+    others = None if _stopping is None else _stopping()
+    if others is None or not others.join(rpc._mux, rpc._draining):
+        stopping = Stopping(rpc._mux, rpc._draining, seconds)
+        stopping.begin()
+        _stopping = weakref.ref(stopping)  # the server keeps it
 
 
 def _supervise(rpc: Server) -> None:

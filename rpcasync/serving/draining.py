@@ -171,10 +171,14 @@ class Draining:
                 self._end(now)
             soon = min(soon, self._next(now))
         self._set_timer(soon)
+        if self.on_left is not None and self.has_left():
+            self.on_left()
+
+    def has_left(self) -> bool:
+        """True if nobody is left, and nobody can come any more."""
         peers, entrance = self._peers, self._arrivals.entrance
         are_here = len(peers.by_fh) > len(peers.inner) or peers.leaving or entrance.waiting
-        if self.on_left is not None and not are_here and not entrance.listeners:
-            self.on_left()
+        return not are_here and not entrance.listeners
 
     def _tell_all(self) -> bool:
         """Call the callbacks of those who have asked; False if some are left for another turn."""

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT of a server program: the first one drains its server, the second one ends it.
+"""SIGTERM and SIGINT of a server program: the first one drains its servers, the second one ends it.
 
 A mux hears of a signal only when its loop turns, which may take long if a procedure blocks. So the
 second one is noticed by a signal handler, which ends the program wherever it is.
@@ -31,17 +31,20 @@ def end_in_start_up(signum: int, frame: object) -> None:
 
 
 class Stopping:
-    """That of one server.
+    """That of the servers of a mux.
 
     Args:
         mux: watches the signals; it has to be an `EventMux` for that.
-        draining: of the server.
-        seconds: its deadline.
+        draining: of the first server.
+        seconds: the deadline of all.
     """
 
     def __init__(self, mux: object, draining: Draining, seconds: float) -> None:
         self._watch_signal: Any = getattr(mux, "signal", None)
+        self._mux = mux
         self._draining = draining
+        self._others: list[Draining] = []  # of the servers that have joined
+        self._is_over = False  # nobody was left
         self._seconds = seconds
         self._pid = os.getpid()
         self._is_told = False  # what is waited for
@@ -66,11 +69,21 @@ class Stopping:
                 self._watches[signum] = self._watch_signal(signum)
                 self._hooks[signum] = signal.getsignal(signum)
 
+    def join(self, mux: object, draining: Draining) -> bool:
+        """Drain another server as well; return False if it is one of another mux, or too late."""
+        if mux is not self._mux or self._is_over:
+            return False
+        self._others.append(draining)
+        draining.on_left = self._leave
+        draining.look_after_leaving()
+        return True
+
     def io(self, event: Any) -> bool:
-        """Take a `Signal`: drain the server. Return False if it is the program's affair."""
+        """Take a `Signal`: drain the servers. Return False if it is the program's affair."""
         if not self._is_ours(event.signum):
             return False
-        self._draining.begin(self._seconds, 0)
+        for draining in (self._draining, *self._others):
+            draining.begin(self._seconds, 0)
         if not self._is_told:
             self._tell(signal.Signals(event.signum).name)
             self._is_told = True
@@ -109,6 +122,9 @@ class Stopping:
 
     def _leave(self) -> None:
         """Give the signals back: nobody is left, and what the program still does is its own."""
+        if not all(each.has_left() for each in (self._draining, *self._others)):
+            return
+        self._is_over = True
         self._stop_watching()
         if self._draining.has_begun:
             return
@@ -119,7 +135,8 @@ class Stopping:
                     signal.signal(signum, before)
 
     def _tell(self, name: str) -> None:
-        clients, calls = self._draining.count()
+        counts = [each.count() for each in (self._draining, *self._others)]
+        clients, calls = map(sum, zip(*counts, strict=True))
         text = (
             f"rpcasync: {name}: waits for {clients} clients and {calls} calls,"
             f" {self._seconds:g} s at most; a second signal ends it at once\n"

@@ -323,6 +323,54 @@ def notified(path):
         yield sock
 
 
+@needs("systemd-socket-activate")
+def test_sigterm_says_that_it_stops_and_refuses_nobody(tmp_path):
+    told = f"{tmp_path}/told"
+    code = "import os, sys; os.dup2(int(sys.argv.pop(1)), 3)" + HAND_OVER
+    with socket.create_server(("127.0.0.1", 0)) as listener, notified(told) as systemd:
+        url = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        start = [sys.executable, "-c", code, str(listener.fileno()), "1"]
+        tool = ["systemd-socket-activate", "-E", "PYTHONPATH", "-E", "NOTIFY_SOCKET"]
+        command = ["env", f"NOTIFY_SOCKET={told}", *start, *tool, *LISTEN, str(CALC)]
+        old = Program(command, pass_fds=[listener.fileno()])
+        try:
+            with EventMux() as mux:
+                client = Client(mux, url)
+                client.whoami().result(LIMIT)
+                assert systemd.recv(100) == b"READY=1"
+                old.process.terminate()
+                assert systemd.recv(100) == b"STOPPING=1"
+                assert client.add_numbers(n1=2, n2=3).result(LIMIT)["sum"] == 5
+                client.disconnect()
+                assert old.process.wait(LIMIT) == 0
+                call = Client(mux, url).whoami()  # it waits for who comes next
+                mux.mux(0)
+                new = Program(command, pass_fds=[listener.fileno()])
+                try:
+                    assert call.result(LIMIT)["pid"] == new.process.pid
+                    assert systemd.recv(100) == b"READY=1"
+                finally:
+                    new.stop()
+        finally:
+            old.stop()
+
+
+def test_several_servers_stop_at_sigterm(tmp_path, activate):
+    public, admin = f"{tmp_path}/public", f"{tmp_path}/admin"
+    told = f"{tmp_path}/told"
+    with notified(told) as systemd:
+        names = ["--fdname=admin:public", f"--setenv=NOTIFY_SOCKET={told}"]
+        command = ["-l", admin, "-l", public, *names, *LISTEN, PROGRAMS / "two_servers.py"]
+        program = activate(*command)
+        program.wait_for_log(f"Listening on {public}")
+        with asking(f"unix://{public}") as call:
+            assert call("name")["name"] == "public"
+            assert [systemd.recv(100), systemd.recv(100)] == [b"READY=1"] * 2
+            program.process.terminate()
+            assert systemd.recv(100) == b"STOPPING=1"
+        assert program.process.wait(LIMIT) == 0
+
+
 @needs("socat")
 def test_what_socat_shows(tmp_path):
     told = f"{tmp_path}/told"
