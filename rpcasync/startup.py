@@ -68,6 +68,9 @@ def init_clients(
     Under systemd it then says that the program is ready, and goes on with signs of life if those
     are wanted: `notify()`.
 
+    If `rpcasync listen` has started the program, SIGTERM and SIGINT have the server `drain()` from
+    then on, unless the program handles or watches them itself.
+
     A program with two servers calls this for each of them, and tells systemd's sockets apart by
     their `name`, the `FileDescriptorName=` of the unit.
 

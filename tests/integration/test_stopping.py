@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.programs import LIMIT, PROGRAMS, Program, listening
+from support.programs import LIMIT, PERL, PROGRAMS, Program, listening
 
 from rpcasync import Disconnected, connect
 
@@ -406,3 +406,18 @@ def test_no_call_of_busy_clients_is_lost(tmp_path, url):
     assert status == 0
     (line,) = log
     assert line.startswith("rpcasync: SIGTERM: waits for 20 clients and ")
+
+
+@pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl here")
+def test_a_perl_client_that_asks(start):
+    """The function is called once, and the client need not keep it; then it still has answers."""
+    url, program = start(CALC)
+    client = Program(["perl", PERL / "goaway_client.pl", url])
+    try:
+        assert client.stdout.readline() == "0 values, told 0 times\n"
+        program.process.send_signal(signal.SIGTERM)
+        assert client.stdout.readline() == "told 1 times, keeps 0, sum 5\n"
+        assert client.process.wait(LIMIT) == 0
+        assert ended(program) == (0, [said("SIGTERM", 1, 0)])
+    finally:
+        client.stop()
