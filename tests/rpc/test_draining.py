@@ -574,6 +574,7 @@ def play(at):
     return interrupter
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_any_line(monkeypatch):
     monkeypatch.setattr("rpcasync.serving.draining._TURN", 60)  # however busy this machine is
     assert at_each_line(play) > 100
