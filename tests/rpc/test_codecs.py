@@ -170,10 +170,10 @@ def test_values_and_errors_can_be_copied(again):
     assert again(kept) == kept
     assert again(kept[3]).__class__ is Reply
     for name in errors.__all__:
-        kind = getattr(errors, name)
-        error = kind("limit-x", "7: 8") if kind is DecodeError else kind("text: 1")
+        make = getattr(errors, name)
+        error = make("limit-x", "7: 8") if make is DecodeError else make("text: 1")
         other = again(error)
-        assert (type(other), str(other), vars(other)) == (kind, str(error), vars(error))
+        assert (type(other), str(other), vars(other)) == (type(error), str(error), vars(error))
 
 
 def test_lookup_by_name():
