@@ -30,6 +30,9 @@ def end_in_start_up(signum: int, frame: object) -> None:
     sys.exit(128 + signum)
 
 
+_AT_ONCE = {"SIGINT": "interrupted", "SIGTERM": "terminated"}  # what is said if nobody is left
+
+
 class Stopping:
     """That of the servers of a mux.
 
@@ -140,6 +143,8 @@ class Stopping:
         text = (
             f"rpcasync: {name}: waits for {clients} clients and {calls} calls,"
             f" {self._seconds:g} s at most; a second signal ends it at once\n"
+            if clients
+            else f"rpcasync: {_AT_ONCE[name]}\n"
         )
         if sys.stderr is not None:
             with contextlib.suppress(OSError, ValueError):  # nobody reads it
