@@ -1,0 +1,98 @@
+"""Servers that are rolled one after the other, and clients that connect again by themselves."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import time
+
+import pytest
+from support.programs import LIMIT, PROGRAMS, Program
+
+from eventmux import EventMux
+from rpcasync import Backoff, Client
+
+CALC = PROGRAMS / "calc_server.py"
+
+
+class Worker:
+    """A server at a path, started anew each time."""
+
+    def __init__(self, url):
+        self.url = url
+        self.start()
+
+    def start(self):
+        words = ["-m", "rpcasync", "listen", "-u", self.url, CALC]
+        self.program = Program([sys.executable, *words])
+        self.program.wait_for_log("listening on")
+
+    def stop(self):
+        self.program.stop()
+
+
+class Load:
+    """Clients, each of which calls again as soon as it has its answer."""
+
+    def __init__(self, mux, urls, count):
+        self.mux = mux
+        self.answers = 0
+        self.errors = []
+        self.is_on = True
+        self.clients = [
+            Client(mux, urls[at % 2 :] + urls[: at % 2], reconnect=Backoff(0.01, 0.1))
+            for at in range(count)
+        ]
+        for client in self.clients:
+            self.call(client)
+
+    def call(self, client):
+        def done(sum=None, error=None):
+            if error is not None:
+                self.errors.append(error)
+            else:
+                assert sum == 5
+                self.answers += 1
+            if self.is_on:
+                self.call(client)
+
+        client.add_numbers("n1", 2, "n2", 3, done)
+
+    def turn_until(self, is_over):
+        limit = time.monotonic() + LIMIT
+        while not is_over():
+            assert time.monotonic() < limit, (self.answers, self.errors[:3])
+            event = self.mux.mux(0.05)
+            for client in self.clients:
+                if event is not None:
+                    event = client.io(event)
+
+    def answer_more(self, count):
+        goal = self.answers + count
+        self.turn_until(lambda: self.answers >= goal)
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.slow)])
+def test_no_call_fails_while_two_workers_are_rolled(tmp_path, rounds):
+    with contextlib.ExitStack() as stack:
+        workers = [Worker(f"unix://{tmp_path}/{name}") for name in ("one", "two")]
+        for worker in workers:
+            stack.callback(worker.stop)
+        mux = stack.enter_context(EventMux())
+        load = Load(mux, [worker.url for worker in workers], 20)
+        load.answer_more(200)
+        for worker in workers * rounds:
+            process = worker.program.process
+            process.send_signal(signal.SIGTERM)
+            load.turn_until(lambda process=process: process.poll() is not None)
+            assert process.returncode == 0
+            worker.stop()
+            worker.start()
+            load.answer_more(200)
+        load.is_on = False
+        load.turn_until(lambda: not any(client.has_requests() for client in load.clients))
+        print(f"{load.answers} calls, {len(load.errors)} failed")
+        for client in load.clients:
+            client.disconnect()
+    assert load.errors == []
