@@ -951,6 +951,10 @@ class EventMux(Nestable, Generic[Own]):
         """True while a listener has accepted somebody whom the program was not told of yet."""
         return self._loop.table.arrivals.is_awaiting(listener)
 
+    def _has_anything(self) -> bool:
+        """True if there is something that `mux()` could wait for."""
+        return self._loop.has_anything()
+
     def _stream(self, fh: Handle) -> Stream:
         channel = self._channel(fh)
         if not isinstance(channel, Stream) or channel.kind != "stream":

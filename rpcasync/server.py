@@ -705,6 +705,8 @@ class Server:
             fh: Any = None if event is None else event.fh
             if event is None or (fh is None and self._is_wake_up(event)):
                 self._dispatcher.go_on()
+                if event is None and self._draining.on_idle is not None:
+                    self._draining.on_idle()
                 return None
             try:
                 peer = peers.by_fh.get(fh)

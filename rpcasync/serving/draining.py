@@ -56,7 +56,7 @@ class Draining:
     __slots__ = (
         *("_answer", "_arrivals", "_clock", "_closes_at", "_ends_at", "_has_told", "_is_awaiting"),
         *("_kill", "_peers", "_shared", "_timer", "_watch"),
-        *("has_begun", "on_begin", "on_left", "take_signal"),
+        *("has_begun", "on_begin", "on_idle", "on_left", "take_signal"),
     )
 
     def __init__(
@@ -76,6 +76,8 @@ class Draining:
         self.has_begun = False
         self.on_begin: Callable[[], None] = _nothing
         """Is called when the server begins to drain."""
+        self.on_idle: Callable[[], None] | None = None
+        """Is called when the loop turns, and had no event."""
         self.on_left: Callable[[], None] | None = None
         """Is called when nobody is left, and nobody can come any more."""
         self.take_signal: Callable[[Any], bool] = _not_ours

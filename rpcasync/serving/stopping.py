@@ -130,12 +130,20 @@ class Stopping:
         self._is_over = True
         self._stop_watching()
         if self._draining.has_begun:
+            for draining in (self._draining, *self._others):
+                draining.on_idle = self._end_for_ever
             return
         for signum, before in self._before.items():
             handler: Any = signal.getsignal(signum)
             if handler == self._arrived:
                 with contextlib.suppress(ValueError):  # this is not the main thread
                     signal.signal(signum, before)
+
+    def _end_for_ever(self) -> None:
+        """End a loop that never ends, once there is nothing at all that it could wait for."""
+        has_anything = getattr(self._mux, "_has_anything", None)
+        if has_anything is not None and not has_anything():
+            sys.exit(0)
 
     def _tell(self, name: str) -> None:
         counts = [each.count() for each in (self._draining, *self._others)]

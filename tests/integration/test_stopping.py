@@ -379,6 +379,35 @@ def test_in_start_up_as_the_first_process(first):
     assert ended(program) == (128 + signal.SIGTERM, [])
 
 
+# Loops that never end
+
+FOREVER = "init_clients(rpc)\nwhile True:\n    rpc.io(mux.mux())\n"
+
+
+@BOTH
+def test_a_loop_that_never_ends(start, signum):
+    url, program = start(HEAD + FOREVER)
+    with connect(url) as client:
+        assert client.add(n1=2, n2=3) == (5,)
+        program.process.send_signal(signum)
+        program.wait_for_log("waits for 1 clients")
+        assert client.add(n1=3, n2=4) == (7,)
+    assert ended(program) == (0, [said(signum.name, 1, 0)])
+
+
+def test_a_loop_that_never_ends_and_waits_for_something_else(start):
+    """It goes on, as it has something to do; the second signal ends it."""
+    url, program = start(HEAD + "watch = mux.timer(0.01, repeat=True)\n" + FOREVER)
+    with connect(url) as client:
+        program.process.send_signal(signal.SIGTERM)
+        program.wait_for_log("waits for 1 clients")
+        assert client.add(n1=3, n2=4) == (7,)
+    with pytest.raises(subprocess.TimeoutExpired):
+        program.process.wait(0.2)
+    program.process.send_signal(signal.SIGINT)
+    assert ended(program)[0] == 0
+
+
 # Under load
 
 
