@@ -23,7 +23,9 @@ from rpcasync.errors import (
     RPCError,
 )
 from rpcasync.notifying import notify
-from rpcasync.reconnecting.client import ReconnectingClient as _ReconnectingClient  # noqa: F401
+from rpcasync.reconnecting.client import (
+    ReconnectingClient as _ReconnectingClient,  # noqa: F401  # which `Client(reconnect=)` makes
+)
 from rpcasync.server import Server
 from rpcasync.serving.callers import Caller
 from rpcasync.serving.records import CallRecord, Connection
