@@ -18,6 +18,7 @@ from eventmux.events import Event, SomeEvent
 from rpcasync.client import Client
 from rpcasync.forwarding.forwarding import Forwarding
 from rpcasync.notifying import Supervised
+from rpcasync.serving.agent import Agent
 from rpcasync.serving.alarms import Alarms
 from rpcasync.serving.arrivals import Arrivals
 from rpcasync.serving.callers import Caller, check_function, is_late
@@ -178,6 +179,7 @@ class Server:
         self._arrivals.take = self.io
         self._draining = Draining(mux, self._peers, self._arrivals, self.return_)
         self._draining.on_begin = self._tell_stopping
+        self._agent: Agent | None = None  # most have none
         self._built_in["goaway"] = Procedure("goaway", self._draining.goaway)
         self._seeing = Seeing(mux, self._peers, self._arrivals.entrance, self._dispatcher)
         self.on_call = on_call
@@ -222,6 +224,7 @@ class Server:
         packet_timeout: float | EllipsisType | None = ...,
         max_clients: int | EllipsisType | None = ...,
         idle_timeout: float | EllipsisType | None = ...,
+        max_age: float | EllipsisType | None = ...,
     ) -> None:
         """Change limits; those that are not given stay.
 
@@ -238,10 +241,15 @@ class Server:
             packet_timeout: as for `Server`.
             max_clients: as for `Server`. When it is less than there are, nobody has to leave.
             idle_timeout: as for `Server`.
+            max_age: seconds after which a client is asked to connect anew, so that a balancer has
+                it go elsewhere: the function is called that it has passed to the built-in
+                procedure `goaway`. It may be a tenth sooner or later, by chance. A client that has
+                passed none is left alone. Those that are connected already count from now on.
+                None is no limit, and the default.
 
         Raises:
             ValueError: a limit is out of range.
-            TypeError: there is an `idle_timeout`, and the mux has no `timer`.
+            TypeError: there is an `idle_timeout` or a `max_age`, and the mux has no `timer`.
         """
         counts = {
             "max_callbacks": max_callbacks,
@@ -260,6 +268,9 @@ class Server:
         if idle_timeout is not ...:
             check_time("idle_timeout", idle_timeout)
             self._peers.idling.check(idle_timeout)
+        if max_age is not ...:
+            check_time("max_age", max_age)
+            self._peers.aging.check(max_age)
         if max_packet is not None:
             self._arrivals.max_packet = check_max_packet(max_packet)
         if max_callbacks is not None:
@@ -272,6 +283,8 @@ class Server:
             self._peers.patience.set_limit(packet_timeout)
         if idle_timeout is not ...:
             self._peers.idling.set_limit(idle_timeout)
+        if max_age is not ...:
+            self._peers.aging.set_limit(max_age)
         if max_clients is not ...:
             self._arrivals.entrance.max_clients = max_clients
             self._arrivals.entrance.look()
@@ -504,6 +517,27 @@ class Server:
         self._draining.look_soon()
         return sock
 
+    def agent(self, url: str) -> socket.socket:
+        """Tell a balancer how this server does: HAProxy, by its agent-check. Return the listener.
+
+        Whoever connects is told in a line, and disconnected: `up ready N%`, where N is 100 if
+        nothing is to be done, and less as more calls run and wait, of the `outstanding` that may,
+        and as the loop is later; it is 1 at least. `drain`, as soon as the server drains, and
+        `down`, once its deadline is over. No client is counted. When `has_clients()` is
+        False, this listener is closed as well: it keeps no loop from ending.
+
+        Args:
+            url: where to listen: `tcp://` for HAProxy, or `unix://`.
+
+        Raises:
+            URLError: the URL is another one, or is not understood.
+            OSError: the address is in use, permission is missing... Its `filename` is the URL.
+        """
+        if self._agent is None:
+            entrance = self._arrivals.entrance
+            self._agent = Agent(self._mux, self._peers, entrance, self._draining)
+        return self._agent.listen(url)
+
     def close_listeners(self) -> None:
         """Accept nobody any more. The loop then ends with the last client."""
         self._arrivals.close_listeners()
@@ -731,7 +765,7 @@ class Server:
                 is_ours = True  # also when that was its last event, and it is not known any more
                 if not self._forwarding.io(event):
                     return event
-            elif not self._arrivals.io(fh, event):
+            elif not self._arrivals.io(fh, event) and not self._takes_agent(fh, event):
                 return event
             if not notes.can_wake:
                 notes.do()
@@ -746,6 +780,9 @@ class Server:
             self._recovery.interrupted(unfed, self.io, is_ours or peer is not None)
             raise
 
+    def _takes_agent(self, fh: Any, event: Event) -> bool:
+        return self._agent is not None and self._agent.io(fh, event)
+
     def _is_wake_up(self, event: Event) -> bool:
         """True for an event that only tells us to look what there is to do."""
         return (
@@ -753,6 +790,7 @@ class Server:
             or self._muting.io(event)
             or self._peers.patience.io(event)
             or self._peers.idling.io(event)
+            or self._peers.aging.io(event)
             or self._alarms.io(event)
             or self._reminder.io(event)
             or (self._supervised is not None and self._supervised.io(event))

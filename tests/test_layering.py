@@ -130,13 +130,13 @@ INSIDE = {
         ["namespace", "records"],
         ["peer", "reminder"],
         ["alarms", "budget", "callers", "ended", "muting", "patience", "turns"],
-        ["admission", "closings", "counting", "idling", "retries", "watching"],
+        ["admission", "aging", "closings", "counting", "idling", "retries", "watching"],
         ["peers"],
         ["entrance", "timeouts"],
         ["dispatch"],
         ["arrivals", "recovery", "seeing"],
         ["draining"],
-        ["stopping"],
+        ["agent", "stopping"],
     ],
 }
 # What rpcasync may use of the other package, by row. eventmux needs nothing of rpcasync.

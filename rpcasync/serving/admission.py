@@ -38,6 +38,10 @@ class Admission:
         """Return how many calls wait."""
         return self._waiting
 
+    def count(self) -> int:
+        """Return how many calls run or wait."""
+        return self._running + self._waiting
+
     def _is_full(self) -> bool:
         return self.outstanding is not None and self._running >= self.outstanding
 

@@ -20,13 +20,12 @@ import math
 import socket
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 from weakref import WeakSet
 
 from rpcasync._log import log
 from rpcasync.coderefs import Coderef
-from rpcasync.errors import Disconnected, Fault
+from rpcasync.errors import Fault
 from rpcasync.serving.arrivals import Arrivals
 from rpcasync.serving.callers import Caller
 from rpcasync.serving.patience import is_readable
@@ -56,7 +55,7 @@ class Draining:
     __slots__ = (
         *("_answer", "_arrivals", "_clock", "_closes_at", "_ends_at", "_has_told", "_is_awaiting"),
         *("_kill", "_peers", "_shared", "_timer", "_watch"),
-        *("has_begun", "on_begin", "on_idle", "on_left", "take_signal"),
+        *("has_begun", "on_begin", "on_end", "on_idle", "on_left", "take_signal"),
     )
 
     def __init__(
@@ -76,6 +75,8 @@ class Draining:
         self.has_begun = False
         self.on_begin: Callable[[], None] = _nothing
         """Is called when the server begins to drain."""
+        self.on_end: Callable[[], None] = _nothing
+        """Is called when nobody is left, and nobody can come any more; before `on_left`."""
         self.on_idle: Callable[[], None] | None = None
         """Is called when the loop turns, and had no event."""
         self.on_left: Callable[[], None] | None = None
@@ -173,8 +174,14 @@ class Draining:
                 self._end(now)
             soon = min(soon, self._next(now))
         self._set_timer(soon)
-        if self.on_left is not None and self.has_left():
-            self.on_left()
+        if self.has_left():
+            self.on_end()
+            if self.on_left is not None:
+                self.on_left()
+
+    def is_over(self) -> bool:
+        """True from the deadline on."""
+        return bool(self._clock() >= self._ends_at)
 
     def has_left(self) -> bool:
         """True if nobody is left, and nobody can come any more."""
@@ -189,12 +196,7 @@ class Draining:
             while peer.goaways and not peer.gone:
                 if time.monotonic() >= end:
                     return False
-                id = peer.goaways[0]  # noqa: A001
-                with contextlib.suppress(Disconnected):  # then there is nobody to be told
-                    peer.invoke(id, [])
-                self._peers.notes.add(partial(peer.release_goaway, id))
-                # Last: should it be interrupted before, it is called twice, rather than never.
-                peer.goaways = tuple(other for other in peer.goaways if other != id)
+                peer.tell_to_go()
         return True
 
     def _close_listeners(self, is_over: bool) -> None:

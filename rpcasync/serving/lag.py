@@ -31,6 +31,12 @@ class Lag:
         self._seen: deque[float] = deque(maxlen=_LOOKS)
         self.is_on = False
 
+    def turn_on(self, has_clients: bool) -> None:
+        """Have looks from now on, while there are clients: somebody wants to know."""
+        self.is_on = True
+        if has_clients:
+            self.begin()
+
     def begin(self) -> None:
         """Have a look from time to time: there is a client."""
         if self.is_on and self._timer is not None and self._due is None:

@@ -9,6 +9,7 @@ import contextlib
 import socket
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -71,6 +72,7 @@ class Peer:
     __slots__ = (
         "_coderefs",
         "_identity",
+        "age",
         "broken",
         "calls",
         "ending",
@@ -121,10 +123,11 @@ class Peer:
         self.waiting = 0  # how many
         self.waiting_size = 0  # bytes that they take
         self.stalled = False  # their turn came while too much was queued
+        self.age = 0  # how often `aging` has looked at it
         self.was_heard = True  # something came of it, since `idling` has looked
         self.is_inner = False  # it is of this program's own, and no client as others are
         self.extras: Extras | None = None
-        self.goaways: tuple[Id, ...] = ()  # of its functions, those that `draining` calls
+        self.goaways: tuple[Id, ...] = ()  # of its functions, those that say that it should go
         self._coderefs: WeakValueDictionary[Id, Coderef] | None = None
 
     def with_extras(self) -> Extras:
@@ -229,8 +232,17 @@ class Peer:
         if self.goaways and not self._coderefs:
             self._coderefs = None  # most who ask for `goaway` pass nothing else
 
-    def release_goaway(self, callback_id: Id) -> None:
-        """Tell the client that a function was called by `draining`, unless the program has it."""
+    def tell_to_go(self) -> None:
+        """Call the first function that it has passed to `goaway`, and forget it."""
+        id = self.goaways[0]  # noqa: A001
+        with contextlib.suppress(Disconnected):  # then there is nobody to be told
+            self.invoke(id, [])
+        self.sender.notes.add(partial(self._release_goaway, id))
+        # Last: should it be interrupted before, it is called twice, rather than never.
+        self.goaways = tuple(other for other in self.goaways if other != id)
+
+    def _release_goaway(self, callback_id: Id) -> None:
+        """Tell the client that such a function was called, unless the program has it."""
         if callback_id not in self.goaways:
             self._release_unused(callback_id)
 

@@ -17,6 +17,7 @@ from eventmux.sockets import has_gone
 from rpcasync._log import log, shorten
 from rpcasync.errors import EncodeError, never_sent
 from rpcasync.serving.admission import Admission
+from rpcasync.serving.aging import Aging
 from rpcasync.serving.alarms import Alarms
 from rpcasync.serving.budget import LITTLE, Budget
 from rpcasync.serving.callers import Caller, Dropped
@@ -109,6 +110,7 @@ class Peers:
         self.patience = Patience(mux, self.kill)
         self.by_fh: dict[socket.socket, Peer] = {}
         self.idling = Idling(mux, self.by_fh.values, self.update_queued, self.disconnect_idle)
+        self.aging = Aging(mux, self.by_fh.values)
         self.on_room: Callable[[], None] | None = None
         """Is called on the turn after a client has gone, while somebody waits for that."""
         self.on_left: Callable[[], None] | None = None
@@ -124,6 +126,7 @@ class Peers:
     def add(self, fh: socket.socket, protocol: ServerProtocol, identity: Identity) -> None:
         """Note a client that is watched."""
         self.idling.begin()  # first: behind the next line, it is done
+        self.aging.begin()
         self.lag.begin()
         peer = self.by_fh[fh] = Peer(fh, name_of(fh, identity), protocol, self, identity)
         self.accepted += 1
@@ -337,15 +340,20 @@ class Peers:
         peer = self.leaving.get(fh)
         if peer is not None:
             self.budget.forget(peer)
+        self._note_left(fh)
         self.leaving.pop(fh, None)
         if self.on_room is not None:
             self.notes.add(self.on_room)
-        if self.on_left is not None:
-            self._note_left(self.on_left)
 
-    def _note_left(self, on_left: Callable[[], None]) -> None:
-        if len(self.by_fh) <= len(self.inner) and not self.leaving:
-            self.notes.add(on_left)
+    def _note_left(self, fh: socket.socket) -> None:
+        """Have it looked who is left if this is the last one: before it goes from the tables.
+
+        Behind that, the event that brings its end would be nobody's, should this be interrupted.
+        """
+        if self.on_left is not None:
+            are_here = len(self.by_fh) - (fh in self.by_fh) > len(self.inner)
+            if not are_here and len(self.leaving) == (fh in self.leaving):
+                self.notes.add(self.on_left)
 
     def forget(self, peer: Peer) -> None:
         """Note that a client has gone: its calls need no answers, its callbacks are dead."""
@@ -365,13 +373,13 @@ class Peers:
             for function in extras.on_gone:
                 self.notes.add(function)
             extras.on_gone = []  # last: should it be interrupted before, they are noted twice
+        self._note_left(peer.fh)
         self.by_fh.pop(peer.fh, None)
         if not self.by_fh:
             self._alarms.clear()  # else the timer would keep a mux waiting that has nothing else
             self.idling.stop()
+            self.aging.stop()
             self.lag.stop()
         if self.on_room is not None:
             self.notes.add(self.on_room)
-        if self.on_left is not None:
-            self._note_left(self.on_left)
         self.wake_for_waiting()
