@@ -42,11 +42,12 @@ __all__ = ["init_clients"]
 
 _LIMITS = {
     *("outstanding", "max_packet", "max_clients", "max_buffered"),
-    *("idle_timeout", "packet_timeout"),
+    *("idle_timeout", "packet_timeout", "max_age"),
 }
-_OPTIONS = {*_LIMITS, "codecs", "on_exception", "fallback", "shadow", "uids", "tls", "drain"}
+_OF_LISTENERS = ("uids", "tls", "drain", "proxy", "trusted")
+_OPTIONS = {*_LIMITS, *_OF_LISTENERS, "codecs", "on_exception", "fallback", "shadow", "agent"}
 _TLS_OPTIONS = {"cert", "key", "client_ca", "fds"}
-_ONCE = {"fallback", "shadow"}  # not for each server of a program
+_ONCE = {"fallback", "shadow", "agent"}  # not for each server of a program
 _stopping: weakref.ref[Stopping] | None = None  # of the last server that signals stop
 _SHADOW_OPTIONS = {"old", "answer", "sample", "leave_out", "report"}
 
@@ -150,7 +151,7 @@ def _end_after(parent: int, rpc: Server, sockets: list[socket.socket]) -> None:
 
 
 class _Handed:
-    """What is handed over besides: the users of the listeners, TLS for some, and how to stop.
+    """What is handed over besides: of the listeners, users, proxies and TLS; and how to stop.
 
     Raises:
         ValueError: it is not what `rpcasync listen` hands over, or a file is none for TLS.
@@ -161,9 +162,14 @@ class _Handed:
         uids: object = None,
         tls: object = None,
         drain: Any = None,
+        proxy: object = None,
+        trusted: Any = None,
         later: dict[str, Any] | None = None,
     ) -> None:
         self.later = later  # options for the next server, if sockets are left for it
+        if proxy not in (None, "require") or (proxy is None) is not (trusted is None):
+            raise ValueError(f"proxy is {proxy!r} with trusted {trusted!r}, must be 'require'")
+        self._proxy = {} if proxy is None else {"proxy": proxy, "trusted": trusted}
         self.drain = None if drain is None else check_seconds("drain", drain)
         """Seconds that clients have to leave after a signal; None if signals are not our affair."""
         self._uids = None if uids is None else _numbers("uids", uids)
@@ -184,7 +190,7 @@ class _Handed:
 
     def options_of(self, sock: socket.socket) -> dict[str, Any]:
         """Return the options of a listener."""
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {**self._proxy}
         if self._uids is not None and sock.family == socket.AF_UNIX:
             options["uids"] = self._uids
         if sock.fileno() in self._encrypted:
@@ -206,8 +212,8 @@ def _apply_options(rpc: Server) -> _Handed:
     try:
         limits = _parse_options(text)
         later = {name: value for name, value in limits.items() if name not in _ONCE}
-        uids, tls, drain = (limits.pop(name, None) for name in ("uids", "tls", "drain"))
-        handed = _Handed(uids, tls, drain, later)
+        listeners = {name: limits.pop(name, None) for name in _OF_LISTENERS}
+        handed = _Handed(**listeners, later=later)
         codecs = limits.pop("codecs", None)
         if "on_exception" in limits:
             rpc.on_exception = limits.pop("on_exception")
@@ -215,8 +221,11 @@ def _apply_options(rpc: Server) -> _Handed:
             _set_fallback(rpc, limits.pop("fallback"))
         if "shadow" in limits:
             _begin_shadow(rpc, limits.pop("shadow"))
+        agent = limits.pop("agent", None)
         if limits:
             rpc.set_limits(**limits)
+        if agent is not None:
+            _begin_agent(rpc, agent)
         if codecs is not None:
             rpc.set_codecs(*codecs)
     except (ValueError, TypeError, RecursionError) as error:
@@ -244,6 +253,13 @@ def _begin_shadow(rpc: Server, options: dict[str, Any]) -> None:
         if name is not None and name == options.get("report"):
             _cannot(f"keep the report of the shadow: {name}", error)
         _cannot(f"shadow {options.get('old')}", error)
+
+
+def _begin_agent(rpc: Server, url: str) -> None:
+    try:
+        rpc.agent(url)
+    except (URLError, OSError) as error:
+        _cannot(f"answer a balancer at {url}", error)
 
 
 def _cannot(what: str, error: Exception) -> NoReturn:

@@ -87,7 +87,7 @@ INSIDE = {
             *("definitions", "figures", "handed", "holders", "log_file", "rendering", "tab"),
             *("trust", "usage"),
         ],
-        ["progress", "prometheus", "values"],
+        ["balancing", "progress", "prometheus", "values"],
         ["options"],
         ["commands"],
         ["session", "terminal"],

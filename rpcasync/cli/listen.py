@@ -20,6 +20,7 @@ from eventmux import URLError
 from eventmux.sockets import inherited, is_listening
 from eventmux.urls import Endpoint
 from rpcasync.children.environments import FDS_VARIABLE, OPTIONS_VARIABLE
+from rpcasync.cli.balancing import check_balancing
 from rpcasync.cli.handed import Handed, why_none
 from rpcasync.cli.output import CommandFailed, say
 from rpcasync.cli.trust import check_server_files, server_files
@@ -43,6 +44,7 @@ def listen(options: argparse.Namespace) -> int:
     _check_shadow(options)
     _check_program(options)
     paths, files = are_files(options, systemd), server_files(options)
+    check_balancing(options, systemd)
     if options.log_file is not None:
         from rpcasync.cli.log_file import log_to_file  # most have none
 
@@ -161,6 +163,10 @@ def _limits(options: argparse.Namespace) -> dict[str, object]:
         "max_buffered": options.max_buffered,
         "idle_timeout": options.idle_timeout,
         "packet_timeout": options.packet_timeout,
+        "max_age": options.max_age,
+        "agent": options.agent,
+        "proxy": options.proxy,
+        "trusted": options.trusted,
         "uids": options.uids,
         "codecs": options.codecs,
         "on_exception": options.on_exception,

@@ -63,6 +63,7 @@ def add_listen(parser: Parser) -> None:
         help="how long clients have to leave after SIGTERM or Ctrl-C; the second one ends it at"
         " once; default: 30",
     )
+    _add_balancing(parser)
     parser.add_argument(
         "--fallback",
         metavar="URL",
@@ -103,6 +104,35 @@ def _add_limits(parser: Parser) -> None:
         type=values.time,
         metavar="SECONDS",
         help="how long a packet may take to come; default: 60",
+    )
+
+
+def _add_balancing(parser: Parser) -> None:
+    """Add what is for a server behind a proxy, HAProxy say."""
+    parser.add_argument(
+        "--proxy",
+        choices=("require",),
+        help="each connection comes from a proxy, and begins with a PROXY header",
+    )
+    parser.add_argument(
+        "--trusted",
+        type=values.trusted,
+        action="append",
+        metavar="WHO",
+        help="with --proxy: whose headers are believed: a network such as 10.0.0.0/8, unix: for"
+        " all who may connect to a path, or uid:33; can be repeated",
+    )
+    parser.add_argument(
+        "--agent",
+        metavar="URL",
+        help="where HAProxy asks by agent-check how the server does: tcp://127.0.0.1:7101",
+    )
+    parser.add_argument(
+        "--max-age",
+        type=values.time,
+        metavar="SECONDS",
+        help="ask clients to connect anew that have been connected for so long; it reaches those"
+        " that can be asked",
     )
 
 

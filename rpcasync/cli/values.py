@@ -18,7 +18,7 @@ from rpcasync.wire.deadlines import check_seconds
 
 __all__ = [
     *("factor", "level", "mode", "name", "number_of", "part", "seconds", "time", "user"),
-    *("wait", "whole_name"),
+    *("trusted", "wait", "whole_name"),
 ]
 
 
@@ -60,6 +60,21 @@ def user(text: str) -> int:
         return pwd.getpwnam(text).pw_uid
     except (ImportError, KeyError):
         raise argparse.ArgumentTypeError(f"there is no user {text!r}") from None
+
+
+def trusted(text: str) -> str:
+    """Return a network, `unix:`, or `uid:` with the number of a user; as it is."""
+    from ipaddress import ip_network  # only where it is needed: it takes a while
+
+    scheme, _, rest = text.partition(":")
+    if text == "unix:" or (scheme == "uid" and is_number(rest, digits=10)):
+        return text
+    try:
+        ip_network(text)
+    except ValueError as error:
+        expected = "must be a network such as 10.0.0.0/8, unix: or uid:33"
+        raise argparse.ArgumentTypeError(f"{text!r} {expected}: {error}") from None
+    return text
 
 
 def part(text: str) -> float:

@@ -1,4 +1,4 @@
-"""What a balancer is told of a server: one line to whoever connects, as HAProxy's agent-check reads.
+"""What a balancer is told of a server: one line to whoever connects, for HAProxy's agent-check.
 
     up ready N%    it gets N of 100 parts of its weight, 1 at least
     drain          it gets no new connections, and who is there stays

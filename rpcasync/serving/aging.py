@@ -92,7 +92,12 @@ class Aging:
         """Count this look; have a client go that is old, or was when it had not asked for it."""
         if peer.age < _LAST:
             peer.age += 1
-        if peer.age >= _FIRST and peer.goaways and not random.randint(0, _LAST - peer.age):
+        if peer.age >= _FIRST and peer.goaways and _is_drawn(_LAST - peer.age + 1):
             while peer.goaways and not peer.gone:
                 peer.tell_to_go()
             peer.age = 0  # it may stay, and ask again
+
+
+def _is_drawn(number: int) -> bool:
+    """True by chance, one time in a number."""
+    return random.randrange(number) == 0  # noqa: S311 - it is no secret

@@ -318,6 +318,22 @@ def test_options_for_other_urls(words, text):
         (["-u", "unix:///x", "--max-clients", "0"], "'0' is not a number of clients: 1 or more"),
         (["-u", "unix:///x", "--idle-timeout", "0"], "'0' is not a number of seconds above 0"),
         (["-u", "unix:///x", "--packet-timeout", "inf"], "'inf' is not a number of seconds above"),
+        (["-u", "unix:///x", "--max-age", "-1"], "'-1' is not a number of seconds above 0"),
+        (["-u", "unix:///x", "--proxy", "accept"], "invalid choice: 'accept'"),
+        (["-u", "unix:///x", "--proxy", "require"], "--proxy needs --trusted"),
+        (["-u", "unix:///x", "--trusted", "unix:"], "--trusted goes with --proxy require"),
+        (["-u", "unix:///x", "--trusted", "10.0.0.1/8"], "'10.0.0.1/8' must be a network such as"),
+        (["-u", "unix:///x", "--trusted", "uid:me"], "'uid:me' must be a network such as"),
+        (
+            ["-u", "unix:///x", "--proxy", "require", "--trusted", "::1"],
+            "at unix:// nobody could connect: --trusted unix: for all",
+        ),
+        (
+            ["-u", "tcp://127.0.0.1:0", "--proxy", "require", "--trusted", "uid:3"],
+            "at tcp:// nobody could connect: --trusted a network such as",
+        ),
+        (["-u", "unix:///x", "--agent", "udp://127.0.0.1:1"], "--agent cannot listen on udp://"),
+        (["-u", "unix:///x", "--agent", TLS], f"--agent {TLS}: HAProxy asks in plain text"),
     ],
 )
 def test_listening_that_cannot_be(words, text):
@@ -337,13 +353,13 @@ def test_limits_reach_the_server(tmp_path):
         "rpc = Server(EventMux(), {})\n"
         "init_clients(rpc)\n"
         "print(rpc._arrivals.entrance.max_clients, rpc._peers.idling.limit,\n"
-        "      rpc._peers.patience.limit, rpc._peers.budget.limit)\n"
+        "      rpc._peers.patience.limit, rpc._peers.budget.limit, rpc._peers.aging.limit)\n"
         "rpc.close_listeners()\n"
     )
     limits = ["--max-clients", "7", "--idle-timeout", "90", "--packet-timeout", "1.5"]
-    more = ["--max-buffered", "1000000"]
+    more = ["--max-buffered", "1000000", "--max-age", "600"]
     result = rpcasync("listen", "-u", "tcp://127.0.0.1:0", *limits, *more, program)
-    assert result.stdout == "7 90.0 1.5 1000000\n"
+    assert result.stdout == "7 90.0 1.5 1000000 600.0\n"
 
 
 @pytest.mark.parametrize("is_allowed", [True, False])

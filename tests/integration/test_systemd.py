@@ -197,6 +197,16 @@ def handed_over(kind, *options):
             ["--cert", "x.pem"],
             "--cert is for listeners, and descriptor 3 from systemd is none; say Accept=no there",
         ),
+        (
+            "connection",
+            ["--proxy", "require", "--trusted", "unix:"],
+            "--proxy is for listeners, and descriptor 3 from systemd is none; say Accept=no there",
+        ),
+        (
+            "tcp",
+            ["--proxy", "require", "--trusted", "unix:"],
+            ("at tcp:// nobody could connect: --trusted a network such as 127.0.0.0/8 is missing"),
+        ),
         ("tcp", ["--cert", "/no/such"], "/no/such: No such file or directory"),
     ],
 )
