@@ -101,8 +101,8 @@ class Draining:
                 raise Fault(f"goaway: {_MOST_ASKED} callbacks wait already, which is the limit")
             peer.goaways += (callback.id,)
         self._answer(caller)
-        if self.has_begun:
-            self._peers.notes.add(self.look)
+        if self.has_begun:  # behind what is noted of `callback` as we return: released is it once
+            self._peers.notes.add(self.look_soon)
 
     # Beginning
 

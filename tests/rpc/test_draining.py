@@ -77,7 +77,11 @@ def test_who_asks_is_told(bench, codec):
 def test_who_asks_later_is_answered_first(bench):
     bench.rpc.drain()
     peer = bench.peer()
-    assert ask(bench, peer)[:2] == [[1007], GONE]
+    answer, told, *rest = ask(bench, peer)
+    assert (answer, told) == ([1007], GONE)
+    bench.turn()
+    rest += peer.read()
+    assert [id for id, *_ in rest] == [7]  # it is told once that it need not keep it
 
 
 def test_once(bench):
