@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import signal
 import sys
 import time
@@ -72,6 +74,20 @@ class Load:
         goal = self.answers + count
         self.turn_until(lambda: self.answers >= goal)
 
+    def pid(self):
+        """Return the process that the first client talks to."""
+        call = self.clients[0].whoami()
+        self.turn_until(lambda: call.done)
+        return call.result()["pid"]
+
+    def end(self):
+        """Wait for the last answers, and disconnect."""
+        self.is_on = False
+        self.turn_until(lambda: not any(client.has_requests() for client in self.clients))
+        print(f"{self.answers} calls, {len(self.errors)} failed")
+        for client in self.clients:
+            client.disconnect()
+
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.slow)])
 def test_no_call_fails_while_two_workers_are_rolled(tmp_path, rounds):
@@ -90,9 +106,45 @@ def test_no_call_fails_while_two_workers_are_rolled(tmp_path, rounds):
             worker.stop()
             worker.start()
             load.answer_more(200)
-        load.is_on = False
-        load.turn_until(lambda: not any(client.has_requests() for client in load.clients))
-        print(f"{load.answers} calls, {len(load.errors)} failed")
-        for client in load.clients:
-            client.disconnect()
+        load.end()
     assert load.errors == []
+
+
+# The own tool of systemd hands its sockets over once. This starts the program again with them, as
+# systemd does, until it is removed.
+KEEP = 'while [ -e "$0" ]; do (export LISTEN_PID=$BASHPID; exec "$@"); done'
+
+
+@pytest.mark.skipif(
+    not (shutil.which("systemd-socket-activate") and shutil.which("bash")),
+    reason="no systemd-socket-activate command",
+)
+def test_no_call_fails_while_a_service_is_restarted(tmp_path):
+    """Its socket stays: who connects meanwhile waits for the next process, and is not refused."""
+    keep, path = tmp_path / "keep", f"{tmp_path}/socket"
+    keep.touch()
+    words = [sys.executable, "-m", "rpcasync", "listen", CALC]
+    tool = ["systemd-socket-activate", "-E", "PYTHONPATH", "-l", path]
+    program = Program([*tool, "bash", "-c", KEEP, keep, *words], start_new_session=True)
+    try:
+        program.wait_for_log("Listening on")
+        with EventMux() as mux:
+            load = Load(mux, [f"unix://{path}"], 20)
+            load.answer_more(200)
+            pids = [load.pid()]
+            for _ in range(2):
+                os.kill(pids[-1], signal.SIGTERM)
+                load.turn_until(lambda: load.pid() != pids[-1])
+                pids.append(load.pid())
+                load.answer_more(200)
+            keep.unlink()
+            load.end()
+        assert load.errors == []
+        assert len(set(pids)) == 3
+        os.kill(pids[-1], signal.SIGTERM)
+        assert program.process.wait(LIMIT) == 0
+        assert not [line for line in program.log if "WARNING" in line or "ERROR" in line]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(program.process.pid, signal.SIGKILL)
+        program.stop()
