@@ -17,8 +17,8 @@ from rpcasync.urls import is_number
 from rpcasync.wire.deadlines import check_seconds
 
 __all__ = [
-    *("factor", "level", "mode", "name", "number_of", "part", "seconds", "time", "user"),
-    *("trusted", "wait", "whole_name"),
+    *("factor", "level", "mode", "name", "number_of", "part", "seconds", "time", "trusted"),
+    *("user", "wait", "whole_name"),
 ]
 
 
