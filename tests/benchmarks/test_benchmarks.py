@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 
 import pytest
+from support.proxies import needs_haproxy
 from support.quick import quick_first
 
 from benchmarks import (
     forwarding,
     goals,
     route,
+    scaling,
     shadowing,
     tls,
     tls_flood,
@@ -99,6 +101,18 @@ def test_an_honest_client_is_served_in_a_flood(name):
     assert (len(wait.echoes), len(wait.connections)) == (8, 2)
     assert max(*wait.echoes, *wait.connections) < tls_flood.LATE  # none was refused
     assert (wait.rate > 0) == (name != "nobody")
+
+
+@needs_haproxy
+def test_a_worker_and_a_balancer_are_measured(tmp_path):
+    with scaling.balanced(tmp_path) as places:
+        for place, count in zip(places, (1, 2), strict=True):
+            run = scaling.call(place, 2, 2, _BRIEF)
+            assert run.rate > 0
+            assert len(run.costs) == count
+            assert all(cost > 0 for cost in run.costs)
+    found = scaling.connections_table(tmp_path, 1, 3)
+    assert [len(row) for row in found.rows] == [4, 4]
 
 
 def test_the_waits_under_attack_are_a_table():

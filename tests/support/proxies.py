@@ -15,7 +15,7 @@ from pwd import getpwuid
 import pytest
 from support.pump import PATIENCE
 
-__all__ = ["haproxy", "needs_haproxy", "needs_nginx", "nginx", "running"]
+__all__ = ["haproxy", "listening_at", "needs_haproxy", "needs_nginx", "nginx", "running"]
 
 _STREAM_MODULE = Path("/usr/lib/nginx/modules/ngx_stream_module.so")
 
@@ -39,7 +39,7 @@ def haproxy(
         frontend: more lines of the frontend.
         family: of the listener.
     """
-    with _listening(family, folder) as front:
+    with listening_at(folder, family) as front:
         path = folder / "haproxy.cfg"
         path.write_text(
             f"""
@@ -61,7 +61,7 @@ def haproxy(
 @contextmanager
 def nginx(server: str, folder: Path) -> Iterator[socket.socket]:
     """Run nginx in front of a server, as a proxy of streams; give the socket it listens on."""
-    with _listening(socket.AF_INET, folder) as front:
+    with listening_at(folder) as front:
         port = front.getsockname()[1]
         path = folder / "nginx.conf"
         path.write_text(f"""
@@ -86,7 +86,8 @@ def nginx(server: str, folder: Path) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _listening(family: int, folder: Path) -> Iterator[socket.socket]:
+def listening_at(folder: Path, family: int = socket.AF_INET) -> Iterator[socket.socket]:
+    """Give a socket that a proxy may listen on."""
     with socket.socket(family) as sock:
         sock.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(folder / "front"))
         sock.listen()
@@ -94,13 +95,15 @@ def _listening(family: int, folder: Path) -> Iterator[socket.socket]:
 
 
 @contextmanager
-def running(command: list[str | Path], front: socket.socket, **environment: str) -> Iterator[None]:
-    """Run a proxy that inherits a socket."""
+def running(
+    command: list[str | Path], front: socket.socket, **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run a proxy that inherits a socket; give its process."""
     process = subprocess.Popen(
         command, pass_fds=[front.fileno()], env={**os.environ, **environment}
     )
     try:
-        yield
+        yield process
     finally:
         process.terminate()
         process.wait(PATIENCE)
