@@ -661,6 +661,7 @@ class Server:
 
         - `status`: what the built-in procedure `health` answers: `ok`, `draining`, or `overloaded`
           when `max_clients` are connected, or as many calls wait as may run.
+        - `pid`: the process that has answered, where several do at one address.
         - `uptime`: seconds since the server was made.
         - `listeners` and `clients`: how many there are.
         - `accepted` and `refused`: connections so far.

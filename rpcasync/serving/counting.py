@@ -12,14 +12,14 @@ entry: so it is known what was under way when a client left.
 What ends is noted behind the line that ends it, never in front: should Ctrl-C come just between the
 two, a record is missing, and no call.
 
-This file calls the program's code in one line, in `_tell()`. It answers nothing.
+This file calls the program's code in one line, in `_end()`. It answers nothing.
 """
 
 from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Container
 
 from rpcasync._log import log, shorten
 from rpcasync.serving.callers import Caller, Dropped, Open
@@ -99,16 +99,23 @@ class Counting:
     """That of one server.
 
     Args:
-        is_built_in: says whether a name is that of a procedure of the server's own.
+        built_in: names of procedures of the server's own.
+        is_built_in: says whether one is in use, and the program has none of that name.
         is_known: says whether the program has a procedure of a name.
     """
 
     __slots__ = (
-        *("_clock", "_is_built_in", "_is_known", "_kept", "_open"),
+        *("_built_in", "_clock", "_is_built_in", "_is_known", "_kept", "_open"),
         *("heard", "is_on", "nameless", "on_call", "rows", "taken"),
     )
 
-    def __init__(self, is_built_in: Callable[[str], bool], is_known: Callable[[str], bool]) -> None:
+    def __init__(
+        self,
+        built_in: Container[str],
+        is_built_in: Callable[[str], bool],
+        is_known: Callable[[str], bool],
+    ) -> None:
+        self._built_in = built_in
         self._is_built_in = is_built_in
         self._is_known = is_known
         self._clock = time.monotonic
@@ -156,7 +163,8 @@ class Counting:
         now = self._clock()
         while calls:
             call, _ = calls.popitem()
-            self._end(peer, call.procedure, call.id, GONE, call, now, call.size, 0)
+            came, began = call.came, call.began
+            self._end(peer, call.procedure, call.id, GONE, came, began, now, call.size, 0)
         self._open.pop(peer, None)
 
     # Calls
@@ -181,6 +189,8 @@ class Counting:
             now: the time.
         """
         noted, peer = caller._began, caller._peer
+        if type(noted) is float and caller.answered:
+            return  # it was told of when it was answered
         if isinstance(noted, Open) or caller.answered is None:
             return
         if not caller.answered:
@@ -189,12 +199,8 @@ class Counting:
             if not peer.gone:
                 self._open.setdefault(peer, {})[call] = None
                 return
-        outcome = GONE
-        if isinstance(noted, str):
-            outcome = _OUTCOMES[noted]
-        elif noted is not None and caller.answered:
-            return  # it was told of when it was answered
-        self._end(peer, caller.procedure, caller.id, outcome, began, now, caller.size, 0)
+        outcome = _OUTCOMES[noted] if isinstance(noted, str) else GONE
+        self._end(peer, caller.procedure, caller.id, outcome, began, began, now, caller.size, 0)
 
     def ended(self, caller: Caller | Dropped, outcome: Outcome, sent: int) -> None:
         """Note that a call has ended.
@@ -210,9 +216,9 @@ class Counting:
         if noted is None or isinstance(noted, str):
             caller._began = outcome  # its procedure runs, or it came before anybody counted
             return
-        size = caller.size
+        came, began, size = noted, noted, caller.size
         if isinstance(noted, Open):
-            size = noted.size
+            came, began, size = noted.came, noted.began, noted.size
             calls = self._open.get(peer)
             if calls is None or noted not in calls:
                 return  # its client went before
@@ -220,7 +226,7 @@ class Counting:
             if not calls:
                 del self._open[peer]
         name, id = caller.procedure, caller.id  # noqa: A001
-        self._end(peer, name, id, outcome, noted, self._clock(), size, sent)
+        self._end(peer, name, id, outcome, came, began, self._clock(), size, sent)
 
     def _end(
         self,
@@ -228,26 +234,33 @@ class Counting:
         procedure: str,
         id: int | str,  # noqa: A002
         outcome: Outcome,
-        began: float | Open,
+        came: float,
+        began: float | None,
         now: float,
         received: int,
         sent: int,
     ) -> None:
-        if self._is_built_in(procedure):
+        if procedure in self._built_in and self._is_built_in(procedure):
             return
-        came, start = (began.came, began.began) if isinstance(began, Open) else (began, began)
-        has_run = outcome != REFUSED and start is not None
-        start = now if start is None else start
-        wait, seconds = start - came, now - start if has_run else 0.0
-        if self.is_on:
-            self._count(self._row(procedure, outcome), outcome, seconds if has_run else None)
-        if self.on_call is not None:
-            started = time.time() - seconds
-            self._tell(
-                CallRecord(
-                    procedure, peer.identity, id, outcome, wait, seconds, received, sent, started
-                )
+        if began is None or outcome == REFUSED:  # no procedure was called
+            wait, seconds = (now if began is None else began) - came, 0.0
+            if self.is_on:
+                self._count(self._row(procedure, outcome), outcome, None)
+        else:
+            wait, seconds = began - came, now - began
+            if self.is_on:
+                self._count(self._row(procedure, outcome), outcome, seconds)
+        tell = self.on_call
+        if tell is None:
+            return
+        identity, started = peer.identity, time.time() - seconds
+        try:
+            # This is where the program's code is called.
+            tell(
+                CallRecord(procedure, identity, id, outcome, wait, seconds, received, sent, started)
             )
+        except Exception:  # noqa: BLE001  # the call is not to suffer
+            log.exception("on_call() of procedure %s failed", shorten(procedure))
 
     def _taker(self, procedure: str) -> Callable[[float], None]:
         """Return what takes the time of an answered call; nothing does for a built-in procedure."""
@@ -276,15 +289,6 @@ class Counting:
         else:
             row.times.append(seconds)
             self._kept += 1
-
-    def _tell(self, record: CallRecord) -> None:
-        if self.on_call is None:
-            return
-        try:
-            # This is where the program's code is called.
-            self.on_call(record)
-        except Exception:  # noqa: BLE001  # the call is not to suffer
-            log.exception("on_call() of procedure %s failed", shorten(record.procedure))
 
 
 def _nothing(seconds: float) -> None:

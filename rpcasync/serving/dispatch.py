@@ -67,7 +67,8 @@ class Dispatcher:
         self._notes = peers.notes
         self._turns = Turns(peers.notes)
         self._namespace = namespace
-        self._built_in = built_in
+        self.built_in = built_in
+        """The procedures that every server has, by name."""
         self._is_running_waiting = False
         self.max_callbacks = 0  # alive, of one client
         self.max_waiting = 0  # calls of one client
@@ -189,7 +190,7 @@ class Dispatcher:
 
     def has_procedure(self, name: str) -> bool:
         """Return True for a procedure of the program's, or a built-in one."""
-        stays = name in self._built_in and name not in PASSED_ON
+        stays = name in self.built_in and name not in PASSED_ON
         return stays or self.is_own(name)
 
     def is_own(self, name: str) -> bool:
@@ -198,7 +199,7 @@ class Dispatcher:
 
     def is_built_in(self, name: str) -> bool:
         """Return True for a procedure that every server has, if the program has none like it."""
-        return name in self._built_in and not self.is_own(name)
+        return name in self.built_in and not self.is_own(name)
 
     def _may_wait(self, name: str) -> bool:
         """False if nobody else has to answer: there is no such procedure, or it is built in."""
@@ -447,7 +448,7 @@ class Dispatcher:
 
     def _own(self, name: str) -> Procedure:
         """Return a procedure that every server has."""
-        procedure = self._built_in.get(name)
+        procedure = self.built_in.get(name)
         if procedure is None:
             raise Refused(self._unknown(shorten(name)))
         return procedure

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rpcasync.serving.identity import Identity
 from rpcasync.wire.messages import Id
@@ -29,9 +29,11 @@ REFUSED: Outcome = "refused"
 OUTCOMES = ANSWERED, FAULT, EXCEPTION, DROPPED, TIMEOUT, GONE, REFUSED
 
 
-@dataclass(frozen=True, slots=True)
-class CallRecord:
+class CallRecord(NamedTuple):
     """How one call of a client has ended, as `Server(on_call=)` is told.
+
+    There may be one for each call, and a tuple is made in a fifth of the time that a dataclass
+    takes. Its fields have names: `record._asdict()` gives them all.
 
     `outcome` is one of:
 

@@ -8,6 +8,7 @@ This file answers no calls.
 
 from __future__ import annotations
 
+import os
 import time
 from typing import Any
 
@@ -40,7 +41,7 @@ class Seeing:
         self._buflen: Any = getattr(mux, "buflen", None)
         self._peers = peers
         self._entrance = entrance
-        self._counting = Counting(dispatcher.is_built_in, dispatcher.is_own)
+        self._counting = Counting(dispatcher.built_in, dispatcher.is_built_in, dispatcher.is_own)
         self._began = time.monotonic()
         self._since: float | None = None  # when counting began, as `_began`
 
@@ -94,6 +95,7 @@ class Seeing:
         peers = self._clients()
         return {
             "status": status,
+            "pid": os.getpid(),
             "uptime": now - self._began,
             "counted": now - (self._since or now),
             "listeners": len(self._entrance.listeners),

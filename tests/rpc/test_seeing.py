@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import math
+import os
 import socket
 import time
 
@@ -349,7 +350,7 @@ def test_health_and_stats_over_the_wire(bench, codec):
     told = dict(zip(pairs[::2], pairs[1::2], strict=True))
     assert id_ == 2
     assert told.keys() == bench.rpc.stats().keys()
-    assert (told["status"], told["clients"]) == ("ok", 1)
+    assert (told["status"], told["pid"], told["clients"]) == ("ok", os.getpid(), 1)
 
 
 def test_they_give_way_to_the_program(serve):
