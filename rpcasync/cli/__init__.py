@@ -57,6 +57,12 @@ def _stats(options: argparse.Namespace) -> int:
     return stats(options)
 
 
+def _top(options: argparse.Namespace) -> int:
+    from rpcasync.cli.top import top
+
+    return top(options)
+
+
 def _made(options: argparse.Namespace) -> int:
     """Run one of the commands that make something: others have no use for what it takes."""
     from rpcasync.cli import making
@@ -79,6 +85,7 @@ _COMMANDS = {
     "shell": shell,
     "health": _health,
     "stats": _stats,
+    "top": _top,
     "skeleton": _made,
     "stub": _made,
     "describe": _made,

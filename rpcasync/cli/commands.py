@@ -23,6 +23,7 @@ from rpcasync.cli.options import (
     add_skeleton,
     add_stats,
     add_stub,
+    add_top,
 )
 from rpcasync.cli.output import print_lines
 from rpcasync.cli.tab import SCRIPTS
@@ -47,6 +48,7 @@ _REQUIRED = {
     "shell": {"url": "a URL"},
     "health": {"url": "a URL"},
     "stats": {"url": "a URL"},
+    "top": {"url": "a URL"},
     "skeleton": {"url": "a URL"},
     "stub": {"url": "a URL"},
     "describe": {"url": "a URL"},
@@ -187,6 +189,10 @@ def _add_seeing(commands: argparse._SubParsersAction[Parser]) -> None:
     about = "print the numbers of a server"
     stats = _command(commands, "stats", about, "[OPTION ...] URL", EXAMPLE_URL)
     add_stats(stats)
+
+    about = "show what a server does, again and again"
+    top = _command(commands, "top", about, "[OPTION ...] URL", EXAMPLE_URL)
+    add_top(top)
 
 
 def _add_makers(commands: argparse._SubParsersAction[Parser]) -> None:

@@ -173,6 +173,8 @@ class _Place:
                 0,
             ):
                 return _urls(text, ("tcp", "unix", "python", "perl"))
+            case "top", 0:
+                return _urls(text, ("tcp", "unix"))
             case ("call", 1) | (("methods" | "skeleton" | "stub" | "describe"), _):
                 return self._procedures()
             case "call", _:

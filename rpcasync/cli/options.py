@@ -23,6 +23,7 @@ __all__ = [
     "add_skeleton",
     "add_stats",
     "add_stub",
+    "add_top",
 ]
 
 
@@ -280,6 +281,25 @@ def add_stats(parser: Parser) -> None:
         const=2.0,
         metavar="SECONDS",
         help="print them again and again, until Ctrl-C; by default each 2 seconds. Behind the URL",
+    )
+
+
+def add_top(parser: Parser) -> None:
+    """Add what `top` takes."""
+    _add_server(parser, timeout=10.0)
+    parser.add_argument(
+        "--interval",
+        type=values.time,
+        default=2.0,
+        metavar="SECONDS",
+        help="how often to look, and what rates and times are of; default: 2",
+    )
+    parser.add_argument(
+        "-n",
+        dest="count",
+        type=values.number_of("tables", 1),
+        metavar="COUNT",
+        help="print so many tables, and end; as where stdout is no terminal",
     )
 
 

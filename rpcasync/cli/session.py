@@ -33,6 +33,8 @@ from rpcasync.errors import CallCancelled, CallTimeout, Disconnected, RemoteErro
 if TYPE_CHECKING:
     from ssl import SSLContext
 
+    from rpcasync.backoff import Backoff
+
 __all__ = [
     *("LOOKING", "Session", "chosen", "connected", "connected_by", "is_unknown"),
     "suggestion",
@@ -43,19 +45,22 @@ LOOKING = 2.0  # seconds to look for the name that was meant
 _SHORT_GRACE = 1.0  # seconds that a server which did not answer has to end by itself
 
 
-def connected_by(options: argparse.Namespace, *args: str) -> AbstractContextManager[Session]:
+def connected_by(
+    options: argparse.Namespace, *args: str, reconnect: Backoff | None = None
+) -> AbstractContextManager[Session]:
     """Give a session with the server of a command, as `connected()` does.
 
     Args:
         options: what was typed.
         args: arguments for a server that is started.
+        reconnect: as for `connected()`.
 
     Raises:
         CommandFailed: as `connected()`; or what is typed of TLS is wrong.
     """
     encryption = client_options(options, options.url)
     given = {"codec": options.codec, "timeout": options.timeout, **encryption}
-    return connected(options.url, *args, **given)
+    return connected(options.url, *args, reconnect=reconnect, **given)
 
 
 @contextmanager
@@ -66,10 +71,12 @@ def connected(
     timeout: float | None = None,
     tls: SSLContext | None = None,
     server_hostname: str | None = None,
+    reconnect: Backoff | None = None,
 ) -> Iterator[Session]:
     """Give a session with a server; the end of the block ends it.
 
-    What failed in the block is told before the end of a server that we started is waited for.
+    What failed in the block is told before the end of a server that we started is waited for. With
+    `reconnect`, the client connects again by itself.
 
     Raises:
         CommandFailed: there is no such server, a call in the block failed, or Ctrl-C.
@@ -77,7 +84,15 @@ def connected(
     with _failures(url), EventMux() as mux:
         if log.isEnabledFor(logging.DEBUG):
             mux.trace(log)
-        client = Client(mux, url, *args, codec=codec, tls=tls, server_hostname=server_hostname)
+        client = Client(
+            mux,
+            url,
+            *args,
+            codec=codec,
+            tls=tls,
+            server_hostname=server_hostname,
+            reconnect=reconnect,
+        )
         session = Session(mux, client, url, timeout)
         try:
             with _failures(url):
@@ -157,7 +172,7 @@ def chosen(found: dict[str, Definition], names: Sequence[str]) -> dict[str, Defi
 
 
 class Session:
-    """A client, the mux that it is on, and the pipes of the server if it has any.
+    """A client, the mux that it is on, and the pipes of the server at `url` if it has any.
 
     `timeout` is in seconds, for each call; None is for ever. With `is_interruptible`, Ctrl-C
     cancels the call that is waited for. `lost` says why the server has gone; it is None as long as
@@ -179,7 +194,7 @@ class Session:
         self.callbacks = Callbacks()
         self.names: list[str] | None = None
         self.own_words: Sequence[str] = ()
-        self._url = url
+        self.url = url
         self._pipes = [pipe for pipe in (client.stdout, client.stderr) if pipe is not None]
         for pipe in self._pipes:
             mux.add(pipe, buffered=Split())
@@ -191,7 +206,7 @@ class Session:
                 say(event.data.decode(errors="backslashreplace"), prefix="")
             return None
         if isinstance(event, Closed) and event.fh is self.client.fh:
-            self.lost = f"{self._url}: {event.reason or 'the server closed the connection'}"
+            self.lost = f"{self.url}: {event.reason or 'the server closed the connection'}"
         return self.client.io(event)
 
     def catch_up(self) -> None:

@@ -7,15 +7,21 @@ import time
 from collections.abc import Iterator
 
 from rpcasync.cli.figures import Figures, figures
-from rpcasync.cli.output import CommandFailed, on_one_line, print_lines
+from rpcasync.cli.intervals import interval
+from rpcasync.cli.output import CommandFailed, print_lines
 from rpcasync.cli.prometheus import prometheus_lines
-from rpcasync.cli.screen import cut, width
 from rpcasync.cli.session import Session, connected_by, is_unknown
+from rpcasync.cli.summary import (
+    column_lines,
+    rate,
+    seconds,
+    short,
+    status_line,
+    summary_lines,
+)
 from rpcasync.errors import RemoteError
 
 __all__ = ["stats"]
-
-_LONGEST = 40  # columns of what a server may name as it likes
 
 
 def stats(options: argparse.Namespace) -> int:
@@ -49,13 +55,13 @@ def _ask(session: Session) -> Figures:
         raise CommandFailed(f"stats: {error}") from None
 
 
-def _wait(session: Session, seconds: float) -> None:
+def _wait(session: Session, pause: float) -> None:
     """Let some time pass.
 
     Raises:
         CommandFailed: the server has gone meanwhile.
     """
-    end = time.monotonic() + seconds
+    end = time.monotonic() + pause
     while (left := end - time.monotonic()) > 0:
         session.take(session.mux.mux(left))
         if session.lost is not None:
@@ -72,57 +78,23 @@ def _lines(
 
 
 def _table(found: Figures, before: Figures | None) -> Iterator[str]:
-    numbers = found.numbers
-    yield f"{_short(found.status)}, up {_seconds(numbers.get('uptime'))}"
-    yield (
-        f"clients {_whole(numbers, 'clients')}, accepted {_whole(numbers, 'accepted')},"
-        f" refused {_whole(numbers, 'refused')}"
-    )
-    yield (
-        f"calls running {_whole(numbers, 'running')}, waiting {_whole(numbers, 'waiting')};"
-        f" bytes queued {_whole(numbers, 'queued')}"
-    )
-    yield f"loop late {_seconds(numbers.get('lag'))}, at most {_seconds(numbers.get('most_lag'))}"
-    ended = [f"{_short(name)} {count}" for name, count in found.calls.items() if count]
-    yield f"ended {', '.join(ended) or 'none'}, counted for {_seconds(numbers.get('counted'))}"
+    yield status_line(found)
+    yield from summary_lines(found)
+    ended = [f"{short(name)} {count}" for name, count in found.calls.items() if count]
+    counted = seconds(found.numbers.get("counted"))
+    yield f"ended {', '.join(ended) or 'none'}, counted for {counted}"
     if found.procedures:
-        yield from _columns([_HEAD, *_rows(found, before)])
+        yield from column_lines([_HEAD, *_rows(found, before)])
 
 
 _HEAD = ("procedure", "calls", "calls/s", "errors", "p50", "p99")
 
 
 def _rows(found: Figures, before: Figures | None) -> Iterator[tuple[str, ...]]:
-    since = found.numbers.get("counted", 0.0)
-    if before is not None:
-        since -= before.numbers.get("counted", 0.0)
+    since, paces = found.numbers.get("counted", 0.0), interval(before, found).procedures
     for name, about in found.procedures.items():
-        old = before.procedures.get(name) if before is not None else None
-        calls = about.calls - (old.calls if old is not None else 0)
-        rate = f"{calls / since:.1f}" if since > 0 and calls >= 0 else "-"
-        times = _seconds(about.p50), _seconds(about.p99)
-        yield (_short(name), str(about.calls), rate, str(about.errors), *times)
-
-
-def _columns(rows: list[tuple[str, ...]]) -> Iterator[str]:
-    """Give a line for each row: the first column is flush left, the others are flush right."""
-    wide = [max(map(width, column)) for column in zip(*rows, strict=True)]
-    for name, *cells in rows:
-        padded = [cell.rjust(size) for cell, size in zip(cells, wide[1:], strict=True)]
-        yield "  ".join([name + " " * (wide[0] - width(name)), *padded])
-
-
-def _short(text: str) -> str:
-    return cut(on_one_line(text), _LONGEST)
-
-
-def _whole(numbers: dict[str, float], name: str) -> str:
-    return f"{numbers[name]:.0f}" if name in numbers else "-"
-
-
-def _seconds(value: float | None) -> str:
-    if value is None:
-        return "-"
-    if value < 1:
-        return f"{value * 1000:.3g} ms"
-    return f"{value:.3g} s" if value < 100 else f"{value:.0f} s"
+        calls = paces[name].calls
+        if before is None and since > 0:
+            calls = about.calls / since
+        times = seconds(about.p50), seconds(about.p99)
+        yield (short(name), str(about.calls), rate(calls), str(about.errors), *times)

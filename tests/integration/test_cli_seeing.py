@@ -135,14 +135,14 @@ def test_a_status_that_would_write_on_the_terminal():
 
 
 def test_the_numbers_for_people():
-    with listening() as (address, _):
+    with listening() as (address, server):
         rpcasync("stats", address)  # counts from here on
         rpcasync("call", address, "add_numbers", "n1=1", "n2=2")
         rpcasync("call", address, "refuse", "why=no")
         code, out, err = told(rpcasync("stats", address))
     assert (code, err) == (0, "")
     status, clients, calls, _, ended, head, *rows = out.splitlines()
-    assert re.fullmatch(r"ok, up [0-9.]+ m?s", status)
+    assert re.fullmatch(rf"ok, up [0-9.]+ m?s, process {server.process.pid}", status)
     assert clients == "clients 1, accepted 4, refused 0"
     assert calls == "calls running 0, waiting 0; bytes queued 0"
     assert ended.startswith("ended answered 1, fault 1, counted for ")

@@ -31,7 +31,7 @@ def offered(capfd):
 
 COMMANDS = [
     *("call", "completion", "describe", "health", "listen", "methods", "record", "replay"),
-    *("shadow-report", "shell", "skeleton", "stats", "stub"),
+    *("shadow-report", "shell", "skeleton", "stats", "stub", "top"),
 ]
 
 
@@ -54,6 +54,8 @@ def in_bash(capfd):
         (["describe", "--j"], ["--json"]),
         (["health", "u"], ["unix://"]),
         (["stats", "unix://x", "--p"], ["--prometheus"]),
+        (["top", ""], ["tcp://", "unix://"]),
+        (["top", "unix://x", "--in"], ["--insecure", "--interval"]),
         (["skeleton", "tcp://l"], ["tcp://localhost:"]),
         (["c"], ["call", "completion"]),
         (["--v"], ["--version"]),

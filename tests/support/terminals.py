@@ -10,10 +10,12 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from support.programs import LIMIT, ROOT
+from support.screens import Screen
 
 PROMPT = "rpcasync> "
 _LEAD = (
@@ -31,6 +33,7 @@ class Terminal:
         program: what is started; default is Python.
         stdout: a file that it writes to, in the place of the terminal.
         columns: how wide the terminal is; 0 is not told.
+        rows: how many lines it has.
         cwd: where it is started.
         env: variables of its environment, beside ours.
     """
@@ -41,11 +44,12 @@ class Terminal:
         program: str = sys.executable,
         stdout: int | IO[str] | None = None,
         columns: int = 0,
+        rows: int = 24,
         cwd: Path | None = None,
         **env: str,
     ) -> None:
         self._ours, theirs = os.openpty()
-        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("4H", 24, columns, 0, 0))
+        self.resize(columns, rows)
         self._seen = b""  # and not expected
         self.process = subprocess.Popen(
             [sys.executable, "-IS", "-c", _LEAD, program, *map(str, arguments)],
@@ -71,6 +75,24 @@ class Terminal:
         self.process.kill()
         self.process.wait()
         os.close(self._ours)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Have another size; the system tells the program."""
+        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("4H", rows, columns, 0, 0))
+
+    def has_echo(self) -> bool:
+        """Return whether what is typed is shown, and comes line by line, as it is at first."""
+        flags: int = termios.tcgetattr(self._ours)[3]
+        return flags & (termios.ECHO | termios.ICANON) == termios.ECHO | termios.ICANON
+
+    def show(self, screen: Screen, is_it: Callable[[Screen], object]) -> None:
+        """Wait until a screen with all that is written to the terminal is as it should be."""
+        deadline = time.monotonic() + LIMIT
+        while not is_it(screen):
+            assert time.monotonic() < deadline, screen.lines
+            chunk = self._read(deadline)
+            assert chunk, screen.lines
+            screen.feed(chunk)
 
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
