@@ -6,7 +6,8 @@ others leave when they like. Whatever they call meanwhile is answered as ever. A
 not before, the rest is disconnected.
 
 A listener that is closed resets who waits in its queue. So that is accepted first, as is who was
-accepted and has yet to say who he is, by TLS say.
+accepted and has yet to say who he is, by TLS say. But where others keep coming, the queue is never
+empty: nobody is accepted any more once all that was in it has had its time.
 
 All that is to be done follows from the state and the time, in `look()`: it can be repeated wherever
 it was interrupted. This file knows no signals.
@@ -38,6 +39,7 @@ __all__ = ["Draining"]
 
 _MOST_ASKED = 16  # callbacks of one client
 _AGAIN = 0.01  # seconds until a listener is looked at again, in whose queue somebody waits
+_QUEUE = 2.0  # seconds in which who waits in the queue of a listener is accepted
 _LAST_WORDS = 1.0  # seconds that who is disconnected at the deadline has to read what is queued
 _TURN = 0.005  # seconds in which clients are told; then others have their turn
 
@@ -53,8 +55,8 @@ class Draining:
     """
 
     __slots__ = (
-        *("_answer", "_arrivals", "_clock", "_closes_at", "_ends_at", "_has_told", "_is_awaiting"),
-        *("_kill", "_peers", "_shared", "_timer", "_watch"),
+        *("_answer", "_arrivals", "_clock", "_closes_at", "_ends_at", "_has_told", "_has_warned"),
+        *("_is_awaiting", "_kill", "_peers", "_shared", "_timer", "_watch"),
         *("has_begun", "on_begin", "on_end", "on_idle", "on_left", "take_signal"),
     )
 
@@ -71,6 +73,7 @@ class Draining:
         self._shared: WeakSet[socket.socket] = WeakSet()
         self._closes_at = self._ends_at = math.inf
         self._has_told = False  # the log has what was left at the deadline
+        self._has_warned = False  # it has that some have come too late
         self._watch: Any = None  # of the timer
         self.has_begun = False
         self.on_begin: Callable[[], None] = _nothing
@@ -169,7 +172,7 @@ class Draining:
             if not self._tell_all():
                 soon = 0.0
             if is_over or now >= self._closes_at:
-                self._close_listeners(is_over)
+                self._close_listeners(is_over, now >= self._closes_at + _QUEUE)
             if is_over:
                 self._end(now)
             soon = min(soon, self._next(now))
@@ -199,14 +202,25 @@ class Draining:
                 peer.tell_to_go()
         return True
 
-    def _close_listeners(self, is_over: bool) -> None:
-        """Close those at which nobody waits; at the end all, whoever waits."""
+    def _close_listeners(self, is_over: bool, is_late: bool) -> None:
+        """Close those at which nobody waits; at the end all, whoever waits.
+
+        Args:
+            is_over: it is the end.
+            is_late: who waits in a queue now has come too late.
+        """
         if is_over:
             self._arrivals.close_listeners()
             return
         for sock in tuple(self._arrivals.listeners):
-            if sock in self._shared or not (is_readable(sock) or self._is_awaiting(sock)):
+            has_queue = sock not in self._shared and is_readable(sock)
+            if has_queue and is_late and not self._has_warned:
+                self._has_warned = True
+                log.warning("clients keep coming: those in the queue of a listener are reset")
+            if sock in self._shared or not ((has_queue and not is_late) or self._is_awaiting(sock)):
                 self._arrivals.close_listener(sock)
+            elif is_late:
+                self._arrivals.entrance.pause(sock)
 
     def _end(self, now: float) -> None:
         """Disconnect who is left. Who does not take his leave soon loses what is queued."""

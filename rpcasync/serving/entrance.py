@@ -170,6 +170,10 @@ class Entrance:
         if self._is_paused:
             self._read(sock, False)
 
+    def pause(self, sock: socket.socket) -> None:
+        """Accept nobody at a listener for now, whatever the number of places."""
+        self._read(sock, False)
+
     def close(self) -> None:
         """Let nobody in any more who has no place."""
         for sock in tuple(self.waiting):

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import logging
 import socket
 import ssl
+import threading
+import time
 
 import pytest
 from support import certificates
@@ -19,6 +22,7 @@ from support.server_interrupts import Interrupter
 
 from eventmux import EventMux, Timeout
 from rpcasync import Client, Server
+from rpcasync.serving import draining
 from rpcasync.shadowing.shadow import Shadow
 from rpcasync.wire.messages import CallbackRef
 
@@ -381,6 +385,82 @@ def test_the_delay_is_over_with_the_deadline(timed_bench, clock):
     assert not timed_bench.rpc.has_clients()
 
 
+@contextlib.contextmanager
+def flood(address):
+    """Have others connect, one after the other, and all at once."""
+    is_over, count = threading.Event(), itertools.count()
+
+    def connect():
+        while not is_over.is_set():
+            with contextlib.suppress(OSError), socket.create_connection(address):
+                next(count)
+
+    threads = [threading.Thread(target=connect) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield lambda: int(repr(count)[6:-1])
+    finally:
+        is_over.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_flood_does_not_keep_a_listener_open(serve, monkeypatch):
+    monkeypatch.setattr(draining, "_QUEUE", 0.5)
+    bench = serve(authorize=lambda _: time.sleep(0.001) is None)  # they come faster than that
+    listener = bench.rpc.listen("tcp://127.0.0.1:0")
+    peer = bench.knock(listener)
+    with flood(listener.getsockname()) as came:
+        while came() < 100:
+            bench.rpc.io(bench.mux.mux(0))
+        bench.rpc.drain(deadline=600)
+        begun = time.monotonic()
+        while bench.rpc._arrivals.listeners:
+            bench.rpc.io(bench.mux.mux(0))
+        assert time.monotonic() - begun < 20
+    assert bench.ask(peer, 0, "note", 1) == [[0, 1]]
+
+
+def test_a_queue_that_is_never_empty(timed_bench, clock, monkeypatch, caplog):
+    """Until it is too late, whoever comes is accepted."""
+    monkeypatch.setattr(draining, "is_readable", lambda sock: True)
+    listener = timed_bench.rpc.listen("tcp://127.0.0.1:0")
+    timed_bench.rpc.drain(deadline=60, delay=1)
+    settle(timed_bench, clock, 2.8)
+    peer = timed_bench.knock(listener)
+    timed_bench.turn()
+    assert timed_bench.ask(peer, 0, "note", 1) == [[0, 1]]
+    settle(timed_bench, clock, 0.4)
+    assert listener.fileno() == -1
+    assert warnings_of(caplog) == [
+        "clients keep coming: those in the queue of a listener are reset"
+    ]
+    assert timed_bench.ask(peer, 1, "note", 1) == [[1, 1]]
+
+
+def test_a_handshake_has_its_time_though_clients_keep_coming(timed_bench, clock, monkeypatch):
+    """Who was accepted is not dropped; nobody else is accepted meanwhile."""
+    bench = timed_bench
+    monkeypatch.setattr(draining, "is_readable", lambda sock: True)
+    context = certificates.server_context()
+    listener = bench.rpc.listen("tls://127.0.0.1:0", tls=context, handshake_timeout=20)
+    silent = bench.knock(listener)
+    bench.turn()
+    bench.rpc.drain(deadline=60)
+    settle(bench, clock, 4)
+    assert listener.fileno() != -1
+    late = bench.knock(listener)
+    settle(bench, clock, 1)
+    assert not silent.ended
+    silent.sock.close()
+    settle(bench, clock, 1)
+    assert listener.fileno() == -1
+    with contextlib.suppress(ConnectionResetError):
+        assert late.sock.recv(1) == b""
+    assert not bench.rpc.has_clients()
+
+
 def test_one_that_another_process_shares(bench):
     """Who waits there is accepted by the other one."""
     sock = socket.create_server(("127.0.0.1", 0))
@@ -408,7 +488,7 @@ def test_with_all_places_taken(bench):
     assert listener.fileno() != -1 or bench.rpc._arrivals.entrance.waiting
     first.sock.close()
     while not (packets := second.read()):
-        bench.rpc.io(bench.mux.mux(5))
+        bench.rpc.io(bench.mux.mux(0.05))
     assert packets == [[0, 2]]
 
 
