@@ -120,7 +120,7 @@ INSIDE = {
     "rpcasync.leading": [["requests"], ["connection", "lead"]],
     "rpcasync.reconnecting": [["keeping"], ["link"], ["client"]],
     "rpcasync.awaiting": [["callbacks", "encryption", "processes"], ["connection"], ["opening"]],
-    "rpcasync.forwarding": [["fallback", "relayed"], ["forwarding"]],
+    "rpcasync.forwarding": [["fallback", "namesakes", "relayed"], ["forwarding"]],
     "rpcasync.children": [
         ["environments", "forked", "leftover", "ending", "output", "parent"],
         ["programs"],

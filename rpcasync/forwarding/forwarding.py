@@ -19,10 +19,11 @@ from rpcasync._log import log, shorten
 from rpcasync.client import Client
 from rpcasync.errors import CallTimeout, Disconnected, EncodeError, Fault, RPCError
 from rpcasync.forwarding.fallback import Fallback
+from rpcasync.forwarding.namesakes import Namesakes
 from rpcasync.forwarding.relayed import Answer, Relayed
 from rpcasync.serving.budget import LITTLE
 from rpcasync.serving.callers import Caller, has_timed_out
-from rpcasync.serving.dispatch import Dispatcher
+from rpcasync.serving.dispatch import OWN_FIRST, Dispatcher
 from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import Mux, Peers
 from rpcasync.serving.records import ANSWERED, EXCEPTION, FAULT
@@ -52,6 +53,7 @@ class Forwarding:
         """Whom calls are passed on to that the server has no procedure for, as it was given."""
         self.fallback: Fallback | None = None
         """The connections to it."""
+        self._namesakes = Namesakes()
         # Those under way. A call has its caller, which need not be known when it has ended.
         self._calls: dict[Peer, WeakValueDictionary[Caller, Relayed]] = {}
         self.instead: Callable[[str], Fallback | None] = _nobody
@@ -78,7 +80,7 @@ class Forwarding:
             fallback = Fallback(mux, server, self.connections, client_options)
         if self.fallback is not None:
             self.fallback.close()
-        self.fallback, self.server = fallback, server
+        self.fallback, self.server, self._namesakes = fallback, server, Namesakes()
         self._see_to_relay()
 
     def watch(self, watcher: CallWatcher) -> None:
@@ -105,8 +107,10 @@ class Forwarding:
         return target is not None and target.goes_on_with(event)
 
     def passes_on(self, procedure: str) -> bool:
-        """Return True if somebody else answers the calls of a procedure."""
-        return self._target(procedure) is not None
+        """Return True if somebody else answers the calls of a procedure, as far as is known."""
+        target = self._target(procedure)
+        is_ours = procedure in OWN_FIRST and target is self.fallback
+        return target is not None and not (is_ours and not self._namesakes.has(procedure))
 
     def _target(self, procedure: str) -> Fallback | None:
         target = self.instead(procedure)
@@ -130,17 +134,50 @@ class Forwarding:
         target = self._target(caller.procedure)
         if target is None:
             return False
-        try:
+        if caller.procedure in OWN_FIRST and target is self.fallback:
+            self._look_up(caller, target, values, payload)
+        else:
             self._pass_on(caller, target, values, payload)
-        except Fault:  # what the client may not do, it is told as by a procedure
-            raise
-        except (RPCError, OSError) as error:
-            self._fail(caller, target, error)
         return True
+
+    def _look_up(
+        self, caller: Caller, target: Fallback, values: list[object], payload: bytes
+    ) -> None:
+        """Answer a call of what every server has, unless the server behind has one of its own."""
+
+        def found(is_behind: bool) -> None:
+            if caller.answered or caller._peer.gone:
+                return
+            try:
+                if is_behind:
+                    self._pass_on(caller, target, values, payload)
+                else:
+                    self._dispatcher.call_built_in(caller, values)
+            except Fault as error:
+                self._peers.fail(caller, str(error))
+
+        try:
+            client = target.client_of(caller._peer)
+            self._namesakes.look_up(caller.procedure, client, found)
+        except (RPCError, OSError):  # there is no such server now
+            found(False)
 
     def _pass_on(
         self, caller: Caller, target: Fallback, values: list[object], payload: bytes
     ) -> None:
+        """Have a server behind answer a call.
+
+        Raises:
+            Fault: the client may not make it: it is told as by a procedure.
+        """
+        try:
+            self._send(caller, target, values, payload)
+        except Fault:
+            raise
+        except (RPCError, OSError) as error:
+            self._fail(caller, target, error)
+
+    def _send(self, caller: Caller, target: Fallback, values: list[object], payload: bytes) -> None:
         peer, most = caller._peer, self._dispatcher.max_callbacks
         client = target.client_of(peer)
         if caller.has_callbacks and not target.has_room(client, peer, most):
@@ -188,6 +225,9 @@ class Forwarding:
             self._fail(caller, target, answer)
             return
         peer = caller._peer
+        if caller.procedure in OWN_FIRST and _has_none(answer, caller.procedure):
+            self._dispatcher.call_built_in(caller, [])
+            return
         try:
             packet = b"" if peer.gone else peer.protocol.relayed(caller.id, *answer)
         except EncodeError as error:
@@ -232,8 +272,10 @@ class Forwarding:
             done({})
             return
 
+        namesakes = self._namesakes
+
         def answered(*values: object, error: RPCError | None = None) -> None:
-            found = _methods_in(values)
+            found = namesakes.learn(values)
             if error is not None or found is None:
                 log.warning("fallback %s does not tell its procedures: %s", target.name, error)
             if not caller.answered:
@@ -250,8 +292,7 @@ def _nobody(procedure: str) -> None:
     """Say that no other server gets the calls of a procedure that ours has."""
 
 
-def _methods_in(values: tuple[object, ...]) -> dict[str, object] | None:
-    """Return the procedures in the answer of `methods`; None if there are none."""
-    names = dict(zip(values[::2], values[1::2], strict=False)) if not len(values) % 2 else {}
-    found = names.get("methods")
-    return found if isinstance(found, dict) else None
+def _has_none(answer: Answer, procedure: str) -> bool:
+    """Return True for what a server answers that has no procedure of a name."""
+    text = failure_text(answer.values)
+    return text is not None and text.startswith(f"No sub '{procedure}' ")

@@ -29,10 +29,10 @@ from rpcasync.wire.dialect import OtherDialect
 from rpcasync.wire.leaves import memory_of
 from rpcasync.wire.messages import crash_text
 
-__all__ = ["Dispatcher", "Refused"]
+__all__ = ["OWN_FIRST", "Dispatcher", "Refused"]
 
-PASSED_ON = frozenset(("health", "stats"))
-"""Built-in procedures that a server behind may have, too: then it is that one which answers."""
+OWN_FIRST = frozenset(("health", "stats"))
+"""Built-in procedures that give way to one of a server behind, if that has one of its own."""
 _LITTLE = 256  # bytes of a packet, in which there cannot be much
 _QUICKLY_READ = 4096  # bytes of a packet that takes some milliseconds at most
 
@@ -134,9 +134,10 @@ class Dispatcher:
                 self._wait(peer, caller)
             began, now = now, clock()  # one look for all: it has a price
             if counting is not None:
-                if caller.answered and caller._began is None and not peer.gone:
+                mark = caller._began
+                if caller.answered and mark is None and not peer.gone:
                     counting.taken[caller.procedure](now - began)
-                else:
+                elif not (caller.answered and type(mark) is float):  # else it was told of
                     counting.returned(caller, began, now)
             if now - began > slow and serial == self._serial:
                 self._tell_slow(caller, now - began)
@@ -190,7 +191,7 @@ class Dispatcher:
 
     def has_procedure(self, name: str) -> bool:
         """Return True for a procedure of the program's, or a built-in one."""
-        stays = name in self.built_in and name not in PASSED_ON
+        stays = name in self.built_in and name not in OWN_FIRST
         return stays or self.is_own(name)
 
     def is_own(self, name: str) -> bool:
@@ -345,6 +346,19 @@ class Dispatcher:
             self._end_failed(peer, caller, failure)
         finally:
             del failure  # its traceback holds this frame
+
+    def call_built_in(self, caller: Caller, values: list[object]) -> None:
+        """Answer a call by a procedure that every server has.
+
+        Raises:
+            Fault: the values do not fit.
+        """
+        procedure = self._own(caller.procedure)
+        try:
+            args, named = procedure.bind(values)
+        except ArgumentError as error:
+            raise Refused(procedure.refusal(values, error)) from None
+        procedure.function(caller, *args, **named)
 
     def call_again(self, caller: Caller, function: Callable[[Caller], object]) -> None:
         """Go on with a call that was not answered yet, as its procedure has asked for."""

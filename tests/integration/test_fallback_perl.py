@@ -388,3 +388,32 @@ def test_a_server_that_does_not_read(middles, old, caplog):
     repeats.flush()  # else the log tells of the others after all tests
     assert "echo cannot be passed on to" in caplog.text
     assert middle.ask(client, "echo", 1) == (1,)
+
+
+# ---- what every server has ---------------------------------------------------------------
+
+PERL_SERVER = f"""
+use lib '{PERL}';
+use RPCServer qw(serve answer);
+serve(shift, stats => sub {{ answer(shift, bonuses => 3) }}, METHODS);
+"""
+WITH_METHODS = "methods => sub { answer(shift, methods => { stats => {}, methods => {} }) }"
+
+
+@pytest.mark.parametrize("methods", [WITH_METHODS, ""])
+def test_an_old_server_with_a_procedure_named_stats(middles, tmp_path, methods):
+    """Its clients still call that; and of health, which it has not, the new server answers."""
+    program = tmp_path / "old.pl"
+    program.write_text(PERL_SERVER.replace("METHODS", methods))
+    with perl_listening(f"unix://{tmp_path}/old", program) as url:
+        middle = middles(url)
+        client = middle.client()
+        assert middle.ask(client, "stats") == ("bonuses", 3)
+        assert middle.ask(client, "health") == ("status", "ok")
+
+
+def test_an_old_server_has_none_of_these(middle):
+    """So the new one answers for itself, and whoever probes it notices that it is to leave."""
+    client = middle.client()
+    middle.rpc.drain(deadline=600)
+    assert middle.ask(client, "health") == ("status", "draining")

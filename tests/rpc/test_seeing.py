@@ -7,6 +7,7 @@ import math
 import os
 import socket
 import time
+from contextlib import contextmanager
 
 import pytest
 from support.fakes import ClockedSelector, FakeClock
@@ -394,19 +395,77 @@ def test_a_server_that_drains_says_so(mux, draining, status):
     assert (stats["draining"], stats["status"]) == (draining, status)
 
 
-def test_a_server_behind_keeps_its_own_health(serve):
+@contextmanager
+def behind(serve, procedures, **options):
+    """Give a server in front of another one, and a function that asks it."""
     with EventMux() as mux:
-        behind = Server(mux, {"rpc_health": lambda caller: behind.return_(caller, "theirs")})
+        rear = Server(mux, procedures(lambda caller, *values: rear.return_(caller, *values)))
         ours, theirs = socket.socketpair()
-        behind.add_client(theirs)
-        bench = serve({}, mux=mux)
+        rear.add_client(theirs)
+        bench = serve({}, mux=mux, **options)
         bench.rpc.fallback = Client(mux, ours)
-        told = ends(bench)
         peer = bench.peer()
-        peer.send(1, "health")
-        turn(mux, bench.rpc, behind)
-        assert peer.read() == [[1, "theirs"]]
+
+        def ask(*values):
+            peer.send(*values)
+            turn(mux, bench.rpc, rear)
+            return peer.read()
+
+        yield bench, ask
+
+
+def test_a_server_behind_keeps_its_own_health(serve):
+    """Its clients call it, whatever it is; stats, which it has not, are those of the front."""
+    told = []
+    own = lambda answer: {"rpc_health": lambda caller: answer(caller, "theirs")}  # noqa: E731
+    with behind(serve, own, on_call=told.append) as (bench, ask):
+        assert ask(1, "health") == [[1, "theirs"]]
+        ((_, *pairs),) = ask(2, "stats")
+        assert pairs[:2] == ["status", "ok"]
+        bench.rpc.drain(600)
+        assert ask(3, "health") == [[3, "theirs"]]
+        ((_, *pairs),) = ask(4, "stats")
+        assert pairs[:2] == ["status", "draining"]
         assert told == []
+
+
+def test_of_a_server_behind_without_its_own_the_front_answers(serve):
+    """It is the one that is asked: what it passes on to is as well as ever."""
+    with behind(serve, lambda _: {}) as (bench, ask):
+        bench.rpc.drain(600)
+        assert ask(1, "health") == [[1, "status", "draining"]]
+        ((_, _, text, *_),) = ask(2, "health", 5)
+        assert "1 value was given" in text or "takes no" in text
+        assert ask(3, "health") == [[3, "status", "draining"]]
+
+
+def test_a_server_behind_that_answers_nothing(serve, clock, timed):
+    silent, ours = socket.socketpair()
+    bench = serve({}, mux=timed, fallback=Client(timed, ours))
+    peer = bench.peer()
+    assert bench.ask(peer, 1, "health") == []
+    clock.advance(0.6)
+    bench.turn()
+    assert peer.read() == [[1, "status", "ok"]]
+    silent.close()
+    bench.turn()
+    assert bench.ask(peer, 2, "health") == [[2, "status", "ok"]]
+
+
+def test_there_is_no_server_behind(serve, tmp_path):
+    bench = serve({}, fallback=f"unix://{tmp_path}/nobody")
+    assert bench.ask(bench.peer(), 1, "health") == [[1, "status", "ok"]]
+
+
+def test_with_a_server_behind_they_are_not_held_up_either(serve):
+    own = lambda answer: {"rpc_park": lambda caller: parked.append(caller)}  # noqa: E731
+    parked = []
+    with behind(serve, own) as (bench, ask):
+        bench.rpc.set_limits(outstanding=1)
+        assert ask(1, "park") == []
+        assert ask(2, "park") == []
+        assert ask(3, "health") == [[3, "status", "overloaded"]]
+        parked.clear()
 
 
 def test_an_error_of_the_server_behind_is_a_fault(serve):

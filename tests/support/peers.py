@@ -39,7 +39,7 @@ def set_next_id(protocol: ClientProtocol, id: int) -> None:
 
 def set_clock(server: Server, seconds: float) -> None:
     """Have each look at the clock take so long: turns end by what is done, not by how fast."""
-    server._dispatcher._turns.clock = itertools.count(step=seconds).__next__
+    server._dispatcher._turns.clock = itertools.count(0.0, seconds).__next__
 
 
 def split(framing: LengthPrefix, data: bytes) -> tuple[list[bytes], ProtocolError | None]:
