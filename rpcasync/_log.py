@@ -20,7 +20,9 @@ from collections.abc import Iterator
 from typing import Protocol
 from weakref import WeakSet
 
-__all__ = ["INTERVAL", "Repeats", "escape", "log", "log_to_stderr", "repeats", "shorten"]
+__all__ = [
+    *("INTERVAL", "Repeats", "escape", "fields", "log", "log_to_stderr", "repeats", "shorten"),
+]
 
 log = logging.getLogger("rpcasync")
 
@@ -45,6 +47,32 @@ def escape(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)
+
+
+def fields(
+    *,
+    peer: str | None = None,
+    procedure: str | None = None,
+    call: int | str | None = None,
+    ms: float | None = None,
+    server: str | None = None,
+) -> dict[str, object]:
+    """Return what a record has beside its message, as its `extra`, for handlers that look for it.
+
+    All lines have the same names for the same things, and those that concern nothing of a kind have
+    no field for it. Text from a peer is as in messages: it writes no line of its own.
+
+    Args:
+        peer: a client of a server's, as messages name it.
+        procedure: of a call; any text.
+        call: the number of a call on the wire; any text.
+        ms: milliseconds that something took.
+        server: the URL of one that a client, or a fallback, is connected to.
+    """
+    named: dict[str, object] = {"peer": peer, "ms": ms, "server": server}
+    named["procedure"] = procedure if procedure is None else shorten(procedure)
+    named["call"] = shorten(call) if isinstance(call, str) else call
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _cut(text: str) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, cast
 
 from eventmux._nearest import nearest
-from rpcasync._log import log, shorten
+from rpcasync._log import fields, log, shorten
 from rpcasync.arguments.answers import answer_as
 from rpcasync.arguments.known import signature_of
 from rpcasync.arguments.misfits import misfit
@@ -126,7 +126,8 @@ class _Unasked:
         if not self.is_asked:
             text, name = str(self.error)[:_LONGEST_TOLD], f"{shorten(self.procedure)}: "
             told = text if text.startswith(name) else name + text
-            log.warning("a call without a callback failed: %s", told)
+            extra = fields(procedure=self.procedure)
+            log.warning("a call without a callback failed: %s", told, extra=extra)
 
 
 class Call:

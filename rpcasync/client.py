@@ -21,7 +21,7 @@ from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal, cast
 from eventmux import EventMux
 from eventmux._nearest import tells_options
 from eventmux.events import Closed, Event, MaybeNone, SomeEvent
-from rpcasync._log import log
+from rpcasync._log import fields, log
 from rpcasync.backoff import Backoff
 from rpcasync.calls import Call, check_procedure, remote_error
 from rpcasync.children.output import Output
@@ -620,7 +620,7 @@ class Client:
             with contextlib.suppress(KeyError):  # the program has closed it before
                 self._mux.kill(self.fh, str(error))
             self._gave_up = True
-            log.error("%s: %s", self._name, error)
+            log.error("%s: %s", self._name, error, extra=fields(server=self._name))
 
 
 _NAP = 0.1  # seconds between two looks at what a process prints

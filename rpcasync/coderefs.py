@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import Protocol
 
-from rpcasync._log import log
+from rpcasync._log import fields, log
 from rpcasync.errors import Disconnected, RPCError, never_sent
 from rpcasync.wire.messages import Id
 
@@ -153,4 +153,9 @@ def pass_on(server: str, coderef: Coderef, args: Sequence[object], payload: byte
         has_gone = isinstance(error, Disconnected)  # which clients may do at any time
         level = logging.INFO if has_gone else logging.WARNING
         # As text: what keeps what was logged would keep the callback, by the error's traceback.
-        log.log(level, "%s: a callback that was passed on: %s", server, str(error))
+        log.log(
+            level,
+            "%s: a callback that was passed on: %s",
+            *(server, str(error)),
+            extra=fields(server=server),
+        )

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from eventmux import EventMux
 from eventmux.events import Event, Handle
-from rpcasync._log import log
+from rpcasync._log import fields, log
 from rpcasync.arguments.known import signature_of
 from rpcasync.arguments.misfits import misfit
 from rpcasync.calls import Call, Telling, raise_error
@@ -220,5 +220,6 @@ def first_of(
 
 
 def _log_failure(error: Exception, token: object) -> None:
-    name = token.procedure if isinstance(token, Call) else "the server"
-    log.error("callback of %s failed", name, exc_info=error)
+    procedure = token.procedure if isinstance(token, Call) else None
+    name, extra = procedure or "the server", fields(procedure=procedure)
+    log.error("callback of %s failed", name, exc_info=error, extra=extra)

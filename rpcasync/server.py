@@ -105,7 +105,8 @@ class Server:
             `Client` of it, which all clients of ours share, or a URL. At a `tcp://`, `tls://` or
             `unix://` URL each client of ours has a connection of its own; a program that is started
             serves all, and is started again when it has ended. Calls and answers are passed on as
-            they come, callbacks too, and `methods` lists what both have.
+            they come, callbacks too, and `methods` lists what both have. `health` and `stats` are those
+            of this server, unless the other one has procedures of its own with these names.
         timeout: seconds that a procedure has to answer a call, from when it is called. Then the
             client gets the error `timeout-server`, and the call counts as answered. None is any
             time. `set_options()` gives a procedure a time of its own.
@@ -547,8 +548,8 @@ class Server:
 
         Each client that has asked by the built-in procedure `goaway` has its callback called. A
         client leaves by itself; until it does, its calls are answered as ever. Who waits in the
-        queue of a listener is accepted before that is closed. Called again, it brings the deadline
-        nearer: 0 is now.
+        queue of a listener is accepted before that is closed, two seconds later at most. Called
+        again, it brings the deadline nearer: 0 is now.
 
         Args:
             deadline: seconds until those who are left are disconnected, and the log says how many

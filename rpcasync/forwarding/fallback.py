@@ -15,7 +15,7 @@ from typing import Any, cast
 
 from eventmux import EventMux
 from eventmux.events import Event, Handle
-from rpcasync._log import log
+from rpcasync._log import fields, log
 from rpcasync.client import Client
 from rpcasync.coderefs import Coderef
 from rpcasync.errors import Disconnected
@@ -189,7 +189,11 @@ class Fallback:
             del self._leaving[oldest]
             queued -= self.buflen(oldest)
             oldest.disconnect(0)
-            log.warning("fallback %s does not read: calls of clients that left are lost", self.name)
+            log.warning(
+                "fallback %s does not read: calls of clients that left are lost",
+                self.name,
+                extra=fields(server=self.name),
+            )
 
     def io(self, event: Event) -> Event | None:
         """Take an event of one of the connections; return it if it is none's."""
@@ -199,7 +203,9 @@ class Fallback:
         try:
             rest = client.io(event)
         except Exception:  # noqa: BLE001  # the server goes on
-            log.exception("fallback %s: passing on failed", self.name)
+            log.exception(
+                "fallback %s: passing on failed", self.name, extra=fields(server=self.name)
+            )
             rest = None
         if event.type in ("closed", "child") and self._url:
             self._ended(client, event.type == "closed")
@@ -238,6 +244,6 @@ class Fallback:
             if process is not None and client is self._lost:  # nobody's call may tell
                 log.warning(
                     "%s has ended with status %s: it is started again for the next call",
-                    self.name,
-                    process.returncode,
+                    *(self.name, process.returncode),
+                    extra=fields(server=self.name),
                 )

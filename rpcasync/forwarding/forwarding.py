@@ -15,14 +15,14 @@ from typing import Any
 from weakref import WeakValueDictionary
 
 from eventmux.events import Event
-from rpcasync._log import log, shorten
+from rpcasync._log import fields, log, shorten
 from rpcasync.client import Client
 from rpcasync.errors import CallTimeout, Disconnected, EncodeError, Fault, RPCError
 from rpcasync.forwarding.fallback import Fallback
 from rpcasync.forwarding.namesakes import Namesakes
 from rpcasync.forwarding.relayed import Answer, Relayed
 from rpcasync.serving.budget import LITTLE
-from rpcasync.serving.callers import Caller, has_timed_out
+from rpcasync.serving.callers import Caller, about, has_timed_out
 from rpcasync.serving.dispatch import OWN_FIRST, Dispatcher
 from rpcasync.serving.peer import Peer
 from rpcasync.serving.peers import Mux, Peers
@@ -232,7 +232,11 @@ class Forwarding:
             packet = b"" if peer.gone else peer.protocol.relayed(caller.id, *answer)
         except EncodeError as error:
             name = shorten(caller.procedure)
-            log.error("procedure %s has a value that cannot be sent: %s", name, error)
+            log.error(
+                "procedure %s has a value that cannot be sent: %s",
+                *(name, error),
+                extra=about(caller),
+            )
             with self._failure_of(caller):
                 self._peers.fail(caller, f"{name}: a value cannot be sent", EXCEPTION)
             return
@@ -244,7 +248,11 @@ class Forwarding:
     def _fail(self, caller: Caller, target: Fallback, error: RPCError | OSError) -> None:
         """Answer with an error that does not tell a client more of the other server than it may."""
         name = shorten(caller.procedure)
-        log.error("procedure %s cannot be passed on to %s: %s", name, target.name, error)
+        log.error(
+            "procedure %s cannot be passed on to %s: %s",
+            *(name, target.name, error),
+            extra={**about(caller), **fields(server=target.name)},
+        )
         with self._failure_of(caller):
             if isinstance(error, OSError) and not isinstance(error, CallTimeout):
                 text = f"{name}: the server behind has gone; see the server's log"
@@ -277,7 +285,11 @@ class Forwarding:
         def answered(*values: object, error: RPCError | None = None) -> None:
             found = namesakes.learn(values)
             if error is not None or found is None:
-                log.warning("fallback %s does not tell its procedures: %s", target.name, error)
+                log.warning(
+                    "fallback %s does not tell its procedures: %s",
+                    *(target.name, error),
+                    extra=fields(server=target.name),
+                )
             if not caller.answered:
                 done(found or {})
 

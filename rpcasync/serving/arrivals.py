@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 from eventmux.errors import TLSError
-from rpcasync._log import log
+from rpcasync._log import fields, log
 from rpcasync.serving.dispatch import Dispatcher
 from rpcasync.serving.entrance import Entrance, Waiting
 from rpcasync.serving.identity import Identity, identity_of
@@ -172,7 +172,9 @@ class Arrivals:
             return False
         elif event.type == "error" and getattr(event, "sender", None) is not None:
             self._peers.refused += 1
-            log.warning("client refused: %s", event.error)  # a handshake, or a PROXY header
+            who = f"{event.sender[0]}:{event.sender[1]}" if type(event.sender) is tuple else None
+            # A handshake has failed, or a PROXY header.
+            log.warning("client refused: %s", event.error, extra=fields(peer=who))
         elif event.type == "error":
             log.error("cannot accept: %s", event.error)
         elif event.type == "closed":
@@ -212,13 +214,14 @@ class Arrivals:
             if (peer.paused or peer.in_line) and not self._peers.drop_if_gone(peer):
                 self._dispatcher.serve(peer)
         elif kind == "closed":
-            log.debug("client %s closed: %s", peer.name, event.reason or "end of stream")
+            why = event.reason or "end of stream"
+            log.debug("client %s closed: %s", peer.name, why, extra=fields(peer=peer.name))
             self._peers.forget(peer)
             self._peers.closed(peer.fh)
         elif kind == "error":
             usual = event.errno in _LEFT or _ended_unsaid(event.exception)
             level = logging.INFO if usual else logging.WARNING
-            log.log(level, "client %s: %s", peer.name, event.error)
+            log.log(level, "client %s: %s", peer.name, event.error, extra=fields(peer=peer.name))
             if not self._peers.drop_if_gone(peer):  # else it only does not read any more
                 peer.with_extras().has_failed = True
                 self._muting.mute(peer, False)

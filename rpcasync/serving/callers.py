@@ -9,12 +9,14 @@ from __future__ import annotations
 import socket
 from typing import Any, Literal
 
-from rpcasync._log import shorten
+from rpcasync._log import fields, shorten
 from rpcasync.serving.identity import Identity
 from rpcasync.serving.peer import Peer
 from rpcasync.wire.messages import Request
 
-__all__ = ["Caller", "Dropped", "Open", "check_function", "has_timed_out", "is_late"]
+__all__ = [
+    *("Caller", "Dropped", "Open", "about", "check_function", "has_timed_out", "is_late"),
+]
 
 
 class Caller(Request):
@@ -103,6 +105,12 @@ class Open:
         self.id = caller.id
         self.procedure = caller.procedure
         self.size = caller.size
+
+
+def about(caller: Caller | Dropped, ms: float | None = None) -> dict[str, object]:
+    """Return what a line of the log has beside its message that is about a call."""
+    peer = caller._peer.name
+    return fields(peer=peer, procedure=caller.procedure, call=caller.id, ms=ms)
 
 
 def is_late(caller: object) -> Literal[False]:

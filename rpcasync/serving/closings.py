@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from weakref import ref
 
-from rpcasync._log import log, shorten
+from rpcasync._log import fields, log, shorten
 from rpcasync.serving.callers import Caller
 from rpcasync.serving.notes import Notes
 from rpcasync.serving.peer import Peer
@@ -84,7 +84,8 @@ class Closings:
                 closing.function(closing.caller)
             except Exception as error:  # noqa: BLE001  # the others are to be called all the same
                 name = shorten(closing.procedure)
-                log.error("on_close() of procedure %s failed", name, exc_info=error)
+                extra = fields(peer=peer.name, procedure=name, call=closing.id)
+                log.error("on_close() of procedure %s failed", name, exc_info=error, extra=extra)
             closings.pop(closing, None)
         if closings:  # one of them has asked for more
             self._notes.add(partial(self._tell, peer))

@@ -22,7 +22,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Container
 from functools import partial
 
-from rpcasync._log import log, shorten
+from rpcasync._log import fields, log, shorten
 from rpcasync.serving.callers import Caller, Dropped, Open
 from rpcasync.serving.histogram import BOUNDS
 from rpcasync.serving.peer import Peer
@@ -260,7 +260,8 @@ class Counting:
             # This is where the program's code is called.
             tell(record)
         except Exception:  # noqa: BLE001  # the call is not to suffer
-            log.exception("on_call() of procedure %s failed", shorten(procedure))
+            extra = fields(peer=peer.name, procedure=procedure, call=id)
+            log.exception("on_call() of procedure %s failed", shorten(procedure), extra=extra)
 
     def _taker(self, procedure: str) -> Callable[[float], None]:
         """Return what takes the time of an answered call; nothing does for a built-in procedure."""

@@ -16,7 +16,7 @@ from types import CoroutineType
 
 from rpcasync._log import log, shorten
 from rpcasync.errors import ArgumentError, Disconnected, EncodeError, Fault, ProtocolError
-from rpcasync.serving.callers import Caller
+from rpcasync.serving.callers import Caller, about
 from rpcasync.serving.muting import Muting
 from rpcasync.serving.namespace import Namespace, Procedure
 from rpcasync.serving.peer import Peer
@@ -120,7 +120,8 @@ class Dispatcher:
                 now = clock()  # what it took to read is not the procedure's
             if is_traced:
                 name = shorten(caller.procedure)
-                log.debug("< call %r of %s: %s", caller.id, peer.name, name)
+                extra = about(caller)
+                log.debug("< call %r of %s: %s", caller.id, peer.name, name, extra=extra)
             if counting is not None:
                 caller._began = now if tells else None
             if admission.admit(peer, caller):
@@ -170,6 +171,7 @@ class Dispatcher:
             " do what takes long, and answer later",
             shorten(caller.procedure),
             f"{seconds:.2f}",
+            extra=about(caller, ms=seconds * 1000),
         )
 
     def _wait(self, peer: Peer, caller: Caller) -> None:
@@ -385,7 +387,11 @@ class Dispatcher:
     def _ignore(self, caller: Caller, value: object) -> None:
         """Say that what a procedure has returned is no answer."""
         name, kind = shorten(caller.procedure), type(value).__name__
-        log.warning("procedure %s returned %s, which is ignored: answer with return_()", name, kind)
+        log.warning(
+            "procedure %s returned %s, which is ignored: answer with return_()",
+            *(name, kind),
+            extra=about(caller),
+        )
         if isinstance(value, CoroutineType):  # a decorator hid what it is; Python would tell again
             value.close()
 
@@ -400,7 +406,11 @@ class Dispatcher:
         elif isinstance(error, EncodeError):
             name = shorten(caller.procedure)
             where = _place_of(error)
-            log.error("procedure %s has a value that cannot be sent: %s%s", name, error, where)
+            log.error(
+                "procedure %s has a value that cannot be sent: %s%s",
+                *(name, error, where),
+                extra=about(caller),
+            )
             self._fail(caller, f"{name}: a value cannot be sent", EXCEPTION)
         elif isinstance(error, Disconnected):
             self._lose(peer, caller, error)
@@ -411,7 +421,8 @@ class Dispatcher:
         """Answer with an error."""
         if caller.answered:
             name = shorten(caller.procedure)
-            log.error("procedure %s failed after its answer: %s", name, text)
+            extra = about(caller)
+            log.error("procedure %s failed after its answer: %s", name, text, extra=extra)
         else:
             self._peers.fail(caller, text, outcome)
 
@@ -419,12 +430,12 @@ class Dispatcher:
         """Deal with a callback of a client that has gone: this one's, or another's."""
         name = shorten(caller.procedure)
         if peer.gone:
-            log.debug("procedure %s: %s", name, error)
+            log.debug("procedure %s: %s", name, error, extra=about(caller))
             self._peers.finish(caller)
             if self._peers.counting is not None:
                 self._peers.counting.ended(caller, GONE, 0)
         else:
-            log.error("procedure %s failed", name, exc_info=error)
+            log.error("procedure %s failed", name, exc_info=error, extra=about(caller))
             self._fail(caller, f"{name}: a connection has ended", EXCEPTION)
 
     def _break(self, peer: Peer, caller: Caller, error: Exception) -> None:
@@ -433,7 +444,7 @@ class Dispatcher:
         It may stay if the program says so; not if memory ran out, which frees what is kept for it.
         """
         name = shorten(caller.procedure)
-        log.error("procedure %s failed", name, exc_info=error)
+        log.error("procedure %s failed", name, exc_info=error, extra=about(caller))
         keeps = self.keeps_failed or peer.is_inner
         if not keeps or isinstance(error, MemoryError):
             peer.broken = f"procedure {name} failed"

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from rpcasync._log import log
+from rpcasync._log import fields, log
 from rpcasync.serving.identity import Identity, described, name_of
 from rpcasync.serving.peers import Peers
 
@@ -98,7 +98,9 @@ class Entrance:
         if not why and self.authorize is not None:
             why = self._asks(self.authorize, sock, identity)
         if why:
-            log.warning("client %s refused: %s", described(name_of(sock, identity), identity), why)
+            name = name_of(sock, identity)
+            who = described(name, identity)
+            log.warning("client %s refused: %s", who, why, extra=fields(peer=name))
         return not why
 
     def _asks(self, authorize: Authorize, sock: socket.socket, identity: Identity) -> str:
@@ -107,7 +109,9 @@ class Entrance:
             # This is where the program's code is called.
             answer = authorize(identity)
         except Exception as error:  # noqa: BLE001  # whatever it is, nobody else suffers
-            log.error("authorize() of client %s failed", name_of(sock, identity), exc_info=error)
+            name = name_of(sock, identity)
+            extra = fields(peer=name)
+            log.error("authorize() of client %s failed", name, exc_info=error, extra=extra)
             return "authorize() failed"
         if answer is True:
             return ""
@@ -132,10 +136,11 @@ class Entrance:
         if sock in self.waiting:
             return
         if len(self.waiting) >= _MOST_WAITING:
-            who = described(name_of(sock, identity), identity)
+            name = name_of(sock, identity)
             log.warning(
                 "client %s refused: %d clients are connected, and %d wait already",
-                *(who, self._count(), len(self.waiting)),
+                *(described(name, identity), self._count(), len(self.waiting)),
+                extra=fields(peer=name),
             )
             self._peers.refuse(sock)
             return

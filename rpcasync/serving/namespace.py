@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NoReturn
 
-from rpcasync._log import log, shorten
+from rpcasync._log import fields, log, shorten
 from rpcasync.arguments.reflection import describe, detail, is_sendable, stated
 from rpcasync.arguments.signatures import Signature
 from rpcasync.arguments.wanted import refusal
@@ -67,10 +67,15 @@ class Procedure:
         """
         name = shorten(self.name)
         if self._unusable or self.signature is None:
-            log.error("procedure %s cannot be called: %s", name, self._unusable)
+            extra = fields(procedure=self.name)
+            log.error("procedure %s cannot be called: %s", name, self._unusable, extra=extra)
         elif takes_too_much(self.function, self.signature, values):
             mend = mend_of(self.name, self.function, keeps_first=True)
-            log.error("procedure %s may lack a parameter for the caller: %s", name, mend)
+            log.error(
+                "procedure %s may lack a parameter for the caller: %s",
+                *(name, mend),
+                extra=fields(procedure=self.name),
+            )
             if len(values) == len(self.signature.listed) + 1:  # the mistake may be the client's
                 return refusal(name, self.signature, values, error)
         else:

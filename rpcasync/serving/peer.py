@@ -6,6 +6,7 @@ This file sends nothing itself and knows no mux.
 from __future__ import annotations
 
 import contextlib
+import logging
 import socket
 from collections import deque
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from functools import partial
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
-from rpcasync._log import log
+from rpcasync._log import fields, log
 from rpcasync.coderefs import Coderef
 from rpcasync.errors import ArgumentError, Disconnected
 from rpcasync.serving.identity import Identity, is_told_by_name, named
@@ -205,7 +206,8 @@ class Peer:
 
     def invoke(self, id: Id, args: list[object], payload: bytes = b"") -> None:  # noqa: A002
         """Send a call of a function of the client's; in another server's packet, if it is one."""
-        log.debug("> callback %r of %s", id, self.name)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("> callback %r of %s", id, self.name, extra=fields(peer=self.name))
         if self.extras is not None and self.extras.on_invoke is not None:
             self.extras.on_invoke(id, args)
         if payload:

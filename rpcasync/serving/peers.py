@@ -14,13 +14,13 @@ from functools import partial
 from typing import Protocol
 
 from eventmux.sockets import has_gone
-from rpcasync._log import log, shorten
+from rpcasync._log import fields, log, shorten
 from rpcasync.errors import EncodeError, never_sent
 from rpcasync.serving.admission import Admission
 from rpcasync.serving.aging import Aging
 from rpcasync.serving.alarms import Alarms
 from rpcasync.serving.budget import LITTLE, Budget
-from rpcasync.serving.callers import Caller, Dropped
+from rpcasync.serving.callers import Caller, Dropped, about
 from rpcasync.serving.closings import Closings
 from rpcasync.serving.counting import Counting
 from rpcasync.serving.ended import Ended
@@ -132,7 +132,8 @@ class Peers:
         self.accepted += 1
         if self.counting is not None:
             self.counting.begin(peer)
-        log.debug("client %s connected", peer.name)
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("client %s connected", peer.name, extra=fields(peer=peer.name))
 
     # Sending
 
@@ -240,8 +241,8 @@ class Peers:
             log.error(
                 "procedure %s dropped call %r without an answer: call return_(caller, ...),"
                 " or keep the caller and do so later",
-                name,
-                dropped.id,
+                *(name, dropped.id),
+                extra=about(dropped),
             )
             text = f"{name}: did not answer: in the server, it has to call return_(caller, ...)"
             self.fail(dropped, text, DROPPED)
@@ -276,7 +277,7 @@ class Peers:
     def drop_if_gone(self, peer: Peer) -> bool:
         """Forget a client that nothing can reach any more; return whether it is one."""
         if not peer.gone and has_gone(peer.fh):
-            log.debug("client %s has gone", peer.name)
+            log.debug("client %s has gone", peer.name, extra=fields(peer=peer.name))
             self.kill_socket(peer.fh)
             self.forget(peer)
         return peer.gone
@@ -288,11 +289,13 @@ class Peers:
             self.kill(peer, reason, level)
             return
         self._see_off(peer, self._close)
-        log.log(level, "client %s disconnected: %s", peer.name, reason)
+        extra = fields(peer=peer.name)
+        log.log(level, "client %s disconnected: %s", peer.name, reason, extra=extra)
 
     def _let_go(self, peer: Peer) -> None:
         """Close the connection of a client that has ended its side, and is owed nothing."""
-        log.debug("client %s closed: it has its answers", peer.name)
+        extra = fields(peer=peer.name)
+        log.debug("client %s closed: it has its answers", peer.name, extra=extra)
         if self._close is None:
             self.update_queued(peer)
             self.kill_socket(peer.fh)
@@ -318,7 +321,8 @@ class Peers:
         """Close a connection now."""
         self.kill_socket(peer.fh, reason)
         self.forget(peer)
-        log.log(level, "client %s disconnected: %s", peer.name, reason)
+        extra = fields(peer=peer.name)
+        log.log(level, "client %s disconnected: %s", peer.name, reason, extra=extra)
 
     def kill_socket(self, fh: socket.socket, reason: str | None = None) -> None:
         """Close a socket now, unless the program has done so itself."""

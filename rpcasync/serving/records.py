@@ -29,11 +29,11 @@ REFUSED: Outcome = "refused"
 OUTCOMES = ANSWERED, FAULT, EXCEPTION, DROPPED, TIMEOUT, GONE, REFUSED
 
 
+# There may be one for each call, and a frozen dataclass takes three times as long to make.
 class CallRecord(NamedTuple):
     """How one call of a client has ended, as `Server(on_call=)` is told.
 
-    There may be one for each call, and a tuple is made in a fifth of the time that a dataclass
-    takes. Its fields have names: `record._asdict()` gives them all.
+    It is a tuple with names: `record._asdict()` is a dict of it.
 
     `outcome` is one of:
 

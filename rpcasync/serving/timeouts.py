@@ -15,7 +15,7 @@ from weakref import ref
 
 from rpcasync._log import log, shorten
 from rpcasync.serving.alarms import Alarms
-from rpcasync.serving.callers import Caller
+from rpcasync.serving.callers import Caller, about
 from rpcasync.serving.peers import OUT_OF_MEMORY, Peers
 from rpcasync.serving.records import TIMEOUT
 from rpcasync.wire.deadlines import check_time
@@ -90,6 +90,7 @@ class Timeouts:
         log.warning(
             "procedure %s did not answer within %s s: its client gets the error %s",
             *(shorten(caller.procedure), f"{seconds:g}", TIMEOUT_TEXT),
+            extra=about(caller, ms=seconds * 1000),
         )
         self.give_up(caller)
         caller._timed_out = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from rpcasync._log import log, shorten
-from rpcasync.serving.callers import Caller, Dropped
+from rpcasync.serving.callers import Caller, Dropped, about
 
 __all__ = ["CallWatcher", "Relay", "Watchers"]
 
@@ -83,4 +83,5 @@ class Watchers:
 
 
 def _tell(caller: Caller | Dropped) -> None:
-    log.exception("procedure %s: what watches its calls failed", shorten(caller.procedure))
+    name = shorten(caller.procedure)
+    log.exception("procedure %s: what watches its calls failed", name, extra=about(caller))

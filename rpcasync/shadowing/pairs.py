@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from rpcasync._log import log, shorten
+from rpcasync._log import fields, log, shorten
 from rpcasync.comparing.answers import compare
 from rpcasync.errors import Disconnected, RPCError
 from rpcasync.forwarding.forwarding import Forwarding
@@ -189,13 +189,14 @@ class Pairs:
             answer = check_reply(pair.codec.decode(payload))[1]
             found = compare(copy, answer) if self._is_new else compare(answer, copy)
         except Exception:  # noqa: BLE001  # a codec of the program's own may give anything
-            log.exception("procedure %s: its answers cannot be compared", name)
+            extra = fields(procedure=name)
+            log.exception("procedure %s: its answers cannot be compared", name, extra=extra)
             tally.skipped += 1
             return
         times = pair.copy_time, pair.answer_time
         news = tally.note(found, *(times if self._is_new else times[::-1]))
         for difference in news:
-            extra = {"is_bounded": True}  # by the book
+            extra = {**fields(procedure=name), "is_bounded": True}  # by the book
             log.warning("procedure %s differs from the old one: %s", name, difference, extra=extra)
         if news:
             self._changed(True)
@@ -212,9 +213,10 @@ class Pairs:
             self._due = self._clock() + _PAUSE  # it would be the same with the next call
         if self._book.is_there:
             self._book.is_there = False
-            log.warning("shadow %s has gone: %s", self._book.old, error)
+            old = self._book.old
+            log.warning("shadow %s has gone: %s", old, error, extra=fields(server=old))
 
     def _found(self) -> None:
         if not self._book.is_there:
             self._book.is_there = True
-            log.info("shadow %s is back", self._book.old)
+            log.info("shadow %s is back", self._book.old, extra=fields(server=self._book.old))

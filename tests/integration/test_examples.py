@@ -11,6 +11,7 @@ Every link leads somewhere.
 
 import ast
 import doctest
+import json
 import os
 import re
 import shlex
@@ -661,6 +662,29 @@ def use_the_notes(url):
     for event in mux:
         rpc.io(event)
     return seen
+
+
+def test_json_log():
+    """Each line of the log is JSON, and says whose call it is about."""
+    with listening(ROOT / "examples" / "json_log.py") as (address, server):
+        with rpcasync.connect(address) as rpc:
+            assert rpc.divide(a=1, b=4)["quotient"] == 0.25
+            with pytest.raises(rpcasync.RemoteError):
+                rpc.divide(a=1, b=0)
+            with pytest.raises(rpcasync.RemoteError):
+                rpc.call("x" * 100 + "\n")
+        lines = [json.loads(server.process.stdout.readline()) for _ in range(4)]
+    answered, failed, failure, refused = lines
+    assert (answered["logger"], answered["message"]) == ("access", "divide answered")
+    assert answered["peer"].startswith("127.0.0.1:")
+    assert (answered["procedure"], answered["outcome"]) == ("divide", "answered")
+    assert answered["ms"] >= 0
+    assert min(answered["received"], answered["sent"]) > 0
+    assert (failed["logger"], failed["level"]) == ("rpcasync", "ERROR")
+    assert failed["traceback"].endswith("ZeroDivisionError: float division by zero")
+    assert (failed["peer"], failed["procedure"]) == (answered["peer"], "divide")
+    assert (failure["outcome"], failure["call"]) == ("exception", failed["call"])
+    assert (refused["outcome"], refused["procedure"]) == ("refused", "x" * 60)
 
 
 def test_every_log_message_is_in_the_documents():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import logging
 import sys
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpcasync import Fault
-from rpcasync._log import INTERVAL, Repeats, escape, log, repeats, shorten
+from rpcasync._log import INTERVAL, Repeats, escape, fields, log, repeats, shorten
 from rpcasync.serving.reminder import Reminder
 
 EVIL = "\x1b[31m\nERROR rpcasync: forged\r\x00\x7f\x9b\x85\u2028\u2029\u202e\u2066\ud800 end"
@@ -387,3 +388,55 @@ def test_the_logger_of_another_package_does_not_count(nobody, monkeypatch):
 def test_eventmux_has_no_handler_either(nobody):
     logging.getLogger("eventmux").warning("heard")
     assert nobody() == "heard\n"
+
+
+# What a record has beside its text
+
+
+def test_fields_have_the_same_names_everywhere():
+    assert fields(peer="a:1", procedure="p", call=7, ms=1.5, server="tcp://b:2") == {
+        "peer": "a:1",
+        "procedure": "p",
+        "call": 7,
+        "ms": 1.5,
+        "server": "tcp://b:2",
+    }
+    assert fields() == {}
+
+
+@given(st.text(), st.text())
+def test_a_field_writes_no_line_of_its_own(procedure, call):
+    found = fields(procedure=procedure, call=call)
+    assert all(value.isprintable() and len(value) <= 10 * 60 for value in found.values())
+
+
+def test_a_line_about_a_call_tells_which(bench, caplog, procedures):
+    caplog.set_level(logging.DEBUG)
+    bench.rpc.on_exception = "answer"
+    bench.rpc.slow = 1e-9
+    procedures.rpc_wrong = lambda: None
+    peer = bench.peer()
+    name = next(iter(bench.rpc._peers.by_fh.values())).name
+    for id_, call in enumerate((["explode"], ["unsendable"], ["forget"], ["wrong"], ["evil\n"])):
+        bench.ask(peer, id_, *call)
+    gc.collect()
+    bench.turn()
+    peer.sock.close()
+    bench.turn()
+    told = {
+        record.getMessage().partition(":")[0]: (
+            *(getattr(record, field, None) for field in ("peer", "procedure", "call")),
+        )
+        for record in caplog.records
+    }
+    assert told[f"client {name} connected"] == (name, None, None)
+    assert told[f"< call 0 of {name}"] == (name, "explode", 0)
+    assert told["procedure explode failed"] == (name, "explode", 0)
+    assert told["procedure unsendable has a value that cannot be sent"] == (name, "unsendable", 1)
+    assert told["procedure forget dropped call 2 without an answer"] == (name, "forget", 2)
+    assert told["procedure wrong cannot be called"] == (None, "wrong", None)
+    assert told[f"< call 4 of {name}"] == (name, r"evil\n", 4)
+    assert told[f"client {name} closed"] == (name, None, None)
+    slow = [record for record in caplog.records if "blocked the loop" in record.getMessage()]
+    assert {record.call for record in slow} >= {0, 1}
+    assert all(record.ms > 0 for record in slow)
