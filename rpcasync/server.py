@@ -105,8 +105,8 @@ class Server:
             `Client` of it, which all clients of ours share, or a URL. At a `tcp://`, `tls://` or
             `unix://` URL each client of ours has a connection of its own; a program that is started
             serves all, and is started again when it has ended. Calls and answers are passed on as
-            they come, callbacks too, and `methods` lists what both have. `health` and `stats` are those
-            of this server, unless the other one has procedures of its own with these names.
+            they come, callbacks too, and `methods` lists what both have. `health` and `stats` are
+            those of this server, unless the other one has procedures of its own with these names.
         timeout: seconds that a procedure has to answer a call, from when it is called. Then the
             client gets the error `timeout-server`, and the call counts as answered. None is any
             time. `set_options()` gives a procedure a time of its own.

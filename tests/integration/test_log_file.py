@@ -1,7 +1,9 @@
 """`rpcasync listen --log-file`: what is in the file, and what becomes of it."""
 
+import contextlib
 import os
 import re
+import shutil
 import sys
 from contextlib import contextmanager
 from datetime import datetime
@@ -146,6 +148,42 @@ def test_a_disk_that_fills_later(tmp_path):
         fail(client)
         server.wait_for_lines(3)
         assert server.log[1:] == [line, line]  # one for each time that it was full
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A small disk of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    if run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder).returncode:
+        pytest.skip("only some may mount a disk")
+    yield folder
+    assert run("umount", folder).returncode == 0
+
+
+def fill(path):
+    """Write to a file until the disk is full."""
+    with path.open("ab", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(256))
+
+
+@pytest.mark.skipif(shutil.which("mount") is None, reason="no mount command")
+def test_a_real_disk_that_is_full_and_is_cleared(tmp_path, disk):
+    log = disk / "log"
+    log.write_bytes(b"\n" * 3000)  # a disk is full by pages
+    with serving(tmp_path, log) as (server, client):
+        fail(client)
+        fill(disk / "rest")
+        while not any("cannot write" in line for line in server.log):
+            fail(client)
+        why = "No space left on device; lines are lost"
+        assert server.log[1:] == [f"rpcasync: cannot write the log to {log}: {why}"]
+        (disk / "rest").unlink()
+        fail(client)
+        *_, last = messages(log)
+        assert last == FAILED  # on a line of its own, wherever the one before was cut
+        client.whoami().result(LIMIT)
 
 
 def test_a_folder_that_goes(tmp_path):
