@@ -185,7 +185,7 @@ class Arrivals:
         """Take a connection that was accepted: serve it, have it wait, or refuse it."""
         entrance, identity = self.entrance, identity_of(sock, getattr(event, "peer", None))
         if not entrance.admits(sock, identity, event.parent_fh):
-            self._peers.refuse(sock)
+            self._peers.refuse(sock, is_encrypted=identity.tls is not None)
             return
         has_place = sock in self._peers.by_fh  # it was interrupted behind that
         if has_place or not (entrance.waiting or entrance.is_full()):

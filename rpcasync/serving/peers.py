@@ -39,6 +39,8 @@ __all__ = ["OUT_OF_MEMORY", "Mux", "Peers"]
 
 # A client that has this many bytes of answers to read is neither read from nor served.
 HIGH_WATER = 1024 * 1024
+_TELLING = 1.0  # seconds that somebody with TLS who is refused has to hear of it
+_MOST_TOLD = 64  # at a time
 OUT_OF_MEMORY = "out of memory: what was kept for it is freed"
 
 
@@ -332,12 +334,20 @@ class Peers:
         except KeyError:
             del self.leaving[fh]
 
-    def refuse(self, fh: socket.socket) -> None:
-        """Close the socket of somebody who is no client; what was interrupted can be repeated."""
+    def refuse(self, fh: socket.socket, *, is_encrypted: bool = False) -> None:
+        """Close the socket of somebody who is no client; what was interrupted can be repeated.
+
+        With TLS, he is told that it is the end, and not somebody on the way who has cut it off.
+        That takes a moment, which not many may have at a time.
+        """
         self.refused += 1
+        is_told = is_encrypted and self._close is not None and len(self.leaving) < _MOST_TOLD
         self.leaving[fh] = None
         with contextlib.suppress(KeyError):  # it was done: `Closed` is to come
-            self._mux.kill(fh, "refused")
+            if is_told and self._close is not None:
+                self._close(fh, timeout=_TELLING)
+            else:
+                self._mux.kill(fh, "refused")
 
     def closed(self, fh: socket.socket) -> None:
         """Note that a socket is closed that was to be."""
