@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from rpcasync.cli.figures import Figures
 from rpcasync.cli.intervals import Interval, Pace
 from rpcasync.cli.output import harmless
-from rpcasync.cli.screen import PLAIN, Colours, cut
+from rpcasync.cli.screen import PLAIN, Colours, cut, width
 from rpcasync.cli.summary import column_lines, rate, seconds, short, status_line, summary_lines
 
 __all__ = ["ORDERS", "Board"]
@@ -71,6 +71,8 @@ class Board:
             note: shown in the place of the keys.
         """
         above = [cut(line, columns) for line in self._above()]
+        if self.trouble and width(self._first()) > columns:
+            above[0] = cut(harmless(self.trouble), columns)
         if self.trouble or (self.found is not None and self.found.status != "ok"):
             above[0] = colours.error(above[0])
         below = f"q quit; sort by {_KEYS}: now {ORDERS[self.order][0]}"

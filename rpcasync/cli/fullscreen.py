@@ -45,9 +45,10 @@ class FullScreen:
 
     def __init__(self) -> None:
         self._before: list[Any] | None = None  # how the keyboard was
-        self._is_ours = False
+        self.is_ours = False
+        """It was taken, and was not given back."""
 
-    def enter(self) -> None:
+    def _enter(self) -> None:
         """Take it, unless this process is in the background: then it is somebody else's.
 
         Raises:
@@ -56,12 +57,13 @@ class FullScreen:
         if not _is_foreground():
             return
         if is_terminal(sys.stdin):
-            fd = sys.stdin.fileno()
-            mode = termios.tcgetattr(fd)
-            self._before = [*mode]
-            mode[3] &= ~(termios.ICANON | termios.ECHO)  # Ctrl-C and Ctrl-Z stay signals
-            termios.tcsetattr(fd, termios.TCSANOW, mode)
-        self._is_ours = True
+            with contextlib.suppress(termios.error):  # it has gone: the signal for that is to come
+                fd = sys.stdin.fileno()
+                mode = termios.tcgetattr(fd)
+                self._before = [*mode]
+                mode[3] &= ~(termios.ICANON | termios.ECHO)  # Ctrl-C and Ctrl-Z stay signals
+                termios.tcsetattr(fd, termios.TCSANOW, mode)
+        self.is_ours = True
         _write(_ENTER)
 
     def leave(self) -> None:
@@ -70,10 +72,10 @@ class FullScreen:
             with contextlib.suppress(termios.error, ValueError):
                 termios.tcsetattr(sys.stdin.fileno(), termios.TCSANOW, self._before)
             self._before = None
-        if self._is_ours:
+        if self.is_ours:
             with contextlib.suppress(CommandFailed):
                 _write(_LEAVE)
-            self._is_ours = False
+            self.is_ours = False
 
     def size(self) -> os.terminal_size:
         """Return how many columns and lines there are."""
@@ -84,12 +86,16 @@ class FullScreen:
         return os.terminal_size(mine or usual for mine, usual in zip(found, _USUAL, strict=True))
 
     def draw(self, lines: list[str]) -> None:
-        """Show lines from the top; what else was there is erased.
+        """Show lines from the top; what else was there is erased. The screen is taken for that.
+
+        In the background, nothing is shown. A shell that brings us back from there need not tell.
 
         Raises:
             CommandFailed: it cannot be written to.
         """
-        if self._is_ours:
+        if not self.is_ours:
+            self._enter()
+        if self.is_ours:
             _write("\x1b[H" + "\x1b[K\r\n".join(lines) + "\x1b[J")
 
 

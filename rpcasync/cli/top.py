@@ -14,8 +14,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from eventmux import EventMux
@@ -57,6 +57,8 @@ def top(options: argparse.Namespace) -> int:
 class _Asking:
     """Asks for the numbers, again and again, and knows what came of it."""
 
+    _SIGNALS: Sequence[str] = ("SIGINT",)
+
     def __init__(self, session: Session, pause: float) -> None:
         self.board = Board(session.url)
         self.ended_by: int | None = None
@@ -72,8 +74,16 @@ class _Asking:
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Have where it is shown until the block ends."""
-        yield
+        """Have the signals, and where it is shown, until the block ends."""
+        watch = self._mux.signal(*_heeded(self._SIGNALS))
+        try:
+            with self._place():
+                yield
+        finally:
+            watch.cancel()  # last: Ctrl-C keeps nobody from giving a terminal back
+
+    def _place(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def run(self) -> None:
         """Go on until there is a reason to end.
@@ -81,7 +91,6 @@ class _Asking:
         Raises:
             CommandFailed: the server was never there, or does not tell.
         """
-        watch = self._mux.signal(*_watched())
         beat = self._mux.timer(self._pause, self, repeat=True)
         self._ask()
         try:
@@ -89,7 +98,6 @@ class _Asking:
                 self._take(event)
         finally:
             beat.cancel()
-            watch.cancel()
             if self._call is not None:
                 self._call.cancel()
         if self._failure is not None:
@@ -142,12 +150,8 @@ class _Asking:
             self._show()
 
     def _wait(self) -> None:
-        """Say that there is no answer yet, unless it is known why."""
-        seconds = time.monotonic() - self._asked
-        if not self.board.trouble and seconds >= _PATIENCE:
-            self._tell(f"no answer for {seconds:.0f} s")
-            self.board.trouble = ""
-        elif self.board.trouble:
+        """Have a turn without an answer."""
+        if self.board.trouble:
             self._show()
 
     def _note(self, event: Any) -> None:
@@ -194,34 +198,35 @@ class _Paper(_Asking):
 class _Live(_Asking):
     """A screen, and keys."""
 
+    _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP", "SIGCONT", "SIGWINCH")
+
     def __init__(self, session: Session, pause: float) -> None:
         super().__init__(session, pause)
         self._screen = FullScreen()
         self._colours = colours_of(sys.stdout)
         self._line = ""  # of the log
+        self._has_keys = False
 
     @contextmanager
-    def shown(self) -> Iterator[None]:
+    def _place(self) -> Iterator[None]:
         """Have the terminal."""
-        has_keys = is_terminal(sys.stdin)
         with notes(self._keep):
             try:
-                self._screen.enter()
-                if has_keys:
+                if is_terminal(sys.stdin):
                     self._mux.add(sys.stdin)
+                    self._has_keys = True
                 self._show()
                 yield
             finally:
                 self._screen.leave()
-                if has_keys and sys.stdin in self._mux.handles():
-                    self._mux.remove(sys.stdin)
+                self._has_keys = False
 
     def _keep(self, line: str) -> None:
         self._line = line
 
     def _take_keys(self, event: Event) -> None:
         if isinstance(event, Closed):
-            self._is_over = True
+            self._has_keys, self._is_over = False, True
         elif isinstance(event, Read):
             for key in event.data.decode("latin-1"):
                 self._is_over = self._is_over or key == "q"
@@ -232,15 +237,24 @@ class _Live(_Asking):
     def _take_signal(self, number: int) -> None:
         if number == signal.SIGTSTP:
             self._screen.leave()
+            self._listen()
             os.kill(os.getpid(), signal.SIGSTOP)  # behind it, SIGCONT has come
         elif number == signal.SIGCONT:
-            self._screen.leave()
-            self._screen.enter()
+            self._screen.leave()  # the shell may have changed all of it
             self._show()
         elif number == signal.SIGWINCH:
             self._show()
         else:
             super()._take_signal(number)
+
+    def _wait(self) -> None:
+        """Say that there is no answer yet, unless it is known why."""
+        seconds = time.monotonic() - self._asked
+        if not self.board.trouble and seconds >= _PATIENCE:
+            self._tell(f"no answer for {seconds:.0f} s")
+            self.board.trouble = ""
+        else:
+            super()._wait()
 
     def _answered(self, *values: object, error: RPCError | None = None) -> None:
         self._line = ""
@@ -251,13 +265,18 @@ class _Live(_Asking):
         # In the last column, some begin a line.
         shown = self.board.screen(columns - 1, rows, self._colours, self._line)
         self._screen.draw(shown)
+        self._listen()
+
+    def _listen(self) -> None:
+        """Take keys while the screen is ours: in the background, to read them would stop us."""
+        if self._has_keys:
+            self._mux.want_read(sys.stdin, self._screen.is_ours)
 
 
-def _watched() -> list[int]:
-    """Return the signals that matter, but for those that this process is to ignore."""
-    names = "SIGINT", "SIGTERM", "SIGHUP", "SIGTSTP", "SIGCONT", "SIGWINCH"
-    found = [getattr(signal, name) for name in names if hasattr(signal, name)]  # Windows has few
-    return [number for number in found if signal.getsignal(number) is not signal.SIG_IGN]
+def _heeded(names: Iterable[str]) -> list[int]:
+    """Return signals by their names, but for those that this process is to ignore."""
+    numbers = [int(getattr(signal, name)) for name in names]
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _told(error: RPCError) -> str:

@@ -165,7 +165,7 @@ def test_a_crash_gives_the_terminal_back(address):
     source = (
         "import sys\n"
         "from rpcasync.cli import board, main\n"
-        "board.column_lines = lambda *_: 1 / 0\n"
+        "board.summary_lines = lambda *_: 1 / 0\n"
         f"main(['top', {address!r}])\n"
     )
     with Terminal("-c", source, columns=80, TERM="xterm") as terminal:
@@ -279,3 +279,19 @@ def test_what_is_no_command(words, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("rpcasync")
+
+
+@pytest.mark.parametrize("count", [["-n", "1"], pytest.param([], marks=pytest.mark.slow)])
+def test_a_server_that_does_not_answer(count):
+    """On paper, that is told once its time is over; on a screen, after a second."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+        if count:
+            result = rpcasync("top", url, *FAST, *count, "--timeout", "0.3")
+            assert (result.returncode, result.stderr) == (1, "")
+            assert result.stdout == f"{url}: stats: no answer within 0.3 seconds\n\n"
+            return
+        with watching(url, *FAST) as (terminal, screen):
+            terminal.show(screen, has_line(f"{url}: no answer for 1 s"))
+            terminal.type("q")
+            assert terminal.end()[0] == 0

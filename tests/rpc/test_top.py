@@ -135,6 +135,7 @@ def test_what_is_wrong_stands_first_above_what_was_known():
     assert lines[0] == "tcp://127.0.0.1:7007: not connected: gone"
     assert lines[1].startswith("clients")
     assert list(board(trouble="gone").lines()) == ["tcp://127.0.0.1:7007: gone"]
+    assert board(trouble="not connected: gone").screen(30, 24)[0] == "not connected: gone"
     assert Board("tcp://x:1").screen(30, 3)[0] == "tcp://x:1: ..."
 
 
