@@ -17,6 +17,7 @@ from support.records import warnings_of
 import rpcasync
 from eventmux import Event, EventMux, Peer, TLSError, URLError
 from rpcasync import Client, Disconnected, RemoteError, Server, aio
+from rpcasync.serving import peers
 
 ONE_LINE = pytest.mark.parametrize("reach", ["client", "blocking", "asyncio"])
 
@@ -160,6 +161,15 @@ def test_authorize_knows_the_certificate(serving, reach, caplog):
     [(answer)] = REACH[reach](server.url, [ADD], tls=certificates.client_context("second"))
     assert answer["sum"] == 5
     assert len(asked) == 2
+
+
+def test_not_many_who_are_refused_hear_of_it(serving, monkeypatch, caplog):
+    """Beyond so many at a time, the connection just ends: each of these has a descriptor."""
+    monkeypatch.setattr(peers, "_MOST_TOLD", 0)
+    server = serving(authorize=lambda _: False)
+    with pytest.raises((Disconnected, OSError), match="close_notify|reset|EOF|Broken pipe"):
+        by_client(server.url, [ADD], tls=certificates.client_context())
+    assert any(" refused: authorize() returned False" in line for line in warnings_of(caplog))
 
 
 @ONE_LINE
