@@ -641,7 +641,7 @@ def play(at):
         late.send_calls(("note", 2), ("goaway", CallbackRef(8)))
         turn()
         leaving.sock.close()
-        for _ in range(40):
+        for _ in range(32):
             clock.advance(0.1)
             turn()
         assert not bench.rpc.has_clients()
