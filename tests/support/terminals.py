@@ -88,11 +88,13 @@ class Terminal:
     def show(self, screen: Screen, is_it: Callable[[Screen], object]) -> None:
         """Wait until a screen with all that is written to the terminal is as it should be."""
         deadline = time.monotonic() + LIMIT
-        while not is_it(screen):
+        while not is_it(screen):  # which is asked of each picture
             assert time.monotonic() < deadline, screen.lines
-            chunk = self._read(deadline)
-            assert chunk, screen.lines
-            screen.feed(chunk)
+            if not self._seen:
+                self._seen = self._read(deadline)
+                assert self._seen, screen.lines
+            picture, end, self._seen = self._seen.partition(b"\x1b[J")
+            screen.feed(picture + end)
 
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
