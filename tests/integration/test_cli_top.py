@@ -122,7 +122,7 @@ def test_a_server_that_goes_and_comes_back(tmp_path):
     server = Program(command)
     try:
         server.wait_for_log("listening on")
-        with watching(url, *FAST, columns=120) as (terminal, screen):
+        with watching(url, *FAST, columns=250) as (terminal, screen):
             terminal.show(screen, lambda screen: pid_on(screen) == server.process.pid)
             server.stop()
             terminal.show(screen, has_line(f"{url}: not connected: "))
