@@ -23,7 +23,7 @@ from eventmux import datagrams, sockets
 from eventmux._channels.channel import PAUSED, Channel, as_bytes
 from eventmux._channels.files import FilePart
 from eventmux._channels.handles import fileno_of, is_closed
-from eventmux._channels.listeners import Listener
+from eventmux._channels.listeners import Listener, Turns
 from eventmux._channels.nested import Nestable
 from eventmux._channels.options import (
     USUAL,
@@ -947,9 +947,16 @@ class EventMux(Nestable, Generic[Own]):
             raise TypeError(f"{_shortened(fh)} is no handle; that is the first argument")
         return self._channel(fh)
 
-    def _is_awaiting(self, listener: Handle) -> bool:
-        """True while a listener has accepted somebody whom the program was not told of yet."""
-        return self._loop.table.arrivals.is_awaiting(listener)
+    def _awaited(self, listener: Handle) -> int:
+        """Return how many a listener has accepted who have yet to say who they are."""
+        return self._loop.table.arrivals.awaited(listener)
+
+    def _take_turns(self, listener: Handle, turns: Turns) -> None:
+        """Have a listener ask before each connection that it accepts, and take one at a time."""
+        channel = self._channel(listener)
+        if not isinstance(channel, Listener):
+            raise TypeError(f"{listener!r} is no listener")
+        channel.turns = turns
 
     def _has_anything(self) -> bool:
         """True if there is something that `mux()` could wait for."""

@@ -6,6 +6,8 @@ The environment says where to, and whether a sign of life is wanted:
     WATCHDOG_USEC   microseconds after which systemd takes the program for dead
     WATCHDOG_PID    for which process that is; for this one, if it is not set
 
+A worker of `rpcasync listen --workers` tells its parent instead, through a socket.
+
 The variables are removed once they have been used, so that the programs which this one starts do
 not take them for theirs. This file knows no server: it has a mux, and is asked to look whether
 somebody is served.
@@ -15,6 +17,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 from weakref import WeakSet
@@ -23,12 +26,13 @@ from rpcasync._log import log
 from rpcasync.children.environments import NOTIFY_VARIABLE, WATCHDOG_VARIABLES
 from rpcasync.urls import is_number
 
-__all__ = ["Supervised", "is_supervised", "notify", "supervise"]
+__all__ = ["Supervised", "is_supervised", "notify", "supervise", "tell_parent", "watchdog_time"]
 
 _LONGEST = 4096  # bytes; systemd drops what is longer
 _PATIENCE = 5.0  # seconds for READY=1, without which a service never comes up
 
 _address = ""  # what NOTIFY_SOCKET has said
+_parent: socket.socket | None = None  # is told in its place
 _all: WeakSet[Supervised] = WeakSet()
 
 
@@ -74,6 +78,8 @@ def _checked(state: str) -> bytes:
 
 def _tell(data: bytes, seconds: float = 0.0) -> bool:
     """Send this; within some seconds, for what must not get lost."""
+    if _parent is not None:
+        return _tell_parent(_parent, data)
     address = _find()
     if not address:
         return False
@@ -96,6 +102,21 @@ def _tell(data: bytes, seconds: float = 0.0) -> bool:
     return False
 
 
+def tell_parent(sock: socket.socket) -> None:
+    """Have all be told to the parent from now on: lines, through a stream."""
+    global _parent
+    sock.setblocking(False)
+    _parent = sock
+
+
+def _tell_parent(sock: socket.socket, data: bytes) -> bool:
+    try:
+        return sock.send(data + b"\n") > 0  # they are short: all of it, or nothing
+    except OSError as error:
+        log.info("the parent was not told %s: %s", data.decode(), error.strerror or error)
+        return False
+
+
 def _find() -> str:
     """Return where systemd listens; "" if it does not."""
     global _address  # as the environment, of which it was taken
@@ -108,7 +129,7 @@ def _find() -> str:
 
 def is_supervised() -> bool:
     """True if this program was started by somebody who wants to be told."""
-    return bool(_address) or NOTIFY_VARIABLE in os.environ
+    return _parent is not None or bool(_address) or NOTIFY_VARIABLE in os.environ
 
 
 class Supervised:
@@ -133,7 +154,16 @@ class Supervised:
                 raise TypeError("signs of life need a mux with timer(), as EventMux has it")
             self._watch = timer(watchdog / 2, self, repeat=True)
         _all.add(self)
+        self.ready()
+
+    def ready(self) -> None:
+        """Say that it is ready, for the first time or again."""
         _tell(b"READY=1", _PATIENCE)
+
+    def reloading(self) -> None:
+        """Say that it is not, for a while, as it takes over what was changed."""
+        now = time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000
+        _tell(b"RELOADING=1\nMONOTONIC_USEC=%d" % now, _PATIENCE)
 
     def io(self, event: Any) -> bool:
         """Take an event; return whether it was the timer of this object."""
@@ -160,8 +190,17 @@ def supervise(mux: object, is_serving: Callable[[], bool]) -> Supervised:
         ValueError: a variable of the environment is not what systemd says.
         TypeError: signs of life are wanted, and the mux has no timer.
     """
+    return Supervised(mux, is_serving, watchdog_time())
+
+
+def watchdog_time() -> float | None:
+    """Return the seconds within which a sign of life is wanted; None if there is no need of any.
+
+    Raises:
+        ValueError: a variable of the environment is not what systemd says.
+    """
     usec, pid = (os.environ.pop(variable, "") for variable in WATCHDOG_VARIABLES)
-    return Supervised(mux, is_serving, _seconds(usec, pid))
+    return _seconds(usec, pid)
 
 
 def _seconds(usec: str, pid: str) -> float | None:

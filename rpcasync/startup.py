@@ -5,6 +5,7 @@ Whoever starts the program hands over sockets, and says so in environment variab
     RPCASYNC_FDS       numbers of descriptors, from a `python://` parent or `rpcasync listen`
     RPCASYNC_OPTIONS   a JSON object with limits and codecs for the server, from the same
     RPCASYNC_PARENT    the process of a `python://` parent
+    RPCASYNC_WORKER    of `rpcasync listen --workers`, which has read it before: `workers`
     LISTEN_FDS         how many descriptors there are from 3 on, from systemd: `activation`
     NOTIFY_SOCKET      whom to tell that the program is ready: `notifying`
 
@@ -34,6 +35,7 @@ from rpcasync.serving.stopping import Stopping
 from rpcasync.shadowing.shadow import Shadow
 from rpcasync.urls import is_number, is_tls_url
 from rpcasync.wire.deadlines import check_seconds
+from rpcasync.workers import membership
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -104,9 +106,13 @@ def init_clients(
         os.environ[OPTIONS_VARIABLE] = json.dumps(handed.later)
     if not sockets and not kept:
         arguments = _listen(rpc, arguments, tls)
+    sharing = membership.sharing()
+    if sharing is not None:
+        rpc._arrivals.entrance.share(sharing)
     for sock in sockets + kept:
         if is_listening(sock):
-            shared: dict[str, Any] = {"shared": True} if sock in kept else {}
+            is_shared = sock in kept or sharing is not None
+            shared: dict[str, Any] = {"shared": True} if is_shared else {}
             rpc.add_listener(sock, **handed.options_of(sock), **shared)
         else:
             rpc.add_client(sock)
@@ -122,7 +128,8 @@ def _stop_at_signals(rpc: Server, seconds: float) -> None:
     global _stopping
     others = None if _stopping is None else _stopping()
     if others is None or not others.join(rpc._mux, rpc._draining):
-        stopping = Stopping(rpc._mux, rpc._draining, seconds)
+        is_worker = membership.sharing() is not None
+        stopping = Stopping(rpc._mux, rpc._draining, seconds, is_worker=is_worker)
         stopping.begin()
         _stopping = weakref.ref(stopping)  # the server keeps it
 

@@ -112,9 +112,9 @@ class Arrivals:
     def _of(self, listener: Handle) -> OrderedDict[Arrival, _Wait]:
         return self._waits.get(listener) or OrderedDict()
 
-    def is_awaiting(self, listener: Handle) -> bool:
-        """True while somebody whom a listener has accepted has yet to say who he is."""
-        return bool(self._of(listener))
+    def awaited(self, listener: Handle) -> int:
+        """Return how many a listener has accepted who have yet to say who they are."""
+        return len(self._of(listener))
 
     def enter(
         self, arrival: Arrival, sock: socket.socket, what: str, drop: Callable[[], None]

@@ -6,7 +6,8 @@ same when one attempt after the other fails, for whatever reason: nothing tells 
 will go away.
 
 Other processes may accept from the same socket. What one takes, the others cannot serve while it is
-busy; so it takes few at a time, and looks for more when those are handed out.
+busy; so it takes few at a time, and looks for more when those are handed out. Processes that take
+turns ask before each one.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from selectors import EVENT_READ
-from typing import cast
+from typing import Protocol, cast
 
 from eventmux import sockets, tcp
 from eventmux._channels.channel import DEFERRED, Channel, Outlet, reason_of
@@ -25,11 +26,23 @@ from eventmux._channels.options import ChannelOptions
 from eventmux._channels.ports import Port
 from eventmux.events import Accepting, Address, Error, Handle
 
-__all__ = ["Listener"]
+__all__ = ["Listener", "Turns"]
 
 _ACCEPTS_PER_TURN = 4
 _FAILURES_PER_TURN = 64
 _RETRY = 1.0  # seconds until it is tried again, should no descriptor be given back before
+
+
+class Turns(Protocol):
+    """Says whose turn it is, among processes that accept from the same socket."""
+
+    def wait(self) -> float:
+        """Return in how many seconds to ask again; 0 if it is our turn to accept one."""
+        ...
+
+    def took(self) -> None:
+        """Note that one was accepted."""
+        ...
 
 
 def _dismiss_nobody(listener: Handle) -> None:
@@ -40,11 +53,12 @@ class Listener(Channel):
     """A listening socket.
 
     What it is given besides are: `adopt`, which takes a connection; `defer`, which has it try again
-    after so many seconds; `dismiss`, which drops those that the program was not told of.
+    after so many seconds, or when a descriptor is given back; `adjourn`, which does after the
+    seconds alone; `dismiss`, which drops those that the program was not told of.
     """
 
     why_not = "it is a listener"
-    __slots__ = ("_adopt", "_changes", "_defer", "_dismiss", "for_accepted")
+    __slots__ = ("_adjourn", "_adopt", "_changes", "_defer", "_dismiss", "for_accepted", "turns")
 
     def __init__(
         self,
@@ -56,12 +70,16 @@ class Listener(Channel):
         *,
         adopt: Callable[[Listener, socket.socket, Address], None],
         defer: Callable[[Channel, float], None],
+        adjourn: Callable[[Channel, float], object],
         dismiss: Callable[[Handle], None] = _dismiss_nobody,
     ) -> None:
         super().__init__(fh, port, outlet, options, meta)
         self._adopt = adopt
         self._defer = defer
+        self._adjourn = adjourn
         self._dismiss = dismiss
+        self.turns: Turns | None = None
+        """Those of the processes that accept here; None if nobody is asked."""
         self.for_accepted = options
         """The options of what it accepts."""
         # Whoever connects from now on has it, too.
@@ -104,17 +122,34 @@ class Listener(Channel):
             return
         # Another process that listens here, too, may have ended and set back what was so before.
         cast("Loan", self._loan).renew()
+        if self.turns is None:
+            self._accept_some(_ACCEPTS_PER_TURN)
+        else:
+            self._take_turn(self.turns)
+
+    def _take_turn(self, turns: Turns) -> None:
+        """Accept one connection, if it is our turn."""
+        seconds = turns.wait()
+        if seconds > 0:
+            self.muted |= DEFERRED
+            self._adjourn(self, seconds)
+        elif self._accept_some(1):
+            turns.took()
+
+    def _accept_some(self, most: int) -> int:
+        """Accept what waits, up to so many; return how many that were."""
         accepted = failed = 0
-        while accepted < _ACCEPTS_PER_TURN:
+        while accepted < most:
             try:
                 if not self._accept():
-                    return
+                    break
                 accepted += 1
             except OSError as error:
                 failed += 1
                 if failed == _FAILURES_PER_TURN or not sockets.is_of_one_connection(error):
                     self._fail_to_accept(error)
-                    return
+                    break
+        return accepted
 
     def _accept(self) -> bool:
         """Accept one connection and have it watched; False if there is none.

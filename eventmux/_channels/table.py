@@ -157,6 +157,7 @@ class ChannelTable:
                 *(fh, port, self._outlet, options, meta),
                 adopt=adopt,
                 defer=self.defer,
+                adjourn=self.adjourn,
                 dismiss=self.arrivals.dismiss,
             )
         channel = self._build(cls, fh, port, options, meta, ready=False)
@@ -420,10 +421,14 @@ class ChannelTable:
 
     def defer(self, channel: Channel, seconds: float) -> None:
         """Let a channel try again in a while; a listener also when a descriptor is given back."""
-        entry = self._watches.later(seconds, lambda: self._resume(channel))
+        entry = self.adjourn(channel, seconds)
         if isinstance(channel, Listener):
             self._starved[channel] = entry
             self.arrivals.give_way(channel.fh)
+
+    def adjourn(self, channel: Channel, seconds: float) -> Entry:
+        """Let a channel try again after so many seconds, and not before."""
+        return self._watches.later(seconds, lambda: self._resume(channel))
 
     def _resume_starved(self) -> None:
         """Let listeners try again that lacked a descriptor: one was given back."""

@@ -19,7 +19,7 @@ from collections.abc import Callable
 
 from rpcasync._log import log
 
-__all__ = ["end_after"]
+__all__ = ["drain_after", "end_after"]
 
 _SET_PARENT_DEATH_SIGNAL = 1  # prctl(PR_SET_PDEATHSIG) of Linux
 _GRACE = 5.0  # seconds
@@ -36,6 +36,38 @@ def end_after(parent: int, hangs: Callable[[], bool]) -> None:
         hangs: whether this one has not noticed yet that the parent has gone; it is called in
             another thread.
     """
+
+    def has_died() -> None:
+        _later(_GRACE, _end, parent, hangs)
+
+    _when_gone(parent, has_died)
+
+
+def drain_after(parent: int, seconds: float) -> None:
+    """Have this process stop in good order when its parent dies: by SIGTERM, as if it had sent it.
+
+    Args:
+        parent: the process that has started this one.
+        seconds: how long that may take, until this one is killed.
+    """
+
+    def has_died() -> None:
+        log.warning("process %d, which started this one, has gone: SIGTERM", parent)
+        _later(seconds + _GRACE, os.kill, os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    _when_gone(parent, has_died)
+
+
+def _later(seconds: float, function: Callable[..., object], *args: object) -> None:
+    """Call something in a thread, since the main one may hang then."""
+    timer = threading.Timer(seconds, function, args)
+    timer.daemon = True  # it does not keep us from ending
+    timer.start()
+
+
+def _when_gone(parent: int, has_died: Callable[[], None]) -> None:
+    """Call something when the parent has died."""
     number = getattr(signal, "SIGRTMAX", None)
     is_main = threading.current_thread() is threading.main_thread()
     if number is None or not is_main or signal.getsignal(number) is not signal.SIG_DFL:
@@ -43,9 +75,7 @@ def end_after(parent: int, hangs: Callable[[], bool]) -> None:
 
     def note_death(*_: object) -> None:
         if os.getppid() != parent:
-            watchdog = threading.Timer(_GRACE, _end, (parent, hangs))
-            watchdog.daemon = True  # it does not keep us from ending
-            watchdog.start()
+            has_died()
 
     signal.signal(number, note_death)
     if _ask_for(number):

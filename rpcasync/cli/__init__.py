@@ -101,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return complete(overview(), words[1:])
     options = options_in(words)
+    options.typed = words
     log_to_stderr(getattr(options, "log_level", "WARNING"))
     try:
         return _COMMANDS[options.command](options)

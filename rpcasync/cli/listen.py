@@ -2,6 +2,7 @@
 
 The program is run in this process, as if it had been started by itself. What it is handed stands
 in the environment, where `init_clients()` takes it. Sockets from systemd stand there already.
+With `--workers`, this process only opens the sockets, and this command is run anew for each worker.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from rpcasync.cli.trust import check_server_files, server_files
 from rpcasync.cli.usage import EXAMPLE_URL, Parser
 from rpcasync.serving.stopping import end_in_start_up
 from rpcasync.urls import is_tls_url, parse_stream_url, url_listen
+from rpcasync.workers.membership import membership
 
 __all__ = ["are_files", "listen", "listen_on"]
 
@@ -38,10 +40,14 @@ def listen(options: argparse.Namespace) -> int:
         CommandFailed: there is no such program, a URL cannot be listened on, a certificate is none,
             or the program did not want the sockets.
     """
+    place = membership()
+    if place is not None:
+        place.begin(options.drain)
     systemd = Handed()
     _check_required(options, is_handed=bool(systemd.numbers))
     options.urls = options.urls or []
     _check_shadow(options)
+    _check_workers(options, systemd)
     _check_program(options)
     paths, files = are_files(options, systemd), server_files(options)
     check_balancing(options, systemd)
@@ -49,13 +55,31 @@ def listen(options: argparse.Namespace) -> int:
         from rpcasync.cli.log_file import log_to_file  # most have none
 
         first = f"{options.program} begins: process {os.getpid()}"
-        log_to_file(options.log_file, options.log_level, first)
-    listeners = [
-        listen_on(url, options.mode if is_path else None)
-        for url, is_path in zip(options.urls, paths, strict=True)
-    ]
-    systemd.tell()
-    numbers = [sock.detach() for sock in listeners]
+        several = options.workers is not None
+        log_to_file(options.log_file, options.log_level, first, with_process=several)
+    if place is None:
+        numbers = _listen_on_all(options, paths)
+        systemd.tell()
+    else:
+        numbers = place.listeners
+    if options.workers is not None and place is None:
+        from rpcasync.cli.workers import run_workers  # most have none
+
+        return run_workers(options, numbers, systemd)
+    return _run(options, numbers, files, systemd)
+
+
+def _listen_on_all(options: argparse.Namespace, paths: list[bool]) -> list[int]:
+    """Listen on the URLs; return the descriptors."""
+    pairs = zip(options.urls, paths, strict=True)
+    listeners = [listen_on(url, options.mode if is_path else None) for url, is_path in pairs]
+    return [sock.detach() for sock in listeners]
+
+
+def _run(
+    options: argparse.Namespace, numbers: list[int], files: dict[str, str], systemd: Handed
+) -> int:
+    """Run the program, with the sockets."""
     handed = _limits(options)
     if files:
         pairs = zip(numbers, options.urls, strict=True)
@@ -198,6 +222,15 @@ def _check_shadow(options: argparse.Namespace) -> None:
         name = flag[2:].replace("-", "_")
         if options.shadow is None and getattr(options, name) is not None:
             options.parser.error(f"{flag} goes with --shadow URL, and there is none")
+
+
+def _check_workers(options: argparse.Namespace, systemd: Handed) -> None:
+    """End if there is something that several processes cannot have."""
+    if options.workers is not None:
+        systemd.check_flag("--workers")
+        if options.shadow_report is not None:
+            problem = "--shadow-report is one file, which several workers cannot keep:"
+            options.parser.error(problem, "leave out --workers while you compare")
 
 
 def are_files(options: argparse.Namespace, systemd: Handed | None = None) -> list[bool]:

@@ -20,14 +20,20 @@ __all__ = ["log_to_file"]
 _LOGGERS = ("rpcasync", "eventmux")
 
 
-def log_to_file(path: str, level: str, first: str) -> None:
+def log_to_file(path: str, level: str, first: str, *, with_process: bool = False) -> None:
     """Have what is logged at a level and above written to a file, behind a first line.
+
+    Args:
+        path: of the file.
+        level: the lowest one.
+        first: the line.
+        with_process: each line has the number of the process: there are others.
 
     Raises:
         CommandFailed: the file cannot be opened, or not be written to.
     """
     try:
-        handler = _LogFile(path)
+        handler = _LogFile(path, with_process)
         handler.begin(first)
     except OSError as error:
         raise CommandFailed(f"cannot write the log to {path}: {error.strerror}") from None
@@ -42,8 +48,9 @@ def log_to_file(path: str, level: str, first: str) -> None:
 class _Line(logging.Formatter):
     """Local time to the millisecond, and how far it is from UTC; then as on stderr."""
 
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)s %(name)s: %(message)s")
+    def __init__(self, with_process: bool) -> None:
+        name = "%(name)s[%(process)d]" if with_process else "%(name)s"
+        super().__init__(f"%(asctime)s %(levelname)s {name}: %(message)s")
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802, ARG002  # logging's names
         """Return the time of a record."""
@@ -56,9 +63,9 @@ class _LogFile(WatchedFileHandler):
     A buffer would keep what a full disk did not take, and fail again with it.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, with_process: bool) -> None:
         super().__init__(path, encoding="utf-8")
-        self.setFormatter(_Line())
+        self.setFormatter(_Line(with_process))
         self._is_torn = False  # the last line has no end
         self._is_failing = False
 

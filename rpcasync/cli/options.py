@@ -66,6 +66,13 @@ def add_listen(parser: Parser) -> None:
     )
     _add_balancing(parser)
     parser.add_argument(
+        "--workers",
+        type=values.number_of("workers", 1, 512),
+        metavar="N",
+        help="run the program in so many processes, which share the clients; SIGHUP replaces them,"
+        " one after the other",
+    )
+    parser.add_argument(
         "--fallback",
         metavar="URL",
         help="the server for calls of procedures that the program does not have",

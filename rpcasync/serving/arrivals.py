@@ -103,7 +103,7 @@ class Arrivals:
     def close_listener(self, sock: socket.socket) -> None:
         """Accept nobody any more at one."""
         self._peers.kill_socket(sock)
-        self.entrance.listeners.pop(sock, None)
+        self.entrance.remove_listener(sock)
 
     # Clients
 
@@ -178,7 +178,7 @@ class Arrivals:
         elif event.type == "error":
             log.error("cannot accept: %s", event.error)
         elif event.type == "closed":
-            self.entrance.listeners.pop(fh, None)
+            self.entrance.remove_listener(fh)
         return True
 
     def _arrive(self, sock: socket.socket, event: Any) -> None:

@@ -55,8 +55,8 @@ class Draining:
     """
 
     __slots__ = (
-        *("_answer", "_arrivals", "_clock", "_closes_at", "_ends_at", "_has_told", "_has_warned"),
-        *("_is_awaiting", "_kill", "_peers", "_shared", "_timer", "_watch"),
+        *("_answer", "_arrivals", "_awaited", "_clock", "_closes_at", "_ends_at", "_has_told"),
+        *("_has_warned", "_kill", "_peers", "_shared", "_timer", "_watch"),
         *("has_begun", "on_begin", "on_end", "on_idle", "on_left", "take_signal"),
     )
 
@@ -66,7 +66,7 @@ class Draining:
         self._timer: Any = getattr(mux, "timer", None)
         self._clock = getattr(mux, "clock", time.monotonic)
         self._kill: Any = getattr(mux, "kill", None)
-        self._is_awaiting: Any = getattr(mux, "_is_awaiting", _nobody)
+        self._awaited: Any = getattr(mux, "_awaited", _nobody)
         self._peers = peers
         self._arrivals = arrivals
         self._answer = answer
@@ -217,7 +217,7 @@ class Draining:
             if has_queue and is_late and not self._has_warned:
                 self._has_warned = True
                 log.warning("clients keep coming: those in the queue of a listener are reset")
-            if sock in self._shared or not ((has_queue and not is_late) or self._is_awaiting(sock)):
+            if sock in self._shared or not ((has_queue and not is_late) or self._awaited(sock)):
                 self._arrivals.close_listener(sock)
             elif is_late:
                 self._arrivals.entrance.pause(sock)
@@ -260,10 +260,10 @@ class Draining:
             self._watch = self._timer(seconds, self)
 
 
-def _nobody(listener: object) -> bool:
+def _nobody(listener: object) -> int:
     """Say of another mux than ours that it keeps nobody back."""
     del listener
-    return False
+    return 0
 
 
 def _nothing() -> None:

@@ -22,6 +22,7 @@ from weakref import WeakKeyDictionary
 from rpcasync._log import fields, log
 from rpcasync.serving.identity import Identity, described, name_of
 from rpcasync.serving.peers import Peers
+from rpcasync.serving.sharing import Sharing
 
 __all__ = ["Authorize", "Entrance", "Waiting", "check_authorize"]
 
@@ -61,7 +62,7 @@ class Entrance:
     """
 
     __slots__ = (
-        *("_is_paused", "_let_in", "_peers", "_want_read"),
+        *("_awaited", "_is_paused", "_let_in", "_peers", "_share_at", "_turns", "_want_read"),
         *("_uids", "authorize", "listeners", "max_clients", "waiting"),
     )
 
@@ -69,6 +70,9 @@ class Entrance:
         self, mux: object, peers: Peers, let_in: Callable[[socket.socket, Waiting], None]
     ) -> None:
         self._want_read = getattr(mux, "want_read", None)
+        self._awaited = getattr(mux, "_awaited", None)
+        self._share_at: Any = getattr(mux, "_take_turns", None)
+        self._turns: Sharing | None = None  # of the processes that accept here
         self._peers = peers
         self._let_in = let_in
         self._is_paused = False  # the listeners are
@@ -161,6 +165,7 @@ class Entrance:
         for listener in tuple(self.listeners):
             self._read(listener, not is_full)
         self._is_paused = is_full  # last: should it be interrupted before, it is done again
+        self._tell_turns()
         if is_full:
             log.warning(
                 "%d clients are connected, limit is %d: others wait until one has gone",
@@ -174,6 +179,43 @@ class Entrance:
         self.listeners[sock] = None
         if self._is_paused:
             self._read(sock, False)
+        if self._turns is not None:
+            self._share_at(sock, self._turns)
+        self._tell_turns()
+
+    def remove_listener(self, sock: socket.socket) -> None:
+        """Note that a listener is closed."""
+        self.listeners.pop(sock, None)
+        self._tell_turns()
+
+    # Other processes that accept here
+
+    def share(self, turns: Sharing) -> None:
+        """Take turns with them, at listeners that are added from now on.
+
+        Raises:
+            TypeError: the mux cannot do that.
+        """
+        if self._share_at is None:
+            raise TypeError("workers need an EventMux")
+        self._turns = turns
+        turns.join(self.count_shared)
+        self._peers.on_gone = turns.update
+
+    def count_shared(self) -> int | None:
+        """Return how many are here, with those who have yet to say who they are.
+
+        Returns:
+            None if nobody is accepted.
+        """
+        if not self.listeners or self._is_paused:
+            return None
+        here = len(self._peers.by_fh) - len(self._peers.inner) + len(self.waiting)
+        return here if self._awaited is None else here + sum(map(self._awaited, self.listeners))
+
+    def _tell_turns(self) -> None:
+        if self._turns is not None:
+            self._turns.update()
 
     def pause(self, sock: socket.socket) -> None:
         """Accept nobody at a listener for now, whatever the number of places."""

@@ -117,6 +117,8 @@ class Peers:
         """Is called on the turn after a client has gone, while somebody waits for that."""
         self.on_left: Callable[[], None] | None = None
         """Is called on the turn after the last client has gone, or a listener without clients."""
+        self.on_gone: Callable[[], None] | None = None
+        """Is called when a client has gone."""
         self.watchers: Watchers | None = None
         self.counting: Counting | None = None
         """Counts calls as they end; None as long as nobody wants to know."""
@@ -394,6 +396,8 @@ class Peers:
             self.idling.stop()
             self.aging.stop()
             self.lag.stop()
+        if self.on_gone is not None:
+            self.on_gone()
         if self.on_room is not None:
             self.notes.add(self.on_room)
         self.wake_for_waiting()

@@ -40,15 +40,25 @@ class Stopping:
         mux: watches the signals; it has to be an `EventMux` for that.
         draining: of the first server.
         seconds: the deadline of all.
+        is_worker: the parent says what there is to say, and ends us at once by SIGINT. SIGTERM may
+            come twice, of the parent and of systemd.
     """
 
-    def __init__(self, mux: object, draining: Draining, seconds: float) -> None:
+    def __init__(
+        self,
+        mux: object,
+        draining: Draining,
+        seconds: float,
+        *,
+        is_worker: bool = False,
+    ) -> None:
         self._watch_signal: Any = getattr(mux, "signal", None)
         self._mux = mux
         self._draining = draining
         self._others: list[Draining] = []  # of the servers that have joined
         self._is_over = False  # nobody was left
         self._seconds = seconds
+        self._is_worker = is_worker
         self._pid = os.getpid()
         self._is_told = False  # what is waited for
         self._count = 0  # of signals
@@ -101,7 +111,7 @@ class Stopping:
             self._do_as_before(signum, frame)
         elif handler == self._arrived or self._is_ours(signum):
             self._count += 1
-            if self._count > 1:
+            if self._count > 1 and (signum == signal.SIGINT or not self._is_worker):
                 sys.exit(0)
 
     def _is_ours(self, signum: int) -> bool:
@@ -146,6 +156,8 @@ class Stopping:
             sys.exit(0)
 
     def _tell(self, name: str) -> None:
+        if self._is_worker:
+            return
         counts = [each.count() for each in (self._draining, *self._others)]
         clients, calls = map(sum, zip(*counts, strict=True))
         text = (

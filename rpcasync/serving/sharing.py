@@ -1,0 +1,87 @@
+"""Which of several processes accepts next, where they share their listeners: who has the fewest
+clients.
+
+Each has a place on a board that all of them see, with the number of its clients. All are woken when
+somebody connects. One that has more clients than another waits a moment, and takes him only if
+nobody else did: a process that hangs is so much of a delay, and no more. One connection is taken at
+a time, so that the numbers are right when the next one is looked at.
+
+Nothing is done for a call, and nothing while nobody connects. This file knows no sockets, and not
+where the board is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+__all__ = ["Board", "Sharing"]
+
+_MOMENT = 0.005  # seconds
+
+
+class Board(Protocol):
+    """What the processes know of each other."""
+
+    def write(self, place: int, clients: int | None) -> None:
+        """Say how many clients a process has; None if it accepts nobody."""
+        ...
+
+    def count(self, place: int) -> None:
+        """Note that a process has accepted another one."""
+        ...
+
+    def fewest(self) -> int | None:
+        """Return the number of clients of who has the fewest; None if nobody accepts."""
+        ...
+
+    def accepted(self) -> int:
+        """Return how many were accepted so far, by all of them."""
+        ...
+
+
+class Sharing:
+    """What one process does about it.
+
+    Args:
+        board: the one of all of them.
+        place: ours there.
+    """
+
+    def __init__(self, board: Board, place: int) -> None:
+        self._board = board
+        self._place = place
+        self._counts: list[Callable[[], int | None]] = []  # of our servers
+        self._seen: int | None = None  # what had been accepted when we let others go first
+        self._own = 0
+
+    def join(self, count: Callable[[], int | None]) -> None:
+        """Count the clients of a server.
+
+        Args:
+            count: returns how many there are; None if it accepts nobody.
+        """
+        self._counts.append(count)
+
+    def update(self) -> None:
+        """Tell the others how many clients we have."""
+        known = [clients for count in self._counts if (clients := count()) is not None]
+        self._own = sum(known)
+        self._board.write(self._place, self._own if known else None)
+
+    def wait(self) -> float:
+        """Return in how many seconds to look again; 0 if it is our turn."""
+        self.update()
+        fewest, accepted = self._board.fewest(), self._board.accepted()
+        is_ours = fewest is None or self._own <= fewest
+        if is_ours or accepted == self._seen:  # or nobody else has come for him
+            self._seen = None
+            return 0.0
+        self._seen = accepted
+        return _MOMENT
+
+    def took(self) -> None:
+        """Note that we have accepted one, whom our server does not know yet."""
+        self._own += 1
+        self._board.write(self._place, self._own)
+        self._board.count(self._place)
