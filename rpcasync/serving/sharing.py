@@ -2,9 +2,10 @@
 clients.
 
 Each has a place on a board that all of them see, with the number of its clients. All are woken when
-somebody connects. One that has more clients than another waits a moment, and takes him only if
-nobody else did: a process that hangs is so much of a delay, and no more. One connection is taken at
-a time, so that the numbers are right when the next one is looked at.
+somebody connects. One that has more clients than another lets that go first, and looks again a
+moment later; after a few moments in which nobody was accepted it takes him itself. A process that
+hangs is so much of a delay, and no more. One connection is taken at a time, so that the numbers are
+right when the next one is looked at.
 
 Nothing is done for a call, and nothing while nobody connects. This file knows no sockets, and not
 where the board is.
@@ -17,7 +18,8 @@ from typing import Protocol
 
 __all__ = ["Board", "Sharing"]
 
-_MOMENT = 0.005  # seconds
+_MOMENT = 0.001  # seconds
+_MOST_LOOKS = 5  # in vain
 
 
 class Board(Protocol):
@@ -52,7 +54,8 @@ class Sharing:
         self._board = board
         self._place = place
         self._counts: list[Callable[[], int | None]] = []  # of our servers
-        self._seen: int | None = None  # what had been accepted when we let others go first
+        self._seen = -1  # what had been accepted when we let others go first
+        self._looks = 0  # since then
         self._own = 0
 
     def join(self, count: Callable[[], int | None]) -> None:
@@ -73,11 +76,12 @@ class Sharing:
         """Return in how many seconds to look again; 0 if it is our turn."""
         self.update()
         fewest, accepted = self._board.fewest(), self._board.accepted()
-        is_ours = fewest is None or self._own <= fewest
-        if is_ours or accepted == self._seen:  # or nobody else has come for him
-            self._seen = None
+        if accepted != self._seen:  # who has fewer is alive, or it was another one
+            self._seen, self._looks = accepted, 0
+        self._looks += 1
+        if fewest is None or self._own <= fewest or self._looks > _MOST_LOOKS:
+            self._looks = 0
             return 0.0
-        self._seen = accepted
         return _MOMENT
 
     def took(self) -> None:

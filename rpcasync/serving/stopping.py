@@ -62,6 +62,7 @@ class Stopping:
         self._pid = os.getpid()
         self._is_told = False  # what is waited for
         self._count = 0  # of signals
+        self._has_interrupt = False  # among them; Python may tell of the second one first
         self._before: dict[int, Any] = {}  # handlers, by signal
         self._watches: dict[int, Any] = {}
         self._hooks: dict[int, Any] = {}  # what the mux hears of it by
@@ -111,7 +112,8 @@ class Stopping:
             self._do_as_before(signum, frame)
         elif handler == self._arrived or self._is_ours(signum):
             self._count += 1
-            if self._count > 1 and (signum == signal.SIGINT or not self._is_worker):
+            self._has_interrupt |= signum == signal.SIGINT
+            if self._count > 1 and (self._has_interrupt or not self._is_worker):
                 sys.exit(0)
 
     def _is_ours(self, signum: int) -> bool:

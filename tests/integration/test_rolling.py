@@ -7,13 +7,12 @@ import os
 import shutil
 import signal
 import sys
-import time
 
 import pytest
+from support.loads import Load
 from support.programs import LIMIT, PROGRAMS, Program
 
 from eventmux import EventMux
-from rpcasync import Backoff, Client
 
 CALC = PROGRAMS / "calc_server.py"
 
@@ -32,61 +31,6 @@ class Worker:
 
     def stop(self):
         self.program.stop()
-
-
-class Load:
-    """Clients, each of which calls again as soon as it has its answer."""
-
-    def __init__(self, mux, urls, count):
-        self.mux = mux
-        self.answers = 0
-        self.errors = []
-        self.is_on = True
-        self.clients = [
-            Client(mux, urls[at % 2 :] + urls[: at % 2], reconnect=Backoff(0.01, 0.1))
-            for at in range(count)
-        ]
-        for client in self.clients:
-            self.call(client)
-
-    def call(self, client):
-        def done(sum=None, error=None):
-            if error is not None:
-                self.errors.append(error)
-            else:
-                assert sum == 5
-                self.answers += 1
-            if self.is_on:
-                self.call(client)
-
-        client.add_numbers("n1", 2, "n2", 3, done)
-
-    def turn_until(self, is_over):
-        limit = time.monotonic() + LIMIT
-        while not is_over():
-            assert time.monotonic() < limit, (self.answers, self.errors[:3])
-            event = self.mux.mux(0.05)
-            for client in self.clients:
-                if event is not None:
-                    event = client.io(event)
-
-    def answer_more(self, count):
-        goal = self.answers + count
-        self.turn_until(lambda: self.answers >= goal)
-
-    def pid(self):
-        """Return the process that the first client talks to."""
-        call = self.clients[0].whoami()
-        self.turn_until(lambda: call.done)
-        return call.result()["pid"]
-
-    def end(self):
-        """Wait for the last answers, and disconnect."""
-        self.is_on = False
-        self.turn_until(lambda: not any(client.has_requests() for client in self.clients))
-        print(f"{self.answers} calls, {len(self.errors)} failed")
-        for client in self.clients:
-            client.disconnect()
 
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(3, marks=pytest.mark.slow)])

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from support.namespaces import UNSHARE, why_no_namespace
 from support.programs import LIMIT, PERL, PROGRAMS, Program, listening
 
 from rpcasync import Disconnected, connect
@@ -323,16 +324,6 @@ def test_in_another_thread(start):
 
 
 # The first process of a container
-
-UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc")
-
-
-def why_no_namespace():
-    """Return why there can be no PID namespace here, "" if there can be one."""
-    if shutil.which("unshare") is None:
-        return "unshare is not installed"
-    result = subprocess.run([*UNSHARE, "true"], capture_output=True, text=True, check=False)
-    return result.stderr.strip() if result.returncode else ""
 
 
 @pytest.fixture

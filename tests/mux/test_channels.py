@@ -614,6 +614,7 @@ def listening(*accept):
         *(sock, sock, outlet_to(events), ChannelOptions(100, 10), "meta"),
         adopt=adopt,
         defer=lambda which, seconds: pauses.append((which, seconds)),
+        adjourn=lambda which, seconds: pauses.append((which, seconds)),
     )
     return listener, events, adopted, pauses
 
@@ -631,6 +632,48 @@ def test_a_listener_accepts_all_that_wait():
     assert [event.address for event in events] == [("127.0.0.1", port) for port in (10, 11, 12)]
     assert {event.parent_fh for event in events} == {listener.fh}
     assert {(event.pid, event.uid, event.gid) for event in events} == {(None, None, None)}
+
+
+class Turns:
+    """Has one wait for some seconds, each time that it asks, and counts who came."""
+
+    def __init__(self, *seconds):
+        self.seconds = [*seconds]
+        self.taken = 0
+
+    def wait(self):
+        return self.seconds.pop(0)
+
+    def took(self):
+        self.taken += 1
+
+
+def test_a_listener_takes_one_at_a_time_where_others_do():
+    listener, events, _, pauses = listening(*[(ScriptedSocket(), "")] * 3)
+    listener.turns = turns = Turns(0, 0)
+    for count in (1, 2):
+        listener.readable()
+        assert (kinds(events), turns.taken) == (["connect"] * count, count)
+    assert pauses == []
+
+
+def test_a_listener_waits_while_it_is_the_turn_of_others():
+    listener, events, _, pauses = listening((ScriptedSocket(), ""))
+    listener.turns = turns = Turns(0.5, 0)
+    listener.readable()
+    assert (events, turns.taken, pauses) == ([], 0, [(listener, 0.5)])
+    assert listener.wanted == 0
+    listener.resume()
+    assert listener.wanted == EVENT_READ
+    listener.readable()
+    assert (kinds(events), turns.taken) == (["connect"], 1)
+
+
+def test_a_connection_that_others_have_taken_is_not_counted():
+    listener, events, _, pauses = listening()
+    listener.turns = turns = Turns(0)
+    listener.readable()
+    assert (events, turns.taken, pauses) == ([], 0, [])
 
 
 def test_a_listener_does_not_keep_the_turn():

@@ -1,0 +1,140 @@
+"""Which of several processes accepts next, on a real board."""
+
+import os
+import random
+
+import pytest
+
+from rpcasync.serving.sharing import Sharing
+from rpcasync.workers.board import Board, make_file
+
+
+class Process:
+    """One that accepts: what it has, and whether it waits."""
+
+    def __init__(self, board, place):
+        self.clients = 0
+        self.listens = True
+        self.sharing = Sharing(board, place)
+        self.sharing.join(lambda: self.clients if self.listens else None)
+        self.sharing.update()
+
+    def look(self):
+        """Return whether it accepts somebody."""
+        if self.sharing.wait() > 0:
+            return False
+        self.sharing.took()
+        self.clients += 1
+        return True
+
+
+@pytest.fixture
+def board():
+    return Board(make_file(4))
+
+
+@pytest.fixture
+def three(board):
+    return [Process(board, place) for place in range(3)]
+
+
+def test_nobody_is_there(board):
+    assert (board.fewest(), board.accepted()) == (None, 0)
+
+
+def test_who_has_no_more_than_others_accepts(three):
+    assert [process.look() for process in three] == [True] * 3
+    assert [process.look() for process in three] == [True] * 3
+
+
+def test_who_has_more_waits_for_others(three):
+    first, second, third = three
+    assert first.look()
+    assert not first.look()
+    assert second.look()
+    assert not first.look()  # somebody has been accepted: the others are alive
+    assert third.look()
+    assert first.look()
+
+
+def test_who_has_waited_in_vain_accepts_one(three):
+    first, *_ = three
+    assert first.look()
+    for _ in range(3):
+        assert [first.look() for _ in range(6)] == [False] * 5 + [True]
+
+
+def test_each_that_is_accepted_shows_that_others_are_alive(three):
+    first, second, _ = three
+    first.clients = 9
+    for count in range(5):
+        assert [first.look() for _ in range(5)] == [False] * 5
+        second.clients = count - 1
+        assert second.look()
+
+
+def test_who_accepts_nobody_is_not_waited_for(three):
+    first, second, third = three
+    second.listens = third.listens = False
+    second.sharing.update()
+    assert first.look()
+    assert not first.look()  # the third is one who has, as far as the board says
+    third.sharing.update()
+    assert first.look()
+
+
+def test_who_has_ended_is_not_waited_for(three, board):
+    assert three[0].look()
+    for place in (1, 2):
+        board.write(place, None)
+    assert three[0].look()
+
+
+def test_clients_that_go_count(three):
+    first, second, third = three
+    first.clients, second.clients, third.clients = 2, 2, 1
+    for process in three:
+        process.sharing.update()
+    assert not first.look()
+    third.clients = 2
+    third.sharing.update()
+    assert first.look()
+
+
+def test_the_clients_of_all_servers_of_a_process_count(board):
+    process = Process(board, 0)
+    process.sharing.join(lambda: 3)
+    process.clients = 2
+    process.sharing.update()
+    assert board.fewest() == 5
+    process.listens = False
+    process.sharing.update()
+    assert board.fewest() == 3
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_they_are_even_whoever_is_woken_first(three, seed):
+    draw = random.Random(seed)
+    left = 30
+    while left:
+        for process in draw.sample(three, 3):
+            left -= left > 0 and process.look()
+    assert [process.clients for process in three] == [10] * 3
+
+
+def test_a_board_is_shared_by_its_descriptor():
+    descriptor = make_file(2)
+    other = Board(os.dup(descriptor))
+    board = Board(descriptor)
+    board.write(1, 7)
+    board.count(1)
+    assert (other.fewest(), other.accepted()) == (7, 1)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+def test_a_board_without_memfd(monkeypatch):
+    monkeypatch.delattr("os.memfd_create", raising=False)
+    board = Board(make_file(3))
+    board.write(2, 0)
+    assert board.fewest() == 0
