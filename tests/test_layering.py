@@ -36,7 +36,7 @@ FLOORS = {
         ["calls", "children", "describing"],
         ["certificates", "inbox", "outbox", "urls"],
         ["activation", "limited", "loss", "notifying", "opening", "serving", "times", "unsent"],
-        ["awaiting", "client"],
+        ["awaiting", "client", "workers"],
         ["forwarding", "reconnecting"],
         ["leading", "recorder", "replaying", "server"],
         ["shadowing"],
@@ -88,6 +88,7 @@ INSIDE = {
             *("trust", "usage"),
         ],
         ["balancing", "fullscreen", "intervals", "progress", "prometheus", "summary", "values"],
+        ["workers"],
         ["board", "options"],
         ["commands"],
         ["session", "terminal"],
@@ -126,7 +127,7 @@ INSIDE = {
         ["programs"],
     ],
     "rpcasync.serving": [
-        ["histogram", "identity", "lag", "listening", "mends", "notes"],
+        ["histogram", "identity", "lag", "listening", "mends", "notes", "sharing"],
         ["namespace", "records"],
         ["peer", "reminder"],
         ["alarms", "budget", "callers", "ended", "muting", "patience", "turns"],
@@ -137,6 +138,13 @@ INSIDE = {
         ["arrivals", "recovery", "seeing"],
         ["draining"],
         ["agent", "stopping"],
+    ],
+    "rpcasync.workers": [
+        ["board", "orphans"],
+        ["membership"],
+        ["worker"],
+        ["roll"],
+        ["supervisor"],
     ],
 }
 # What rpcasync may use of the other package, by row. eventmux needs nothing of rpcasync.
@@ -170,6 +178,7 @@ ACROSS = {
     "unsent": {"eventmux", "eventmux.events"},
     "shadowing": {"eventmux", "eventmux._nearest", "eventmux.events"},
     "startup": {"eventmux.errors", "eventmux.sockets"},
+    "workers": {"eventmux", "eventmux.buffers"},
     "cli": {
         *("eventmux", "eventmux._nearest", "eventmux.buffers", "eventmux.events"),
         *("eventmux.sockets", "eventmux.urls"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 from dataclasses import asdict, dataclass
 
@@ -56,11 +57,17 @@ class Membership:
         global _sharing
         for number in (*self.listeners, self.tell, self.board):
             os.set_inheritable(number, False)
+        if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+            signal.signal(signal.SIGHUP, _leave_to_parent)
         drain_after(self.parent, drain)
         tell_parent(socket.socket(fileno=self.tell))
         _sharing = Sharing(Board(self.board), self.place)
         if os.environ.get("LISTEN_FDS"):  # ours as the parent's
             os.environ["LISTEN_PID"] = str(os.getpid())
+
+
+def _leave_to_parent(signum: int, frame: object) -> None:
+    """Do nothing about a signal that was sent to all processes of a service."""
 
 
 def membership() -> Membership | None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rpcasync.workers.worker import Worker
 
 if TYPE_CHECKING:
-    from eventmux._watching.watches import Watch
+    from eventmux import Watch
 
 __all__ = ["Roll", "Seat"]
 

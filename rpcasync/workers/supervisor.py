@@ -26,7 +26,7 @@ from rpcasync.workers.worker import Starter, Worker, how
 
 __all__ = ["Supervisor"]
 
-_START = 90.0  # seconds in which a worker has to be ready
+_START = 90  # seconds in which a worker has to be ready
 _GRACE = 5.0  # seconds that a worker may take longer than it was given, until it is killed
 _AT_ONCE = 2.0  # likewise, when it is to end at once
 _LASTS = 10.0  # seconds after which a worker that ends is no failure to start
@@ -120,7 +120,7 @@ class Supervisor:
         return worker
 
     def _is_late(self, worker: Worker) -> None:
-        log.error("%s is not ready after %g s, and is ended", worker, _START)
+        log.error("%s is not ready after %s s, and is ended", worker, _START)
         self._end(worker, signal.SIGTERM, _GRACE)
 
     def _try_again(self, seat: Seat) -> float:
@@ -166,7 +166,7 @@ class Supervisor:
 
     def _hangs(self, worker: Worker) -> None:
         seconds = self._starter.watchdog
-        log.error("%s gave no sign of life for %g s: SIGABRT", worker, seconds)
+        log.error("%s gave no sign of life for %s s: SIGABRT", worker, seconds)
         self._end(worker, signal.SIGABRT, _GRACE)
 
     # The end of a worker
@@ -184,6 +184,7 @@ class Supervisor:
 
     def _dismiss(self, worker: Worker) -> None:
         """Have a worker end in good order."""
+        worker.is_dismissed = True
         self._end(worker, signal.SIGTERM, self._drain + _GRACE)
 
     def _ended(self, worker: Worker, returncode: int | None) -> None:
@@ -192,15 +193,17 @@ class Supervisor:
             self._mux.kill(worker.sock)
         self._board.write(worker.place, None)
         self._places.append(worker.place)
-        seat = self._seats[worker.number - 1]
+        roll, end = self._roll, how(returncode)
+        if not self._has_begun or (roll is not None and worker is roll.newcomer):
+            log.error("%s ended before it was ready: %s", worker, end)
+        elif worker.is_dismissed and returncode not in (0, -signal.SIGTERM):
+            log.error("%s ended: %s", worker, end)
         if self._signals:
-            if not self._workers:
-                self._status = 0
+            self._status = None if self._workers else 0
         elif not self._has_begun:
-            log.error("%s ended before it was ready: %s", worker, how(returncode))
             self._status = _as_status(returncode)
-        elif self._roll is None or not self._roll.ended(worker):
-            self._lost(worker, seat, how(returncode))
+        elif roll is None or not roll.ended(worker):
+            self._lost(worker, self._seats[worker.number - 1], end)
 
     def _lost(self, worker: Worker, seat: Seat, end: str) -> None:
         """Replace a worker that has ended, and was not to."""
@@ -211,7 +214,7 @@ class Supervisor:
             log.error("%s ended: %s", worker, end)  # somebody is on the way
         else:
             seconds = self._try_again(seat)
-            log.error("%s ended: %s; it is started again in %.1f s", worker, end, seconds)
+            log.error("%s ended: %s; it is started again in %s s", worker, end, round(seconds, 1))
 
     # Signals
 

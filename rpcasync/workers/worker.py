@@ -20,7 +20,7 @@ from rpcasync.children.environments import WATCHDOG_VARIABLES, WORKER_VARIABLE, 
 from rpcasync.workers.membership import Membership
 
 if TYPE_CHECKING:
-    from eventmux._watching.watches import Watch
+    from eventmux import Watch
 
 __all__ = ["Starter", "Worker", "how"]
 
@@ -35,7 +35,9 @@ class Worker:
         sock: what it tells by.
     """
 
-    __slots__ = (*("limit", "number", "place", "process", "ready_at", "signs", "sock"),)
+    __slots__ = (
+        *("is_dismissed", "limit", "number", "place", "process", "ready_at", "signs", "sock"),
+    )
 
     def __init__(
         self, number: int, place: int, process: subprocess.Popen[bytes], sock: socket.socket
@@ -44,6 +46,8 @@ class Worker:
         self.place = place
         self.process = process
         self.sock = sock
+        self.is_dismissed = False
+        """It was told to end."""
         self.ready_at: float | None = None  # by `time.monotonic()`
         self.limit: Watch | None = None
         """Of what it has to do by then: be ready, or end."""

@@ -291,7 +291,7 @@ def test_the_page_shows_the_files(name):
 
 @needs("systemd-analyze")
 def test_the_units_are_right(tmp_path):
-    assert len(UNITS) == 4
+    assert len(UNITS) == 6
     command = tmp_path / "rpcasync"
     command.write_text("#!/bin/sh\n")
     command.chmod(0o755)
@@ -302,7 +302,7 @@ def test_the_units_are_right(tmp_path):
     assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize("unit", ["adder.service", "worker@.service"])
+@pytest.mark.parametrize("unit", ["adder.service", "adders.service", "worker@.service"])
 def test_the_command_of_a_service(tmp_path, unit):
     lines = (EXAMPLES / unit).read_text().splitlines()
     (line,) = (line for line in lines if line.startswith("ExecStart="))

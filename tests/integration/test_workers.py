@@ -216,6 +216,7 @@ def test_a_replacement_that_fails_keeps_the_old_ones(crew, program):
     before = two.workers()
     os.kill(two.pid, signal.SIGHUP)
     two.program.wait_for_log("a replacement failed: the roll ends, with 0 of 2 workers replaced")
+    assert two.program.log[-2].endswith(") ended before it was ready: exit status 3")
     assert two.workers() == before
     assert version(two) == 1
     # One that dies now is not there any more, until the program is mended.
@@ -241,6 +242,17 @@ def test_a_second_roll_follows_the_first(crew, program):
         if again:
             os.kill(one.pid, signal.SIGHUP)
         one.hears(b"READY=1")
+
+
+def test_the_signal_is_for_the_parent(crew):
+    """`systemctl kill` sends it to all."""
+    one = crew(1)
+    one.hears(b"READY=1")
+    (worker,) = one.workers()
+    with connect(one.url) as client:
+        client.call("echo")
+        os.kill(worker, signal.SIGHUP)
+        assert client.call("whoami")["pid"] == worker
 
 
 # Workers that end
