@@ -197,7 +197,7 @@ class Entrance:
             TypeError: the mux cannot do that.
         """
         if self._share_at is None:
-            raise TypeError("workers need an EventMux")
+            raise TypeError("rpcasync listen --workers needs an EventMux")
         self._turns = turns
         turns.join(self.count_shared)
         self._peers.on_gone = turns.update

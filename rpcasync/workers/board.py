@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import tempfile
 
 __all__ = ["Board", "make_file"]
 
@@ -68,6 +67,8 @@ def make_file(places: int) -> int:
     if hasattr(os, "memfd_create"):
         descriptor = os.memfd_create("rpcasync workers")
     else:
+        import tempfile  # it takes a while, and Linux has no need of it
+
         with tempfile.TemporaryFile(buffering=0) as file:
             descriptor = os.dup(file.fileno())
     one = _NOBODY.to_bytes(_SIZE, "little", signed=True) + bytes(_SIZE)

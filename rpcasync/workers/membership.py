@@ -19,7 +19,6 @@ from rpcasync.children.environments import WORKER_VARIABLE
 from rpcasync.children.parent import drain_after
 from rpcasync.notifying import tell_parent
 from rpcasync.serving.sharing import Sharing
-from rpcasync.workers.board import Board
 
 __all__ = ["Membership", "membership", "sharing"]
 
@@ -55,6 +54,8 @@ class Membership:
             OSError: a descriptor is none.
         """
         global _sharing
+        from rpcasync.workers.board import Board  # most programs are no worker
+
         for number in (*self.listeners, self.tell, self.board):
             os.set_inheritable(number, False)
         if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:

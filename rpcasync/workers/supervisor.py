@@ -2,8 +2,9 @@
 them.
 
 It is a loop on a mux, and never runs the program. The first worker is started alone: a program that
-cannot start fails once, and the command with it. From then on a worker that ends is started again,
-after a while that grows as long as none lasts.
+cannot start fails once, and the command with it. The others follow, as many at a time as there are
+processors. From then on a worker that ends is started again, after a while that grows as long as
+none lasts.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -61,6 +63,7 @@ class Supervisor:
         self._board = board
         self._places = [*range(count + 1)]  # on the board, that are free
         self._seats = [Seat(number) for number in range(1, count + 1)]
+        self._unfilled = deque(self._seats)  # those that had no worker yet
         self._drain = drain
         self._say = say
         self._backoff = Backoff() if backoff is None else backoff
@@ -78,7 +81,7 @@ class Supervisor:
         mux.signal(signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
         if os.getpid() == 1:
             mux.signal(signal.SIGCHLD)
-        self._fill(self._seats[0])
+        self._fill(self._unfilled.popleft())
         while self._status is None:
             match mux.mux():
                 case Read(fh, data):
@@ -103,6 +106,13 @@ class Supervisor:
             self._try_again(seat)
         elif seat.worker is None:
             self._status = 1
+
+    def _fill_more(self) -> None:
+        """Start others for the first time, unless too many are about to get ready."""
+        starting = sum(not worker.is_ready for worker in self._workers.values())
+        for _ in range(starting, os.cpu_count() or 1):
+            if self._unfilled:
+                self._fill(self._unfilled.popleft())
 
     def _start(self, seat: Seat) -> Worker | None:
         """Start a worker; return None if it cannot be done."""
@@ -149,8 +159,7 @@ class Supervisor:
             return
         if not self._has_begun:
             self._has_begun = True
-            for seat in self._seats[1:]:
-                self._fill(seat)
+        self._fill_more()
         if self._roll is not None:
             self._roll.ready(worker)
         elif self._rolls_again:
@@ -215,6 +224,7 @@ class Supervisor:
         else:
             seconds = self._try_again(seat)
             log.error("%s ended: %s; it is started again in %s s", worker, end, round(seconds, 1))
+        self._fill_more()
 
     # Signals
 
@@ -231,7 +241,7 @@ class Supervisor:
             reap(self._workers)
 
     def _begin_roll(self) -> None:
-        self._rolls_again = self._roll is not None or not self._has_begun
+        self._rolls_again = self._roll is not None or bool(self._unfilled) or not self._has_begun
         if self._rolls_again:
             return
         self._say(f"SIGHUP: replaces {len(self._seats)} workers, one after the other")
