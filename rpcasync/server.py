@@ -480,6 +480,7 @@ class Server:
         self._arrivals.add_listener(sock, check_uids(uids, sock.family), options)
         if shared:
             self._draining.share(sock)
+            self._arrivals.entrance.share_listener(sock)
         self._draining.look_soon()
 
     def listen(

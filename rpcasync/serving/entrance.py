@@ -17,7 +17,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from typing import Any
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 from rpcasync._log import fields, log
 from rpcasync.serving.identity import Identity, described, name_of
@@ -62,8 +62,8 @@ class Entrance:
     """
 
     __slots__ = (
-        *("_awaited", "_is_paused", "_let_in", "_peers", "_share_at", "_turns", "_want_read"),
-        *("_uids", "authorize", "listeners", "max_clients", "waiting"),
+        *("_awaited", "_is_paused", "_let_in", "_peers", "_share_at", "_shared", "_turns"),
+        *("_uids", "_want_read", "authorize", "listeners", "max_clients", "waiting"),
     )
 
     def __init__(
@@ -73,6 +73,7 @@ class Entrance:
         self._awaited = getattr(mux, "_awaited", None)
         self._share_at: Any = getattr(mux, "_take_turns", None)
         self._turns: Sharing | None = None  # of the processes that accept here
+        self._shared: WeakSet[socket.socket] = WeakSet()  # the listeners where they do
         self._peers = peers
         self._let_in = let_in
         self._is_paused = False  # the listeners are
@@ -179,43 +180,11 @@ class Entrance:
         self.listeners[sock] = None
         if self._is_paused:
             self._read(sock, False)
-        if self._turns is not None:
-            self._share_at(sock, self._turns)
-        self._tell_turns()
 
     def remove_listener(self, sock: socket.socket) -> None:
         """Note that a listener is closed."""
         self.listeners.pop(sock, None)
         self._tell_turns()
-
-    # Other processes that accept here
-
-    def share(self, turns: Sharing) -> None:
-        """Take turns with them, at listeners that are added from now on.
-
-        Raises:
-            TypeError: the mux cannot do that.
-        """
-        if self._share_at is None:
-            raise TypeError("rpcasync listen --workers needs an EventMux")
-        self._turns = turns
-        turns.join(self.count_shared)
-        self._peers.on_gone = turns.update
-
-    def count_shared(self) -> int | None:
-        """Return how many are here, with those who have yet to say who they are.
-
-        Returns:
-            None if nobody is accepted.
-        """
-        if not self.listeners or self._is_paused:
-            return None
-        here = len(self._peers.by_fh) - len(self._peers.inner) + len(self.waiting)
-        return here if self._awaited is None else here + sum(map(self._awaited, self.listeners))
-
-    def _tell_turns(self) -> None:
-        if self._turns is not None:
-            self._turns.update()
 
     def pause(self, sock: socket.socket) -> None:
         """Accept nobody at a listener for now, whatever the number of places."""
@@ -226,6 +195,42 @@ class Entrance:
         for sock in tuple(self.waiting):
             self._peers.refuse(sock)
             self.waiting.pop(sock, None)
+
+    # Other processes that accept here
+
+    def share(self, turns: Sharing) -> None:
+        """Take turns with them, at listeners that they have, too.
+
+        Raises:
+            TypeError: the mux cannot do that.
+        """
+        if self._share_at is None:
+            raise TypeError("rpcasync listen --workers needs an EventMux")
+        self._turns = turns
+        turns.join(self.count_shared)
+        self._peers.on_gone = turns.update
+
+    def share_listener(self, sock: socket.socket) -> None:
+        """Note a listener that others have, too."""
+        if self._turns is not None:
+            self._share_at(sock, self._turns)
+            self._shared.add(sock)
+            self._turns.update()
+
+    def count_shared(self) -> int | None:
+        """Return how many are here, with those who have yet to say who they are.
+
+        Returns:
+            None if nobody is accepted where others accept, too.
+        """
+        if self._is_paused or not any(sock in self.listeners for sock in self._shared):
+            return None
+        here = len(self._peers.by_fh) - len(self._peers.inner) + len(self.waiting)
+        return here if self._awaited is None else here + sum(map(self._awaited, self.listeners))
+
+    def _tell_turns(self) -> None:
+        if self._turns is not None:
+            self._turns.update()
 
     def _read(self, sock: socket.socket, wanted: bool) -> None:
         if self._want_read is not None:

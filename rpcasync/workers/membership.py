@@ -23,11 +23,12 @@ from rpcasync.serving.sharing import Sharing
 __all__ = ["Membership", "membership", "sharing"]
 
 _sharing: Sharing | None = None  # of this process
+_pid = 0  # the process; a child that it forks is none of the workers
 
 
 def sharing() -> Sharing | None:
     """Return how this process takes turns with the other workers; None if it is none."""
-    return _sharing
+    return _sharing if os.getpid() == _pid else None
 
 
 @dataclass(slots=True)
@@ -53,7 +54,7 @@ class Membership:
         Raises:
             OSError: a descriptor is none.
         """
-        global _sharing
+        global _pid, _sharing
         from rpcasync.workers.board import Board  # most programs are no worker
 
         for number in (*self.listeners, self.tell, self.board):
@@ -62,7 +63,7 @@ class Membership:
             signal.signal(signal.SIGHUP, _leave_to_parent)
         drain_after(self.parent, drain)
         tell_parent(socket.socket(fileno=self.tell))
-        _sharing = Sharing(Board(self.board), self.place)
+        _sharing, _pid = Sharing(Board(self.board), self.place), os.getpid()
         if os.environ.get("LISTEN_FDS"):  # ours as the parent's
             os.environ["LISTEN_PID"] = str(os.getpid())
 

@@ -2,9 +2,12 @@
 
 import os
 import random
+import socket
 
 import pytest
 
+from eventmux import EventMux
+from rpcasync import Server
 from rpcasync.serving.sharing import Sharing
 from rpcasync.workers.board import Board, make_file
 
@@ -138,3 +141,73 @@ def test_a_board_without_memfd(monkeypatch):
     board = Board(make_file(3))
     board.write(2, 0)
     assert board.fewest() == 0
+
+
+# In a server
+
+
+@pytest.fixture
+def server(board):
+    """A server that shares a listener; it, its mux, and the address."""
+    with EventMux() as mux, socket.create_server(("127.0.0.1", 0)) as listener:
+        rpc = Server(mux, {})
+        rpc._arrivals.entrance.share(Sharing(board, 0))
+        rpc.add_listener(listener, shared=True)
+        yield rpc, mux, listener.getsockname()
+
+
+def turn_until(server, is_over):
+    rpc, mux, _ = server
+    while not is_over():
+        event = mux.mux(20)
+        assert event.type != "timeout"
+        rpc.io(event)
+
+
+def test_the_board_has_the_clients_of_a_server(server, board):
+    assert (board.fewest(), board.accepted()) == (0, 0)
+    with socket.create_connection(server[2]), socket.create_connection(server[2]):
+        turn_until(server, lambda: board.fewest() == 2)
+    turn_until(server, lambda: board.fewest() == 0)
+    assert board.accepted() == 2
+
+
+def test_a_server_that_is_full_is_not_waited_for(server, board):
+    server[0].set_limits(max_clients=1)
+    with socket.create_connection(server[2]):
+        turn_until(server, lambda: board.fewest() is None)
+    turn_until(server, lambda: board.fewest() == 0)
+
+
+def test_a_server_that_drains_is_not_waited_for(server, board):
+    server[0].drain()
+    turn_until(server, lambda: board.fewest() is None)
+
+
+def test_a_server_takes_who_nobody_else_takes(server, board):
+    board.write(1, 0)  # this one hangs
+    with socket.create_connection(server[2]), socket.create_connection(server[2]):
+        turn_until(server, lambda: board.accepted() == 2)
+
+
+def test_a_listener_of_its_own_is_nobody_elses_affair(server, board):
+    rpc, _, _ = server
+    board.write(1, 0)
+    own = rpc.listen("tcp://127.0.0.1:0")
+    with socket.create_connection(own.getsockname()):
+        turn_until(server, lambda: len(rpc.clients) == 1)
+    assert board.accepted() == 0
+
+
+class SmallMux:
+    """What a server needs of a mux, and no more."""
+
+    def add(self, fh, **options):
+        pass
+
+    send = kill = add
+
+
+def test_another_mux_cannot_share():
+    with pytest.raises(TypeError, match="--workers needs an EventMux"):
+        Server(SmallMux(), {})._arrivals.entrance.share(Sharing(Board(make_file(1)), 0))
