@@ -40,7 +40,8 @@ class Crew:
         self.pid = self.program.process.pid
 
     def close(self):
-        for pid in self.workers():
+        running = [*self.workers(), self.pid] if self.program.process.poll() is None else []
+        for pid in running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.program.stop()
