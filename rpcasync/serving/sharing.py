@@ -18,8 +18,8 @@ from typing import Protocol
 
 __all__ = ["Board", "Sharing"]
 
-_MOMENT = 0.001  # seconds
-_MOST_LOOKS = 5  # in vain
+_MOMENT = 0.0005  # seconds; epoll waits for whole milliseconds, so for one
+_MOST_LOOKS = 10  # in vain
 
 
 class Board(Protocol):
