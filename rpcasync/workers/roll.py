@@ -59,31 +59,34 @@ class Roll:
         self._over = over
         self._began = time.monotonic()
         self._done = 0
-        self.seat: Seat | None = None
-        """The one that is being replaced."""
-        self.newcomer: Worker | None = None
-        """Who is not ready yet."""
+        self._seat: Seat | None = None  # the newcomer's
+        self._newcomer: Worker | None = None
+
         self._leaving: Worker | None = None
 
     def go_on(self) -> None:
         """Replace the next one."""
-        self.seat = None
+        self._seat = None
         while self._left:
             seat, old = self._left.popleft()
             if seat.worker is not None and seat.worker is not old:
                 continue  # it has died meanwhile, and what was started for it is new
-            self.seat = seat
-            self.newcomer = self._start(seat)
-            if self.newcomer is None:
+            self._seat = seat
+            self._newcomer = self._start(seat)
+            if self._newcomer is None:
                 self._end(False)
             return
         self._end(True)
 
+    def is_replacing(self, seat: Seat) -> bool:
+        """Return whether somebody for a seat is about to get ready."""
+        return self._newcomer is not None and self._seat is seat
+
     def ready(self, worker: Worker) -> None:
         """Take note that the newcomer is ready."""
-        seat = self.seat
-        if worker is self.newcomer and seat is not None:
-            self.newcomer, self._leaving, seat.worker = None, seat.worker, worker
+        seat = self._seat
+        if worker is self._newcomer and seat is not None:
+            self._newcomer, self._leaving, seat.worker = None, seat.worker, worker
             seat.attempts = 0
             self._done += 1
             if self._leaving is None:
@@ -93,8 +96,8 @@ class Roll:
 
     def ended(self, worker: Worker) -> bool:
         """Take note that a worker has ended; return False if that was none of our doing."""
-        if worker is self.newcomer:
-            self.newcomer = None
+        if worker is self._newcomer:
+            self._newcomer = None
             self._end(False)
         elif worker is self._leaving:
             self._leaving = None

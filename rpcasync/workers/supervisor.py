@@ -31,6 +31,7 @@ __all__ = ["Supervisor"]
 _START = 90  # seconds in which a worker has to be ready
 _GRACE = 5.0  # seconds that a worker may take longer than it was given, until it is killed
 _AT_ONCE = 2.0  # likewise, when it is to end at once
+_AS_TOLD = (0, -signal.SIGTERM, -signal.SIGINT)  # a signal, before or behind its loop
 _LASTS = 10.0  # seconds after which a worker that ends is no failure to start
 _LONGEST = 8192  # bytes of a line that a worker tells
 
@@ -131,6 +132,7 @@ class Supervisor:
 
     def _is_late(self, worker: Worker) -> None:
         log.error("%s is not ready after %s s, and is ended", worker, _START)
+        worker.is_dismissed = True
         self._end(worker, signal.SIGTERM, _GRACE)
 
     def _try_again(self, seat: Seat) -> float:
@@ -155,10 +157,9 @@ class Supervisor:
         worker.be_ready()
         if self._starter.watchdog is not None:
             worker.signs = self._mux.timer(self._starter.watchdog, partial(self._hangs, worker))
-        if self._signals:
+        if self._signals or worker.is_dismissed:
             return
-        if not self._has_begun:
-            self._has_begun = True
+        self._has_begun = True
         self._fill_more()
         if self._roll is not None:
             self._roll.ready(worker)
@@ -203,23 +204,25 @@ class Supervisor:
         self._board.write(worker.place, None)
         self._places.append(worker.place)
         roll, end = self._roll, how(returncode)
-        if not self._has_begun or (roll is not None and worker is roll.newcomer):
+        seat = self._seats[worker.number - 1]
+        if self._signals or (seat.worker is not worker and worker.is_ready):
+            if returncode not in _AS_TOLD:
+                log.error("%s ended: %s", worker, end)
+        elif seat.worker is not worker or not self._has_begun:
             log.error("%s ended before it was ready: %s", worker, end)
-        elif worker.is_dismissed and returncode not in (0, -signal.SIGTERM):
-            log.error("%s ended: %s", worker, end)
         if self._signals:
             self._status = None if self._workers else 0
         elif not self._has_begun:
             self._status = _as_status(returncode)
         elif roll is None or not roll.ended(worker):
-            self._lost(worker, self._seats[worker.number - 1], end)
+            self._lost(worker, seat, end)
 
     def _lost(self, worker: Worker, seat: Seat, end: str) -> None:
         """Replace a worker that has ended, and was not to."""
         seat.worker = None
         if worker.age() >= _LASTS:
             seat.attempts = 0
-        if self._roll is not None and self._roll.seat is seat:
+        if self._roll is not None and self._roll.is_replacing(seat):
             log.error("%s ended: %s", worker, end)  # somebody is on the way
         else:
             seconds = self._try_again(seat)

@@ -38,7 +38,9 @@ def test_one_after_the_other():
         number, new = crew.started[at]
         assert (number, len(crew.started), len(crew.dismissed)) == (seat.number, at + 1, at)
         assert seat.worker is old  # as long as the new one is not ready
+        assert [roll.is_replacing(each) for each in crew.seats] == [at == 0, at == 1]
         roll.ready(new)
+        assert not any(map(roll.is_replacing, crew.seats))
         assert (seat.worker, crew.dismissed[at:], crew.ends) == (new, [old], [])
         assert roll.ended(old)
     assert crew.ends == [(2, True)]
