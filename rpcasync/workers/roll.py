@@ -60,9 +60,8 @@ class Roll:
         self._began = time.monotonic()
         self._done = 0
         self._seat: Seat | None = None  # the newcomer's
-        self._newcomer: Worker | None = None
-
-        self._leaving: Worker | None = None
+        self._newcomer: Worker | None = None  # who is not ready yet
+        self._leaving: Worker | None = None  # whose place has been taken
 
     def go_on(self) -> None:
         """Replace the next one."""

@@ -375,3 +375,36 @@ def test_children_of_a_client_are_not_told(systemd, path):
 
 def test_it_is_of_the_package():
     assert rpcasync.notify is notify
+
+
+# A worker tells its parent in its place
+
+
+@pytest.fixture
+def parent(monkeypatch):
+    monkeypatch.setattr(notifying, "_parent", None)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(LIMIT)
+        notifying.tell_parent(theirs)
+        yield ours
+
+
+def test_a_worker_tells_its_parent(parent, path, monkeypatch):
+    monkeypatch.setenv("NOTIFY_SOCKET", path)  # nobody is there
+    assert notify("STATUS=all is well")
+    assert notify("STATUS=one\nSTATUS=two\n")
+    assert notifying.is_supervised()
+    assert parent.recv(100) == b"STATUS=all is well\nSTATUS=one\nSTATUS=two\n\n"
+
+
+def test_a_parent_that_does_not_read(parent, caplog):
+    caplog.set_level(logging.INFO, "rpcasync")
+    while notify("STATUS=all is well"):
+        pass
+    assert caplog.messages[0].startswith("the parent was not told STATUS=all is well: ")
+
+
+def test_a_parent_that_has_gone(parent):
+    parent.close()
+    assert not notify("READY=1")
