@@ -48,7 +48,8 @@ _Init = TypeVar("_Init", bound=Callable[..., None])
 def tells_options(init: _Init) -> _Init:
     """Have the `__init__` of a class, or a method, say so when it is given an option it has not.
 
-    Python's own message has no class that is derived, and names the nearest since 3.13 only.
+    Python's own message has no class that is derived, and names the nearest since 3.13 only. A
+    class that stands for another, whose name programs know, has that as its `_called`.
     """
     code = init.__code__
     first = max(1, code.co_posonlyargcount)
@@ -59,7 +60,8 @@ def tells_options(init: _Init) -> _Init:
         unknown = options.keys() - known
         if unknown:
             name = init.__name__
-            called = type(self).__name__ if name == "__init__" else name
+            kind = type(self)
+            called = getattr(kind, "_called", kind.__name__) if name == "__init__" else name
             raise TypeError(no_option(called, unknown, known))
         init(self, *args, **options)
 

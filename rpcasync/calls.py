@@ -108,6 +108,8 @@ class CallOwner(Protocol):
 
     def _set_timeout(self, call: Call, seconds: float | None) -> None: ...
 
+    def _why_late(self, call: Call) -> str: ...
+
     def _remote_error(self, procedure: str, text: str) -> RemoteError: ...
 
 
@@ -202,7 +204,8 @@ class Call:
             Exception: what a callback of another call raised meanwhile.
         """
         if not self.done and not self._owner._run_until(lambda: self.done, timeout):
-            raise CallTimeout(f"{self.procedure}: no answer within {timeout} seconds")
+            why = self._owner._why_late(self)
+            raise CallTimeout(f"{self.procedure}: no answer within {timeout} seconds{why}")
         if self._unasked is not None:
             self._unasked.is_asked = True
         if isinstance(self._outcome, RPCError):

@@ -434,6 +434,10 @@ class Client:
         self._check_thread()
         self._times.set(call, seconds)
 
+    def _why_late(self, call: Call) -> str:  # noqa: ARG002  # it is for others
+        """Return what is to be said of a call that was not answered in time, behind that."""
+        return ""
+
     def _remote_error(self, procedure: str, text: str) -> RemoteError:
         """Return the error that a server has answered with."""
         if procedure in vars(self):  # else the program says call("disconnect"), and means it

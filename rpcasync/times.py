@@ -8,7 +8,7 @@ This file knows nothing of what is sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol, cast
 
 from eventmux import EventMux, Watch
@@ -54,7 +54,7 @@ class Times:
 
     __slots__ = (
         *("_default", "_due", "_fh", "_inbox", "_loss", "_mux", "_own", "_protocol"),
-        *("alarm", "outbox"),
+        *("alarm", "outbox", "why"),
     )
 
     def __init__(
@@ -78,6 +78,8 @@ class Times:
         """The mux's timer, whose data this is."""
         self.outbox: _PutsOff | None = None
         """Knows the calls that wait to be sent, if there may be some."""
+        self.why: Callable[[Call], str] = _nothing
+        """What may be said of why there was no answer, behind the message; mostly nothing."""
 
     def set_own(self, procedure: str, seconds: float | None) -> None:
         """Have the calls of one procedure have another time from now on.
@@ -142,10 +144,15 @@ class Times:
             call = cast("Call | None", self._protocol.next_expired(now))
             if call is None:
                 break
-            error = CallTimeout(f"{call.procedure}: no answer within {call.timeout} seconds")
+            text = f"{call.procedure}: no answer within {call.timeout} seconds{self.why(call)}"
+            error = CallTimeout(text)
             first = self._inbox.fail(call, error, first)
         due = self._loss.due
         if due is not None and now >= due:
             first = first_of(first, self._loss.fail())
         self.set_alarm()
         return first
+
+
+def _nothing(call: Call) -> str:  # noqa: ARG001  # others have more to say
+    return ""

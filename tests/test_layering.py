@@ -119,7 +119,7 @@ INSIDE = {
         ["stub"],
     ],
     "rpcasync.leading": [["requests"], ["connection", "lead"]],
-    "rpcasync.reconnecting": [["keeping"], ["link"], ["client"]],
+    "rpcasync.reconnecting": [["keeping", "route"], ["link"], ["client"]],
     "rpcasync.awaiting": [["callbacks", "encryption", "processes"], ["connection"], ["opening"]],
     "rpcasync.forwarding": [["fallback", "namesakes", "relayed"], ["forwarding"]],
     "rpcasync.children": [

@@ -26,7 +26,7 @@ from rpcasync.client import Client, _raise_if_any
 from rpcasync.errors import RemoteError
 from rpcasync.opening import mux_comes_first
 from rpcasync.reconnecting.link import Link, Plan
-from rpcasync.urls import parse_stream_url
+from rpcasync.reconnecting.route import SETTLED, Route, checked_retry, checked_route
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, check_limit, get_codec
 from rpcasync.wire.deadlines import check_seconds, check_timeout
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
@@ -40,13 +40,13 @@ __all__ = ["ReconnectingClient"]
 _NO_LIMIT = 2**31
 _NAP = 0.01  # seconds between two looks at several connections, while `result()` waits
 _MOST_NESTED = 32
-_SETTLED = 1.0  # seconds after which it is news that a server is about to leave
 _GOING = "it is about to leave"
 
 
 class ReconnectingClient(Client):
     """What `Client(mux, url, reconnect=...)` is; the options are described there."""
 
+    _called = "Client"  # in messages
     _has_one_connection = False
 
     @mux_comes_first
@@ -70,21 +70,16 @@ class ReconnectingClient(Client):
         reconnect: Backoff | None = None,
         retry: str | None = None,
     ) -> None:
-        if not isinstance(reconnect, Backoff):
-            raise TypeError(f"reconnect is {reconnect!r}, must be a Backoff")
-        if retry not in (None, "unsent", "idempotent"):
-            raise ValueError(f"retry is {retry!r}, must be None, 'unsent' or 'idempotent'")
+        checked_retry(retry)
         if args or process is not None or output is not None:
             raise TypeError("reconnect= is for servers that others start: no args, process, output")
-        self._urls = _checked(server)
+        self._route = checked_route(server, reconnect)
         if max_outbuffer is None:
             max_outbuffer = 4 * check_max_packet(max_packet)
         check_limit("max_outbuffer", max_outbuffer)
         if limit is not None:
             check_limit("limit", limit)
-        self._backoff = reconnect
-        self._failures = 0
-        self._at = 0  # which URL is connected to, or was last
+        self._lost = ""  # why the last connection was lost, or did not come up
         self._is_over = False  # the program has disconnected
         self._has_called = False
         self._plan = Plan(
@@ -96,9 +91,9 @@ class ReconnectingClient(Client):
             retry,
             (tls, server_hostname),
         )
-        self._name = ", ".join(self._urls)
+        self._name = self._route.name
         self._begin(mux, close_on_idle)
-        self._link = Link(self, mux, self._urls[0], self._plan)
+        self._link = Link(self, mux, self._route, self._plan)
         self._links = [self._link]
 
     @property
@@ -286,45 +281,45 @@ class ReconnectingClient(Client):
 
     def _make_next(self, link: Link) -> None:
         """Have another link after the newest one."""
-        mux, plan, urls = self._mux, self._plan, self._urls
         if link._delay is not None:  # it has waited
-            self._connect(link, self._at)
+            self._connect(link, self._route)
             return
-        at = (self._at + 1) % len(urls)
         # It may be the same server, which listens still, and tells it to whoever comes.
-        is_sent_away = link.is_going and mux.clock() - link.began < _SETTLED
+        is_sent_away = link.is_going and self._mux.clock() - link.began < SETTLED
         if link.is_going and not is_sent_away and not link._loss.reason:
-            self._connect(link, at)
-        else:
-            failures = 0 if link.has_heard and not is_sent_away else self._failures
-            delay = self._backoff.seconds(failures // len(urls))
-            log.info(
-                "%s: %s; connecting to %s in %s seconds",
-                *(link._name, link._loss.reason or _GOING, urls[at], f"{delay:.2f}"),
-            )
-            following = Link(self, mux, urls[at], plan, link, delay)
-            self._add(following, at, failures + 1)
+            self._connect(link, self._route.moved())
+            return
+        route, delay = self._route.after_loss(was_good=link.has_heard and not is_sent_away)
+        why = f"{link._name}: {link._loss.reason or _GOING}"
+        log.info("%s; connecting to %s in %s seconds", why, route.url, f"{delay:.2f}")
+        following = Link(self, self._mux, route, self._plan, link, delay)
+        self._add(following, route, why)
 
-    def _connect(self, link: Link, at: int) -> None:
-        url = self._urls[at]
+    def _connect(self, link: Link, route: Route) -> None:
         following: Link | None = None
         try:
-            following = Link(self, self._mux, url, self._plan, link)
-            self._add(following, at, self._failures)
+            following = Link(self, self._mux, route, self._plan, link)
+            self._add(following, route, self._lost)
         except OSError as error:  # out of descriptors, for example
-            delay = self._backoff.seconds(self._failures // len(self._urls))
-            log.warning("%s: %s; connecting again in %s seconds", url, error, f"{delay:.2f}")
-            following = Link(self, self._mux, url, self._plan, link, delay)
-            self._add(following, at, self._failures + 1)
+            after, delay = route.after_loss(was_good=False)
+            why = f"{route.url}: {error}"
+            log.warning("%s; connecting again in %s seconds", why, f"{delay:.2f}")
+            following = Link(self, self._mux, after, self._plan, link, delay)
+            self._add(following, after, why)
         except BaseException:  # Ctrl-C, say: nobody has the link
             if following is not None and following is not self._link:
                 self._mux.kill(following.fh)
             raise
 
-    def _add(self, following: Link, at: int, failures: int) -> None:
+    def _add(self, following: Link, route: Route, why: str) -> None:
         links = [*self._links, following]
         # One line: all of it, or none
-        self._links, self._at, self._failures, self._link = links, at, failures, following
+        self._links, self._route, self._lost, self._link = links, route, why, following
+
+    def _why_late(self, call: Call) -> str:
+        if self._link_of(call).has_heard:
+            return ""
+        return f"; there is no connection: {self._lost or self._link.state}"
 
     def _retire(self, link: Link) -> None:
         """Let go of a link."""
@@ -346,24 +341,6 @@ class ReconnectingClient(Client):
         self._is_over = True
         for link in self._links:
             link.disconnect(grace)
-
-
-def _checked(server: object) -> list[str]:
-    """Return the URLs of the endpoints.
-
-    Raises:
-        URLError: one is no `tcp://`, `tls://` or `unix://` URL.
-        TypeError: it is neither a URL nor a list of URLs.
-        ValueError: the list is empty.
-    """
-    urls = [server] if isinstance(server, str) else server
-    if not isinstance(urls, (list, tuple)) or not all(isinstance(url, str) for url in urls):
-        raise TypeError(f"server is {server!r}, must be a URL or a list of URLs with reconnect=")
-    if not urls:
-        raise ValueError("server is an empty list, must have a URL")
-    for url in urls:
-        parse_stream_url(url)
-    return [*urls]
 
 
 Client._reconnecting = ReconnectingClient

@@ -9,6 +9,7 @@ Each change of links can be done again, from the event that brought it: Ctrl-C m
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,21 +20,20 @@ from eventmux.events import Closed, Event
 from rpcasync._log import log
 from rpcasync.calls import Call, Telling
 from rpcasync.client import Client
-from rpcasync.errors import EncodeError, RemoteError, RPCError
+from rpcasync.errors import CallTimeout, EncodeError, RemoteError, RPCError
 from rpcasync.inbox import Inbox, first_of
 from rpcasync.limited import Waiting
 from rpcasync.loss import Loss
 from rpcasync.opening import open_server
 from rpcasync.outbox import NOT_WATCHED
 from rpcasync.reconnecting.keeping import KeepingOutbox
+from rpcasync.reconnecting.route import Route
 from rpcasync.times import Times
 from rpcasync.unsent import Unsent
 from rpcasync.wire.codecs import Codec
 from rpcasync.wire.protocol import ClientProtocol
 
 __all__ = ["Front", "Link", "Nowhere", "Plan"]
-
-_CONNECTING = 5.0  # seconds that an endpoint has to accept
 
 
 class Front(Protocol):
@@ -42,6 +42,8 @@ class Front(Protocol):
     def _follow(self, link: Link) -> Link | None: ...
 
     def _retire(self, link: Link) -> None: ...
+
+    def _why_late(self, call: Call) -> str: ...
 
 
 @dataclass(slots=True)
@@ -92,14 +94,16 @@ class _Asking(Call):
 
     def _answered(self, values: list[object]) -> Telling | None:
         self._outcome = values
-        cast("Link", self._owner).has_heard = True
+        cast("Link", self._owner).hear()
         return None
 
     def _failed(self, error: RPCError) -> Telling | None:
-        self._outcome = error
+        self._outcome, link = error, cast("Link", self._owner)
         if isinstance(error, RemoteError):
-            cast("Link", self._owner).has_heard = True
-            log.debug("%s: it has no goaway: %s", cast("Link", self._owner)._name, error)
+            log.debug("%s: it has no goaway: %s", link._name, error)
+            link.hear()
+        elif isinstance(error, CallTimeout):
+            link.give_up_on(f"it has not answered within {self.timeout:g} seconds")
         return None
 
 
@@ -121,7 +125,7 @@ class Link(Client):
     Args:
         front: the client that the program has.
         mux: what the socket is watched by.
-        url: what is connected to.
+        route: what is connected to.
         plan: how it is made.
         before: the link before, if there was one.
         delay: seconds to wait, and not connect: the link after this one does. None connects.
@@ -131,7 +135,7 @@ class Link(Client):
         self,
         front: Front,
         mux: EventMux[Event],
-        url: str,
+        route: Route,
         plan: Plan,
         before: Link | None = None,
         delay: float | None = None,
@@ -140,7 +144,8 @@ class Link(Client):
         self._protocol = ClientProtocol(plan.codec, plan.max_packet)
         if before is not None:
             self._protocol.follow(before._protocol)
-        self._name = url
+        self._name = url = route.url
+        self._patience = route.patience
         self._retries = plan.retry is not None
         self._begin(mux, False)
         self.is_going = False
@@ -156,7 +161,7 @@ class Link(Client):
         self._is_asked = False
         self._output = None
         if delay is None:
-            self.fh = open_server(mux, url, (), *plan.options, timeout=_CONNECTING)
+            self.fh = open_server(mux, url, (), *plan.options, timeout=route.patience)
         else:
             self.fh = cast("socket.socket", Nowhere())
         try:
@@ -167,6 +172,7 @@ class Link(Client):
             for procedure, seconds in plan.timeouts.items():
                 self._times.set_own(procedure, seconds)
             self._give_time = self._times.give
+            self._times.why = front._why_late
             self._unsent = Unsent(*place, self._loss, url)
             keeps_all = plan.retry == "idempotent"
             begin = self._times.begin
@@ -185,6 +191,22 @@ class Link(Client):
     def was_up(self) -> bool:
         """True if there was a connection."""
         return self._loss.was_up
+
+    @property
+    def state(self) -> str:
+        """What is waited for before calls leave, in words."""
+        what = "has not answered yet" if self.was_up else "is being connected to"
+        return f"{self._name} {what}"
+
+    def hear(self) -> None:
+        """Note that the server has answered: calls leave."""
+        self.has_heard = self.outbox.is_open = True
+
+    def give_up_on(self, reason: str) -> None:
+        """Lose the connection to a server that does not answer."""
+        self._loss.reason = reason
+        with contextlib.suppress(KeyError):  # it has gone by itself
+            self._mux.kill(self.fh, reason)
 
     def calls(self) -> list[Call]:
         """Return the calls of the program's that are not answered."""
@@ -246,7 +268,6 @@ class Link(Client):
         if event.type == "ready":
             self._loss.note(event)
             self._ask()
-            self.outbox.is_open = True
         elif event.type == "closed":
             failure = self._inbox.take(is_last=True)
             self._loss.note(event)
@@ -279,12 +300,14 @@ class Link(Client):
         self.is_retired = True
 
     def _ask(self) -> None:
-        """Ask the server to tell before it leaves."""
+        """Ask the server to tell before it leaves. Whatever it answers, calls leave then."""
         if self._is_asked:
             return
         call = _Asking(self, "goaway", [_Goaway(self)], None)
         try:
             self.outbox.ask(call, call.args)
+            call.timeout = self._patience
+            self._times.begin(call, self._patience)
         except (EncodeError, KeyError) as error:
             log.debug("%s: goaway cannot be asked for: %s", self._name, error)
         self._is_asked = True

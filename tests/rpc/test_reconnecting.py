@@ -203,7 +203,7 @@ def test_calls_wait_in_order_while_nobody_listens(fleets):
     fleet = fleets()
     rpc = fleet.client()
     calls = [rpc.add(n1=n, n2=0) for n in range(5)]
-    fleet.until(lambda: rpc._failures >= 3)
+    fleet.until(lambda: rpc._route.failures >= 3)
     calls += [rpc.add(n1=n, n2=0) for n in range(5, 9)]
     fleet.start()
     assert [fleet.answer(call)["sum"] for call in calls] == list(range(9))
@@ -254,7 +254,7 @@ def test_result_waits_over_several_connections(fleets):
     with pytest.raises(CallTimeout, match=r"no answer within 0\.05 seconds"):
         call.result(0.05)
     assert not call.done
-    assert rpc._failures > 1
+    assert rpc._route.failures > 1
     assert not rpc.wait(0)
     assert not rpc.wait(0, call)
     fleet.start()
@@ -326,16 +326,68 @@ def test_a_process_that_is_out_of_descriptors(fleets, caplog, monkeypatch):
     assert len(rpc._links) == 1
 
 
-def test_an_endpoint_that_accepts_and_never_answers(fleets):
+def test_nothing_leaves_before_the_server_has_answered(fleets):
+    """Behind a balancer, whoever accepts may be no server: no call fails because of it."""
+    fleet = fleets(count=2)
+    fleet.places[0].listen()
+    fleet.start(1)
+    rpc = fleet.client()
+    call = rpc.add(n1=1, n2=2)
+    fleet.until(lambda: rpc._link.was_up)
+    fleet.settle()
+    sock, _ = fleet.places[0].accept()
+    assert [packet[1] for packet in Peer(sock).read()] == ["goaway"]
+    sock.close()
+    assert fleet.answer(call)["sum"] == 3
+
+
+def test_an_endpoint_that_accepts_and_closes_is_left_alone_ever_longer(fleets):
     fleet = fleets()
     fleet.places[0].listen()
-    rpc = fleet.client(timeout=0.02)
-    fleet.failure(rpc.add(n1=1, n2=2), CallTimeout)
-    assert rpc._failures == 0
+    drawn = []
+    backoff = Backoff(0.001, 0.008)
+    backoff.uniform = lambda least, most: drawn.append(most) or least
+    rpc = fleet.client(reconnect=backoff)
+    while len(drawn) < 5:
+        fleet.until(lambda: rpc._link.was_up)
+        fleet.places[0].accept()[0].close()
+        fleet.until(lambda: not rpc._link.was_up)
+    assert drawn == [0.001, 0.002, 0.004, 0.008, 0.008]
+    text = str(fleet.failure(rpc.add(n1=1, n2=2).set_timeout(0.01), CallTimeout))
+    why = f"there is no connection: {fleet.urls[0]}: the server closed the connection"
+    assert text == f"add: no answer within 0.01 seconds; {why}"
+
+
+def test_an_endpoint_that_accepts_and_never_answers(fleets, monkeypatch, caplog):
+    caplog.set_level(logging.INFO, "rpcasync")
+    monkeypatch.setattr("rpcasync.reconnecting.route._PATIENCE", 0.03)
+    fleet = fleets(count=2)
+    fleet.places[0].listen()
+    fleet.start(1)
+    rpc = fleet.client()
+    late = rpc.add(n1=1, n2=2).set_timeout(0)
+    text = str(fleet.failure(late, CallTimeout))
+    assert text.startswith("add: no answer within 0 seconds; there is no connection: ")
+    assert text.endswith((" has not answered yet", " is being connected to"))
+    assert fleet.answer(rpc.add(n1=1, n2=2))["sum"] == 3
+    assert f"{fleet.urls[0]}: it has not answered within 0.03 seconds" in caplog.text
+
+
+def test_what_speaks_another_protocol(fleets):
+    fleet = fleets(count=2)
+    fleet.places[0].listen()
+    fleet.start(1)
+    rpc = fleet.client()
+    call = rpc.add(n1=1, n2=2)
+    fleet.until(lambda: rpc._link.was_up)
+    sock, _ = fleet.places[0].accept()
+    sock.sendall(b"220 mail.example ESMTP\r\n")
+    assert fleet.answer(call)["sum"] == 3
+    sock.close()
 
 
 def test_an_endpoint_that_does_not_accept(fleets, monkeypatch):
-    monkeypatch.setattr("rpcasync.reconnecting.link._CONNECTING", 0.01)
+    monkeypatch.setattr("rpcasync.reconnecting.route._PATIENCE", 0.01)
     fleet = fleets(count=2)
     fleet.start(1)
     with socket.socket() as full:  # the kernel drops what comes when its queue is full
@@ -386,7 +438,7 @@ def test_too_much_that_waits_is_refused(fleets):
     with pytest.raises(QueueFull, match=r"^add: \d+ bytes wait for a connection, limit is 100$"):
         rpc.add(n1=1, n2=2)
     assert list(rpc.dump_requests().values()) == calls
-    fleet.until(lambda: rpc._failures >= 2)
+    fleet.until(lambda: rpc._route.failures >= 2)
     with pytest.raises(QueueFull):
         rpc.add(n1=1, n2=2)
     assert calls[0].cancel()
@@ -404,7 +456,7 @@ def test_a_call_that_is_cancelled_while_it_waits_is_never_sent(fleets):
     fleet = fleets()
     rpc = fleet.client()
     first, second = rpc.add(n1=1, n2=1), rpc.add(n1=2, n2=2)
-    fleet.until(lambda: rpc._failures >= 2)
+    fleet.until(lambda: rpc._route.failures >= 2)
     assert first.cancel()
     assert not first.cancel()
     fleet.start()
@@ -435,7 +487,7 @@ def test_what_is_sent_is_what_was_given(fleets):
     values = [1, 2]
     call = rpc.park(values)
     values.append(3)
-    fleet.until(lambda: rpc._failures >= 1)
+    fleet.until(lambda: rpc._route.failures >= 1)
     fleet.start()
     fleet.until(lambda: fleet.procedures().parked)
     assert fleet.procedures().ran == [([1, 2],)]
@@ -477,8 +529,13 @@ def test_what_has_not_left(fleets, retry):
     first, big, last = rpc.park(1), rpc.park(BIG), rpc.park(3)
     fleet.until(lambda: rpc._link.was_up)
     fleet.settle()
-    assert fleet.mux.buflen(rpc.fh)
     sock, _ = fleet.places[0].accept()
+    peer = Peer(sock)
+    [(id, *_)] = peer.read()
+    peer.send(id)
+    fleet.until(lambda: rpc._link.has_heard)
+    fleet.settle()
+    assert fleet.mux.buflen(rpc.fh)
     sock.close()
     fleet.start()
     assert fleet.failure(first).may_have_run
@@ -524,6 +581,7 @@ def test_a_client_that_disconnects_does_not_come_back(fleet):
     assert "disconnected" in str(fleet.failure(call))
     later = rpc.add(n1=1, n2=2)
     assert not fleet.failure(later).may_have_run
+    fleet.server_of(fleet.procedures()).return_(fleet.procedures().parked[0])
     fleet.settle()
     assert len(fleet.up[0][0].clients) == 0
     assert fleet.foreign == []
@@ -533,7 +591,7 @@ def test_a_client_that_disconnects_while_it_waits(fleets):
     fleet = fleets()
     rpc = fleet.client()
     call = rpc.add(n1=1, n2=2)
-    fleet.until(lambda: rpc._failures >= 1 and rpc._link._delay is not None)
+    fleet.until(lambda: rpc._route.failures >= 1 and rpc._link._delay is not None)
     assert rpc.fh.fileno() == -1
     assert repr(rpc.fh) == "<no connection>"
     rpc.fh.close()
@@ -564,7 +622,7 @@ def test_close_on_idle(fleet):
 
 
 def test_it_moves_when_the_server_says_so(fleets, monkeypatch):
-    monkeypatch.setattr("rpcasync.reconnecting.client._SETTLED", 0)
+    monkeypatch.setattr("rpcasync.reconnecting.client.SETTLED", 0)
     fleet = fleets(Leaving, 2)
     fleet.start()
     rpc = fleet.client()
@@ -574,7 +632,7 @@ def test_it_moves_when_the_server_says_so(fleets, monkeypatch):
     assert rpc.has_coderefs() == 0
     fleet.procedures(0).asked[0]()
     fleet.until(lambda: rpc.fh is not old)
-    assert rpc._failures == 0
+    assert rpc._route.failures == 0
     assert rpc.fh in fleet.mux.handles()
     assert old in fleet.mux.handles()
     assert fleet.answer(rpc.add(n1=1, n2=2))["sum"] == 3
@@ -649,7 +707,7 @@ def test_a_server_that_sends_away_whoever_comes(fleets):
 
 @pytest.mark.parametrize("settled", [0, 1])
 def test_no_call_fails_while_servers_roll(fleets, settled, monkeypatch):
-    monkeypatch.setattr("rpcasync.reconnecting.client._SETTLED", settled)
+    monkeypatch.setattr("rpcasync.reconnecting.client.SETTLED", settled)
     fleet = fleets(Leaving, 2)
     fleet.start()
     rpc = fleet.client()
@@ -719,6 +777,7 @@ def test_what_is_no_event(fleets):
     ("server", "options", "error", "why"),
     [
         ([], {}, ValueError, "^server is an empty list"),
+        (["tcp://x:1", "tcp://y:1", "tcp://x:1"], {}, ValueError, "^server has 'tcp://x:1' twice"),
         (7, {}, TypeError, "^server is 7, must be a URL or a list of URLs"),
         (["tcp://x:1", "python://x.py"], {}, URLError, "python"),
         ("tcp://x:1", {"retry": "all"}, ValueError, "^retry is 'all', must be None, 'unsent' or"),
@@ -727,7 +786,7 @@ def test_what_is_no_event(fleets):
         ("tcp://x:1", {"timeout": -1}, ValueError, "^timeout is -1"),
         ("tcp://x:1", {"limit": 0}, ValueError, "limit"),
         ("tcp://x:1", {"max_outbuffer": 0}, ValueError, "max_outbuffer"),
-        ("tcp://x:1", {"retries": 0}, TypeError, "ReconnectingClient.. has no option 'retries'"),
+        ("tcp://x:1", {"retries": 0}, TypeError, "^Client.. has no option 'retries'"),
     ],
 )
 def test_wrong_options(mux, server, options, error, why):
