@@ -18,17 +18,20 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from eventmux import EventMux
 from eventmux._forking import tell_of_forks
 from eventmux._nearest import tells_options
-from eventmux.events import Event
+from rpcasync.backoff import Backoff
 from rpcasync.calls import Reply, check_procedure
 from rpcasync.errors import never_sent
 from rpcasync.leading.connection import Connection
+from rpcasync.leading.lasting import LastingConnection
 from rpcasync.leading.lead import Lead
 from rpcasync.leading.requests import Request
+from rpcasync.leading.sending import begin
+from rpcasync.opening import checked_single
 from rpcasync.urls import is_stream_url, is_tls_url
 from rpcasync.wire.codecs import Codec
 from rpcasync.wire.deadlines import check_timeout
@@ -44,13 +47,15 @@ _MOST_INTERRUPTS = 1000  # while one call is left: a handler of signals that fai
 
 
 def connect(
-    url: str,
+    url: str | list[str],
     *args: str,
     timeout: float | None = 30.0,
     codec: str | Codec = "storable",
     max_packet: int = DEFAULT_MAX_PACKET,
     tls: SSLContext | None = None,
     server_hostname: str | None = None,
+    reconnect: Backoff | None = None,
+    retry: Literal["unsent", "idempotent"] | None = None,
 ) -> BlockingClient:
     """Connect to a server whose procedures are then called like functions, from any thread.
 
@@ -81,6 +86,8 @@ def connect(
         max_packet=max_packet,
         tls=tls,
         server_hostname=server_hostname,
+        reconnect=reconnect,
+        retry=retry,
     )
 
 
@@ -116,39 +123,47 @@ class BlockingClient:
 
     def __init__(
         self,
-        server: str | socket.socket,
+        server: str | socket.socket | list[str],
         *args: str,
         timeout: float | None = 30.0,
         codec: str | Codec = "storable",
         max_packet: int = DEFAULT_MAX_PACKET,
         tls: SSLContext | None = None,
         server_hostname: str | None = None,
+        reconnect: Backoff | None = None,
+        retry: Literal["unsent", "idempotent"] | None = None,
     ) -> None:
         self._timeout = check_timeout(timeout)
         self._timeouts: dict[str, float | None] = {}  # of single procedures
         self._why_not = ""  # there are no more calls; under the mutex of the lead
         self._is_inherited = False  # by a forked child
         self._mux = EventMux()
+        options: dict[str, Any] = {
+            "codec": codec,
+            "max_packet": max_packet,
+            "tls": tls,
+            "server_hostname": server_hostname,
+        }
         try:
-            self._connection = Connection(
-                self._mux,
-                server,
-                *args,
-                codec=codec,
-                max_packet=max_packet,
-                tls=tls,
-                server_hostname=server_hostname,
-            )
+            self._connection: Connection | LastingConnection
+            if reconnect is None:
+                one = checked_single(server, retry)
+                self._connection = connection = Connection(self._mux, one, *args, **options)
+                url = one if isinstance(one, str) else ""
+                connection.is_encrypted = tls is not None or is_tls_url(url)
+                is_awaited = connection.is_encrypted or is_stream_url(url)
+            else:
+                options |= {"reconnect": reconnect, "retry": retry}
+                self._connection = LastingConnection(self._mux, server, *args, **options)
+                is_awaited = True
             self._connection.front = BlockingClient
-            url = server if isinstance(server, str) else ""
-            self._connection.is_encrypted = tls is not None or is_tls_url(url)
-            if self._connection.is_encrypted or is_stream_url(url):
+            if is_awaited:
                 self._connection.wait_until_up(timeout)
         except BaseException:
             self._mux.__exit__()
             raise
         # Neither refers to us: one that nobody has any more is closed at once.
-        self._lead = Lead(partial(self._mux.post, Event(self._connection.fh)))
+        self._lead = Lead(partial(self._mux.post, self._connection.wake_event))
         tell_of_forks(self, BlockingClient._inherit)
         self._is_open = True  # last: it has the finalizer do something
 
@@ -275,9 +290,9 @@ class BlockingClient:
             is_leading = lead.enter(request)
         if is_leading:
             connection.take_over()
-            connection.begin(request)
+            begin(connection, request)
         else:
-            lead.order(partial(connection.begin, request))
+            lead.order(partial(begin, connection, request))
             if not lead.follow(request, timeout):
                 return
             if not self._is_open:  # another thread has closed it, just now

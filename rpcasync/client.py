@@ -29,7 +29,7 @@ from rpcasync.errors import CallCancelled, ProtocolError, RemoteError
 from rpcasync.inbox import Inbox, first_of
 from rpcasync.limited import LimitedOutbox
 from rpcasync.loss import Loss
-from rpcasync.opening import checked_process, mux_comes_first, open_server
+from rpcasync.opening import checked_process, checked_single, mux_comes_first, open_server
 from rpcasync.outbox import NOT_WATCHED, Outbox
 from rpcasync.times import Times
 from rpcasync.unsent import Unsent
@@ -146,10 +146,9 @@ class Client:
         check_limit("max_outbuffer", max_outbuffer)
         if limit is not None:
             check_limit("limit", limit)
-        if reconnect is not None or retry is not None or isinstance(server, list):
-            raise TypeError(
-                f"{type(self).__name__} has one connection: no reconnect=, retry= or list"
-            )
+        if reconnect is not None:
+            raise TypeError(f"{type(self).__name__} has one connection: no reconnect=")
+        server = checked_single(server, retry)
         child = checked_process(server, process, output)
         self._protocol = ClientProtocol(get_codec(codec, max_items), max_packet)
         self._name = server if isinstance(server, str) else repr(server)

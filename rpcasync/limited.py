@@ -31,7 +31,7 @@ class Waiting:
 
     __slots__ = ("call", "callbacks", "end", "packet", "seconds")
 
-    def __init__(self, call: Call, packet: bytes, callbacks: list[Id]) -> None:
+    def __init__(self, call: Call, packet: bytes, callbacks: Mapping[Id, object]) -> None:
         self.call = call
         self.packet = packet
         self.callbacks = callbacks
@@ -112,7 +112,7 @@ class LimitedOutbox(Outbox):
             self._put(call, packet)
             return
         count = len(self._protocol.callbacks) - before
-        callbacks = self._protocol.newest_callbacks(count) if count else []
+        callbacks = self._protocol.newest_callbacks(count) if count else {}
         self._is_disturbed = True
         self.waiting[call.id] = Waiting(call, packet, callbacks)
         self._size += len(packet)

@@ -20,7 +20,7 @@ from rpcasync.urls import check_stream, connect_stream, is_stream_url, url_disco
 if TYPE_CHECKING:
     from ssl import SSLContext
 
-__all__ = ["checked_process", "mux_comes_first", "open_server"]
+__all__ = ["checked_process", "checked_single", "mux_comes_first", "open_server"]
 
 F = TypeVar("F", bound=Callable[..., None])
 
@@ -35,6 +35,19 @@ def mux_comes_first(init: F) -> F:
         init(self, *args, **options)
 
     return cast("F", checked)
+
+
+def checked_single(server: str | socket.socket | list[str], retry: object) -> str | socket.socket:
+    """Return what one connection goes to.
+
+    Raises:
+        TypeError: it would take several.
+    """
+    if isinstance(server, (list, tuple)):
+        raise TypeError(f"server is {server!r}: several URLs are for reconnect=")
+    if retry is not None:
+        raise TypeError(f"retry is {retry!r}, which is for reconnect=")
+    return server
 
 
 def checked_process(

@@ -1,7 +1,6 @@
 """A connection that goes from thread to thread: whoever leads has it send, and waits.
 
-What a function raises that was passed with a call comes out of that call, in the thread that made
-it. The rule here: no other thread than the leader touches it, but to ask whether it has ended.
+The rule here: no other thread than the leader touches it, but to ask whether it has ended.
 
 This file does not know who leads.
 """
@@ -13,17 +12,14 @@ import socket
 from collections.abc import Callable
 from threading import get_ident
 from time import monotonic
+from typing import Any
 
 from eventmux.errors import TLSError
-from eventmux.events import Closed, Error, Ready, Timeout
+from eventmux.events import Closed, Error, Event, Ready, Timeout
 from eventmux.sockets import has_hung_up
-from rpcasync._log import log
-from rpcasync.arguments.known import signature_of
-from rpcasync.arguments.misfits import misfit
 from rpcasync.calls import remote_error
 from rpcasync.client import Client
-from rpcasync.coderefs import Coderef
-from rpcasync.errors import ArgumentError, CallCancelled, RemoteError
+from rpcasync.errors import RemoteError
 from rpcasync.leading.requests import Request
 from rpcasync.loss import nobody_there
 
@@ -57,6 +53,11 @@ class Connection(Client):
             return False
         except OSError:
             return True
+
+    @property
+    def wake_event(self) -> Event:
+        """What wakes the thread that waits."""
+        return Event(self.fh)
 
     def take_over(self) -> None:
         """Belong to this thread."""
@@ -101,84 +102,22 @@ class Connection(Client):
 
     # Calls
 
-    def begin(self, request: Request) -> None:
-        """Send a call, once; if it cannot be sent, it has failed."""
-        if request.is_over:
-            return
-        if request.is_begun:  # a leader was interrupted here, and this may have been sent or not
-            self.abandon(request)
-            request.fail(
-                CallCancelled(
-                    f"{request.procedure}: Ctrl-C came while another thread was sending it; it may"
-                    " have run"
-                )
-            )
-            return
-        request.is_begun = True
+    def put(self, request: Request, keep: Callable[[Any], object]) -> None:
+        """Make a call."""
+        self._outbox.put(request, request.args, keep)
 
-        def keep(function: Callable[..., object]) -> Callable[..., object]:
-            if isinstance(function, Coderef):  # what goes wrong with one is only logged
-                return function
-            return _Passed(self, request, function).run
-
-        try:
-            self._outbox.put(request, request.args, keep)
-            request.args = []  # sent; a function that was passed has the request for longer
-        except BaseException as error:
-            self._protocol.withdraw(request)
-            if not isinstance(error, Exception):  # Ctrl-C, say
-                raise
-            request.fail(error)  # it is raised in the thread that has called
+    def withdraw(self, request: Request) -> None:
+        """Wait no more for a call that could not be made after all."""
+        self._protocol.withdraw(request)
 
     def abandon(self, request: Request) -> None:
         """Ignore the answer, should it come."""
         if self._protocol.pending.get(request.id) is request:
             self._protocol.abandon(request.id)
 
-    def tell(self, function: Callable[..., object], values: list[object]) -> None:
-        """Call a function that was passed with a call, as the server has said just now.
-
-        Raises:
-            ArgumentError: the values do not fit.
-        """
-        signature = signature_of(function)
-        try:
-            args, named = signature.bind(values)
-        except ArgumentError as error:
-            raise misfit(self._inbox.whose(), function, signature, values, error) from None
-        function(*args, **named)
-
-
-class _Passed:
-    """A function that was passed with a call: the server calls `run()` in its place."""
-
-    __slots__ = ("_connection", "_function", "_request")
-
-    def __init__(
-        self, connection: Connection, request: Request, function: Callable[..., object]
-    ) -> None:
-        self._connection = connection
-        self._request = request
-        self._function = function
-
-    def run(self, *values: object) -> None:
-        """Call it for the server, unless one that was passed with the same call has raised."""
-        request = self._request
-        if request.is_stopped:
-            return
-        request.running += 1
-        try:
-            self._connection.tell(self._function, [*values])
-        except Exception as error:  # noqa: BLE001  # it is raised in the thread that has called
-            if request.is_over:
-                log.error("callback of %s failed", request.procedure, exc_info=error)
-            else:
-                self._connection.abandon(request)
-                request.failure, request.is_stopped = error, True
-        finally:
-            request.running -= 1
-            if request.is_over:
-                request.tell()
+    def whose(self, run: Callable[..., None]) -> str:  # noqa: ARG002  # it is the only connection
+        """Return whose values a function is called with just now, in words."""
+        return self._inbox.whose()
 
 
 def _reason(name: str, error: Error | None) -> OSError:

@@ -97,7 +97,8 @@ class Request(Call):
             if failure is not None:
                 raise failure
             if not self.done:
-                raise CallTimeout(f"{self.procedure}: no answer within {timeout} seconds")
+                text = f"{self.procedure}: no answer within {timeout} seconds"
+                raise CallTimeout(text + self._owner._why_late(self))
             return self.result()
         finally:
             del self, failure

@@ -135,8 +135,7 @@ class ReconnectingClient(Client):
         try:
             link.outbox.put(call, values)
             link._times.give(call)
-            if self._is_over:
-                self._mux.push_event(Closed(link.fh, reason="disconnected"))
+            self._see_if_over()
         except BaseException:  # Ctrl-C, say: nobody has the call
             link._withdraw(call)
             raise
@@ -150,11 +149,15 @@ class ReconnectingClient(Client):
         try:
             link.outbox.relay(call, values, payload, functions)
             link._times.give(call)
-            if self._is_over:
-                self._mux.push_event(Closed(link.fh, reason="disconnected"))
+            self._see_if_over()
         except BaseException:  # Ctrl-C, say: nobody has the call
             link._withdraw(call)
             raise
+
+    def _see_if_over(self) -> None:
+        """Have the calls of a client fail that has disconnected."""
+        if self._is_over:
+            self._mux.push_event(Closed(self._link.fh, reason="disconnected"))
 
     def has_requests(self) -> bool:
         """As `Client.has_requests()`."""
@@ -319,7 +322,11 @@ class ReconnectingClient(Client):
     def _why_late(self, call: Call) -> str:
         if self._link_of(call).has_heard:
             return ""
-        return f"; there is no connection: {self._lost or self._link.state}"
+        return f"; {self._why_not()}"
+
+    def _why_not(self) -> str:
+        """Return why calls cannot leave just now, in words."""
+        return f"there is no connection: {self._lost or self._link.state}"
 
     def _retire(self, link: Link) -> None:
         """Let go of a link."""

@@ -66,7 +66,7 @@ class KeepingOutbox(LimitedOutbox):
 
     def _send_or_wait(self, call: Call, packet: bytes, before: int) -> None:
         count = len(self._protocol.callbacks) - before
-        callbacks = self._protocol.newest_callbacks(count) if count else []
+        callbacks = self._protocol.newest_callbacks(count) if count else {}
         self._is_disturbed = True
         self.waiting[call.id] = Waiting(call, packet, callbacks)
         self._size += len(packet)

@@ -568,15 +568,20 @@ class ClientProtocol(_Protocol):
         """Give no id to a new call that was in use on the connection before."""
         self._next_id = other._next_id
 
-    def adopt(self, id: Id, other: ClientProtocol, callbacks: Iterable[Id]) -> None:  # noqa: A002
+    def adopt(
+        self,
+        id: Id,  # noqa: A002
+        other: ClientProtocol,
+        callbacks: Mapping[Id, object],
+    ) -> None:
         """Have a call be pending that is so on another connection, with functions passed with it.
 
-        It keeps its id and its deadline. The last line does it, and can be done again.
+        It keeps its id and its deadline. The functions come with it, as the other server may have
+        let go of them. The last line does it, and can be done again.
         """
-        for callback in callbacks:
-            if callback in other._callbacks:
-                self._callbacks[callback] = other._callbacks[callback]
-                self._origins[callback] = other._origins.get(callback, "a callback")
+        for callback, function in callbacks.items():
+            self._callbacks[callback] = function
+            self._origins[callback] = other._origins.get(callback, "a callback")
         due: float | None = other._deadlines.due.get(cast("int", id))
         if due is not None:
             self._deadlines.set(cast("int", id), due)
@@ -589,9 +594,9 @@ class ClientProtocol(_Protocol):
         self._deadlines.discard(cast("int", id))
         self._pending.pop(id, None)
 
-    def newest_callbacks(self, count: int) -> list[Id]:
-        """Return the ids of the functions that were passed last, so many of them."""
-        return list(islice(reversed(self._callbacks), count))
+    def newest_callbacks(self, count: int) -> dict[Id, object]:
+        """Return the functions that were passed last, so many of them, by id."""
+        return dict(islice(reversed(self._callbacks.items()), count))
 
     def retract(self, id: Id) -> None:  # noqa: A002
         """Forget a function that was passed with a call which was never sent: its id stays in use.
