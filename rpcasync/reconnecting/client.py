@@ -26,7 +26,7 @@ from rpcasync.client import Client, _raise_if_any
 from rpcasync.errors import RemoteError
 from rpcasync.opening import mux_comes_first
 from rpcasync.reconnecting.link import Link, Plan
-from rpcasync.reconnecting.route import SETTLED, Route, checked_retry, checked_route
+from rpcasync.reconnecting.route import GOING, Route, checked_retry, checked_route
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, check_limit, get_codec
 from rpcasync.wire.deadlines import check_seconds, check_timeout
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
@@ -40,7 +40,6 @@ __all__ = ["ReconnectingClient"]
 _NO_LIMIT = 2**31
 _NAP = 0.01  # seconds between two looks at several connections, while `result()` waits
 _MOST_NESTED = 32
-_GOING = "it is about to leave"
 
 
 class ReconnectingClient(Client):
@@ -287,16 +286,18 @@ class ReconnectingClient(Client):
         if link._delay is not None:  # it has waited
             self._connect(link, self._route)
             return
-        # It may be the same server, which listens still, and tells it to whoever comes.
-        is_sent_away = link.is_going and self._mux.clock() - link.began < SETTLED
-        if link.is_going and not is_sent_away and not link._loss.reason:
-            self._connect(link, self._route.moved())
+        route, delay = self._route.after(
+            is_going=link.is_going,
+            is_lost=bool(link._loss.reason),
+            has_heard=link.has_heard,
+            seconds=self._mux.clock() - link.began,
+        )
+        if delay is None:
+            self._connect(link, route)
             return
-        route, delay = self._route.after_loss(was_good=link.has_heard and not is_sent_away)
-        why = f"{link._name}: {link._loss.reason or _GOING}"
-        log.info("%s; connecting to %s in %s seconds", why, route.url, f"{delay:.2f}")
-        following = Link(self, self._mux, route, self._plan, link, delay)
-        self._add(following, route, why)
+        why = f"{link._name}: {link._loss.reason or GOING}"
+        route.tell(why, delay)
+        self._add(Link(self, self._mux, route, self._plan, link, delay), route, why)
 
     def _connect(self, link: Link, route: Route) -> None:
         following: Link | None = None
@@ -304,7 +305,7 @@ class ReconnectingClient(Client):
             following = Link(self, self._mux, route, self._plan, link)
             self._add(following, route, self._lost)
         except OSError as error:  # out of descriptors, for example
-            after, delay = route.after_loss(was_good=False)
+            after, delay = route.after_loss()
             why = f"{route.url}: {error}"
             log.warning("%s; connecting again in %s seconds", why, f"{delay:.2f}")
             following = Link(self, self._mux, after, self._plan, link, delay)

@@ -11,11 +11,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from rpcasync._log import log
 from rpcasync.backoff import Backoff
 from rpcasync.urls import parse_stream_url
 
-__all__ = ["SETTLED", "Route", "checked_retry", "checked_route"]
+__all__ = ["GOING", "SETTLED", "Route", "checked_retry", "checked_route"]
 
+GOING = "it is about to leave"
 SETTLED = 1.0  # seconds after which it is news that a server is about to leave
 _PATIENCE = 5.0  # seconds that an endpoint has to accept, and then to answer
 
@@ -54,19 +56,38 @@ class Route:
         """
         return max(_PATIENCE, self.backoff.limit(self.failures // len(self.urls)))
 
-    def moved(self) -> Route:
-        """Return the way to the next endpoint, which is taken at once."""
-        return replace(self, at=(self.at + 1) % len(self.urls))
+    def after(
+        self, *, is_going: bool, is_lost: bool, has_heard: bool, seconds: float
+    ) -> tuple[Route, float | None]:
+        """Return the way to the next endpoint, and how many seconds to wait; None is at once.
 
-    def after_loss(self, *, was_good: bool) -> tuple[Route, float]:
+        Args:
+            is_going: the server has said that it is about to leave.
+            is_lost: there is no connection to it any more.
+            has_heard: it has answered something.
+            seconds: how long the connection has been there.
+        """
+        # It may be the same server, which listens still, and tells it to whoever comes.
+        is_sent_away = is_going and seconds < SETTLED
+        if is_going and not is_sent_away and not is_lost:
+            return self._at_next(self.failures), None
+        return self.after_loss(was_good=has_heard and not is_sent_away)
+
+    def after_loss(self, *, was_good: bool = False) -> tuple[Route, float]:
         """Return the way to the next endpoint, and how many seconds to wait before it is taken.
 
         Args:
-            was_good: the server had answered, and has not sent us away at once.
+            was_good: this one has answered, so that the waits begin anew.
         """
         failures = 0 if was_good else self.failures
-        delay = self.backoff.seconds(failures // len(self.urls))
-        return replace(self.moved(), failures=failures + 1), delay
+        return self._at_next(failures + 1), self.backoff.seconds(failures // len(self.urls))
+
+    def _at_next(self, failures: int) -> Route:
+        return replace(self, at=(self.at + 1) % len(self.urls), failures=failures)
+
+    def tell(self, why: str, delay: float) -> None:
+        """Log where this way goes, and why."""
+        log.info("%s; connecting to %s in %s seconds", why, self.url, f"{delay:.2f}")
 
 
 def checked_route(server: object, reconnect: object) -> Route:

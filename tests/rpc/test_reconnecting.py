@@ -638,7 +638,7 @@ def test_close_on_idle(fleet):
 
 
 def test_it_moves_when_the_server_says_so(fleets, monkeypatch):
-    monkeypatch.setattr("rpcasync.reconnecting.client.SETTLED", 0)
+    monkeypatch.setattr("rpcasync.reconnecting.route.SETTLED", 0)
     fleet = fleets(Leaving, 2)
     fleet.start()
     rpc = fleet.client()
@@ -723,7 +723,7 @@ def test_a_server_that_sends_away_whoever_comes(fleets):
 
 @pytest.mark.parametrize("settled", [0, 1])
 def test_no_call_fails_while_servers_roll(fleets, settled, monkeypatch):
-    monkeypatch.setattr("rpcasync.reconnecting.client.SETTLED", settled)
+    monkeypatch.setattr("rpcasync.reconnecting.route.SETTLED", settled)
     fleet = fleets(Leaving, 2)
     fleet.start()
     rpc = fleet.client()

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rpcasync import Backoff
-from rpcasync.reconnecting.route import Route, checked_route
+from rpcasync.reconnecting.route import SETTLED, Route, checked_route
 
 LOSS, GOOD, MOVE = "loss", "good", "move"
 
@@ -21,15 +21,24 @@ def test_each_endpoint_has_its_turn_and_waits_grow_by_rounds(count, steps):
     urls = tuple(f"tcp://host:{port}" for port in range(1, count + 1))
     route, failed = Route(urls, backoff()), 0
     for number, step in enumerate(steps, 1):
+        route, delay = route.after(
+            is_going=step == MOVE, is_lost=step != MOVE, has_heard=step != LOSS, seconds=SETTLED
+        )
         if step == MOVE:
-            route = route.moved()
+            assert delay is None
         else:
             failed = 0 if step == GOOD else failed
-            route, delay = route.after_loss(was_good=step == GOOD)
             assert delay == min(30, 0.1 * 2 ** (failed // count))
             failed += 1
         assert route.url == urls[number % count]
         assert route.patience == max(5, min(30, 0.1 * 2 ** (failed // count)))
+
+
+def test_a_server_that_sends_away_whoever_comes_is_one_that_failed():
+    route = checked_route("tcp://x:1", backoff())
+    for failed in range(3):
+        route, delay = route.after(is_going=True, is_lost=False, has_heard=True, seconds=0.9)
+        assert (delay, route.failures) == (0.1 * 2**failed, failed + 1)
 
 
 def test_a_list_and_a_tuple_and_one_url():
