@@ -8,20 +8,24 @@ signatures of callbacks and the errors are those of the other clients, and the c
 from __future__ import annotations
 
 import asyncio
-import functools
 import socket
 import subprocess
 import warnings
-from collections.abc import Callable, Coroutine, Generator
-from typing import IO, TYPE_CHECKING, Any
+from collections.abc import Callable, Coroutine, Generator, Mapping
+from functools import partial
+from typing import IO, TYPE_CHECKING, Any, Literal
 
 from eventmux._nearest import tells_options
 from eventmux.events import MaybeNone
 from rpcasync.awaiting.connection import Connection, Pending
 from rpcasync.awaiting.encryption import Encryption
+from rpcasync.awaiting.lasting import LastingConnection, open_lasting
 from rpcasync.awaiting.opening import open_connection
+from rpcasync.backoff import Backoff
 from rpcasync.calls import Reply, check_procedure
 from rpcasync.errors import CallTimeout, RemoteError
+from rpcasync.opening import checked_single
+from rpcasync.reconnecting.route import Route, checked_retry, checked_route
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, get_codec
 from rpcasync.wire.deadlines import check_seconds, check_timeout
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
@@ -34,7 +38,7 @@ __all__ = ["AsyncClient", "Connecting", "connect"]
 
 
 def connect(
-    url: str | socket.socket,
+    url: str | socket.socket | list[str],
     *args: str,
     codec: str | Codec = "storable",
     max_packet: int = DEFAULT_MAX_PACKET,
@@ -42,6 +46,8 @@ def connect(
     max_items: int = DEFAULT_MAX_ITEMS,
     tls: SSLContext | None = None,
     server_hostname: str | None = None,
+    reconnect: Backoff | None = None,
+    retry: Literal["unsent", "idempotent"] | None = None,
 ) -> Connecting:
     """Connect to a server, in a running asyncio loop.
 
@@ -70,27 +76,82 @@ def connect(
     check_max_packet(max_packet)
     check_timeout(timeout)
     known = get_codec(codec, max_items)
-    encryption = Encryption.of(url, tls, server_hostname)
-    return Connecting(url, args, lambda: ClientProtocol(known, max_packet), timeout, encryption)
+    opening: Opening
+    if reconnect is None:
+        server = checked_single(url, retry)
+        name = server if isinstance(server, str) else repr(server)
+        encryption = Encryption.of(server, tls, server_hostname)
+        opening = partial(_open, server, args, name, known, max_packet, timeout, encryption)
+    else:
+        if args:
+            raise TypeError("reconnect= is for servers that others start: no args")
+        route = checked_route(url, reconnect)
+        name = route.name
+        each = {one: Encryption.of(one, tls, server_hostname) for one in route.urls}
+        retry_all = checked_retry(retry)
+        opening = partial(_open_lasting, route, known, max_packet, timeout, retry_all, each)
+    return Connecting(name, opening)
+
+
+Opening = Callable[[asyncio.AbstractEventLoop], Coroutine[Any, Any, Connection | LastingConnection]]
+
+
+async def _open(
+    server: str | socket.socket,
+    args: tuple[str, ...],
+    name: str,
+    codec: Codec,
+    max_packet: int,
+    timeout: float | None,
+    encryption: Encryption | None,
+    loop: asyncio.AbstractEventLoop,
+) -> Connection:
+    """Connect once."""
+
+    def make(sock: socket.socket | None) -> Connection:
+        return Connection(loop, ClientProtocol(codec, max_packet), name, timeout, sock)
+
+    opening = open_connection(loop, server, args, make, encryption)
+    if timeout is None:
+        connection = await opening
+    else:
+        try:
+            connection = await asyncio.wait_for(opening, timeout)
+        except asyncio.TimeoutError:
+            text = f"{name}: no connection within {timeout} seconds"
+            raise TimeoutError(text) from None
+    connection.front = AsyncClient
+    return connection
+
+
+async def _open_lasting(
+    route: Route,
+    codec: Codec,
+    max_packet: int,
+    timeout: float | None,
+    retry: str | None,
+    encryption: Mapping[str, Encryption | None],
+    loop: asyncio.AbstractEventLoop,
+) -> LastingConnection:
+    """Connect, again and again, until a server has answered."""
+    lasting = LastingConnection(
+        loop,
+        lambda: ClientProtocol(codec, max_packet),
+        route,
+        encryption,
+        timeout,
+        retry,
+        AsyncClient,
+    )
+    return await open_lasting(lasting, timeout)
 
 
 class Connecting:
     """What `connect()` returns: await it, or enter it by `async with`."""
 
-    def __init__(
-        self,
-        server: str | socket.socket,
-        args: tuple[str, ...],
-        make_protocol: Callable[[], ClientProtocol],
-        timeout: float | None,
-        encryption: Encryption | None = None,
-    ) -> None:
-        self._server = server
-        self._args = args
-        self._make_protocol = make_protocol
-        self._timeout = timeout
-        self._encryption = encryption
-        self._name = server if isinstance(server, str) else repr(server)
+    def __init__(self, name: str, opening: Opening) -> None:
+        self._name = name
+        self._opening = opening
         self._client: AsyncClient | None = None
         self._is_used = False
 
@@ -112,19 +173,7 @@ class Connecting:
         if self._is_used:
             raise RuntimeError(f"connect() to {self._name} is used already: call it once more")
         self._is_used = True
-        loop = asyncio.get_running_loop()
-
-        def make(sock: socket.socket | None) -> Connection:
-            return Connection(loop, self._make_protocol(), self._name, self._timeout, sock)
-
-        opening = open_connection(loop, self._server, self._args, make, self._encryption)
-        if self._timeout is None:
-            return AsyncClient(await opening)
-        try:
-            return AsyncClient(await asyncio.wait_for(opening, self._timeout))
-        except asyncio.TimeoutError:
-            text = f"{self._name}: no connection within {self._timeout} seconds"
-            raise TimeoutError(text) from None
+        return AsyncClient(await self._opening(asyncio.get_running_loop()))
 
     def __del__(self) -> None:
         """Warn of one that was forgotten: nothing has happened."""
@@ -144,16 +193,15 @@ class AsyncClient:
     Many tasks may call at once. The client belongs to the loop that it was connected in.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection | LastingConnection) -> None:
         self._connection = connection
-        connection.front = AsyncClient
         self._is_closed = False
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Reply]]:
         """Return what calls the procedure of that name."""
         if name.startswith("_"):
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        return functools.partial(self.call, name)
+        return partial(self.call, name)
 
     def __repr__(self) -> str:
         """Show where it is connected to and how many calls are pending."""

@@ -20,7 +20,7 @@ from typing import cast
 
 from eventmux.events import MaybeNone
 from rpcasync._log import log
-from rpcasync.awaiting.callbacks import Callback
+from rpcasync.awaiting.callbacks import Callback, Holder
 from rpcasync.awaiting.encryption import reason_of
 from rpcasync.awaiting.processes import ProcessEnd
 from rpcasync.calls import Reply, remote_error
@@ -30,12 +30,12 @@ from rpcasync.loss import BY_SERVER, GRACE, MOMENT, crashed_procedure, why_lost
 from rpcasync.wire.messages import Failure, Invoke, Result, crash_text
 from rpcasync.wire.protocol import ClientProtocol
 
-__all__ = ["Connection", "Pending"]
+__all__ = ["MOST_BYTES", "Connection", "Pending"]
 
 _READ_SIZE = 65_536  # asyncio's own is larger: the C library would map and unmap it at each read
 _HIGH_WATER = 262_144  # bytes that wait to leave, until calls wait
 _MOST_PACKETS = 32  # of one write: so the server begins with the first while we make others
-_MOST_BYTES = 65_536
+MOST_BYTES = 65_536
 _AT_ONCE = 16  # calls that are let go on when there is room again, before it is looked anew
 
 _MOST_HELD = 1_048_576  # bytes that wait for coroutines of the program's, until nothing is read
@@ -74,6 +74,8 @@ class Connection(asyncio.BufferedProtocol):
 
     front: type = object
     """The class that the program calls, which may have a method like a procedure's name."""
+
+    _high_water = _HIGH_WATER
 
     def __init__(
         self,
@@ -127,7 +129,7 @@ class Connection(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(_HIGH_WATER)
+        self._transport.set_write_buffer_limits(self._high_water)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  # the transport's
         """Return where the next bytes are to be put."""
@@ -195,7 +197,7 @@ class Connection(asyncio.BufferedProtocol):
         if self._is_batching:
             self._outgoing.append(packet)
             self._size += len(packet)
-            if len(self._outgoing) >= _MOST_PACKETS or self._size >= _MOST_BYTES:
+            if len(self._outgoing) >= _MOST_PACKETS or self._size >= MOST_BYTES:
                 self._flush()
         elif len(self.pending) == 1:  # nobody whom it could leave with
             self._transport.write(packet)
@@ -213,10 +215,16 @@ class Connection(asyncio.BufferedProtocol):
 
     def _give_time(self, call: Pending) -> None:
         call.timeout = self.timeout_of(call.procedure)
-        if call.timeout is None:
-            return
-        due = self.loop.time() + call.timeout
+        if call.timeout is not None:
+            self._limit_time(call, call.timeout)
+
+    def _limit_time(self, call: Pending, seconds: float) -> None:
+        due = self.loop.time() + seconds
         self._protocol.set_deadline(call.id, due)
+        self._set_alarm(due)
+
+    def _set_alarm(self, due: float) -> None:
+        """Have calls expire at a time, if nothing expires before."""
         if self._alarm is not None and due < self._alarm.when():
             self._alarm.cancel()
             self._alarm = None
@@ -227,11 +235,15 @@ class Connection(asyncio.BufferedProtocol):
         """Return what stands for a function among the arguments."""
         call = cast("Pending", self._call)
         try:
-            callback = Callback(self, function, call.answer)
+            callback = Callback(self._holder(), function, call.answer)
         except ArgumentError as error:
             raise ArgumentError(f"{call.procedure}: callback {function!r} {error}") from None
         call.callbacks = [*call.callbacks, callback]
         return callback
+
+    def _holder(self) -> Holder:
+        """Return where is counted what waits for functions."""
+        return self
 
     def _end_batch(self) -> None:
         self._is_batching = False
@@ -276,9 +288,13 @@ class Connection(asyncio.BufferedProtocol):
         protocol, now = self._protocol, self.loop.time()
         while (call := cast("Pending | None", protocol.next_expired(now))) is not None:
             text = f"{call.procedure}: no answer within {call.timeout} seconds"
-            self._fail(call, CallTimeout(text))
+            self._fail(call, CallTimeout(text + self.why_late()))
         due = protocol.next_deadline()
         self._alarm = None if due is None else self.loop.call_at(due, self._expire)
+
+    def why_late(self) -> str:
+        """Return what is to be said of a call that was not answered in time, behind that."""
+        return ""
 
     def _fail(self, call: Pending, error: Exception) -> None:
         """Fail a pending call."""
@@ -382,10 +398,16 @@ class Connection(asyncio.BufferedProtocol):
         self.reason = why_lost(self.reason, crashed, status)
         error = f"{self.name}: {self.reason}"
         for call in cast("list[Pending]", self._protocol.connection_lost()):
-            self._fail(call, Disconnected(f"{call.procedure}: {error}"))
+            failure = Disconnected(f"{call.procedure}: {error}")
+            failure.may_have_run = self._may_have_run(call)
+            self._fail(call, failure)
         if self._alarm is not None:
             self._alarm.cancel()
             self._alarm = None
+
+    def _may_have_run(self, call: Pending) -> bool:  # noqa: ARG002  # others know more
+        """Return False if it is known that not all of a call has left."""
+        return True
 
     def leave(self, grace: float) -> None:
         """Send what was put off, and have the transport and the process end."""

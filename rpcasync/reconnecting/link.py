@@ -308,8 +308,11 @@ class Link(Client):
             self.outbox.ask(call, call.args)
             call.timeout = self._patience
             self._times.begin(call, self._patience)
-        except (EncodeError, KeyError) as error:
+        except EncodeError as error:  # with a codec of the program's own, say
             log.debug("%s: goaway cannot be asked for: %s", self._name, error)
+            self.hear()
+        except KeyError:  # it is not watched any more
+            log.debug("%s: goaway cannot be asked for: the socket is gone", self._name)
         self._is_asked = True
 
     # The end
