@@ -96,7 +96,9 @@ class Fleet(threading.Thread):
         assert done.wait(PATIENCE)
 
     def up(self, index: int = 0) -> None:
-        """Start a server."""
+        """Start a server, in the place of what the test has had listen there."""
+        if self.places[index].getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            self.places[index].close()
 
         def act() -> None:
             procedures = Procedures(self, index)
