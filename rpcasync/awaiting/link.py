@@ -17,7 +17,6 @@ from typing import NamedTuple, Protocol, cast
 from rpcasync._log import log
 from rpcasync.awaiting.callbacks import Holder
 from rpcasync.awaiting.connection import MOST_BYTES, Connection, Pending
-from rpcasync.awaiting.encryption import reason_of
 from rpcasync.calls import Reply
 from rpcasync.errors import CallTimeout, EncodeError, ProtocolError, RemoteError, never_sent
 from rpcasync.reconnecting.route import Route
@@ -132,7 +131,7 @@ class Link(Connection):
         except asyncio.TimeoutError:
             self.reason = self.reason or f"no connection within {self.patience:g} seconds"
         except OSError as error:
-            self.reason = reason_of(error).removeprefix(f"{self.name}: ")
+            self.reason = (error.strerror or str(error)).removeprefix(f"{self.name}: ")
 
     def _see_connected(self, task: asyncio.Task[None]) -> None:
         """Be lost, if there is no connection after all."""

@@ -95,15 +95,16 @@ class Fleet(threading.Thread):
         self.mux.post(Order(act))
         assert done.wait(PATIENCE)
 
-    def up(self, index: int = 0) -> None:
+    def up(self, index: int = 0, **options: Any) -> None:
         """Start a server, in the place of what the test has had listen there."""
-        if self.places[index].getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            self.places[index].close()
+        place = self.places[index]
+        if place.fileno() >= 0 and place.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            place.close()
 
         def act() -> None:
             procedures = Procedures(self, index)
             server = procedures.server = Server(self.mux, procedures, slow=None)
-            server.listen(self.urls[index], reuse_port=True)
+            server.listen(self.urls[index], reuse_port=True, **options)
             self.servers[index] = server
             self._all.append(server)
 
