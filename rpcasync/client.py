@@ -14,7 +14,7 @@ import contextlib
 import functools
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from threading import get_ident
 from typing import IO, TYPE_CHECKING, Any, ClassVar, Literal, cast
 
@@ -110,7 +110,7 @@ class Client:
             no pipe, or `tls` for a program that is started.
     """
 
-    _has_one_connection = True
+    _connects_again = False
     _reconnecting: ClassVar[type[Client] | None] = None  # put here from there
 
     def __new__(cls, *_args: object, **options: object) -> Client:
@@ -294,6 +294,33 @@ class Client:
         except BaseException:  # Ctrl-C, say: nobody has the call
             self._withdraw(call)
             raise
+
+    # For a server that passes calls on
+
+    def _hand_to(self, handles: dict[object, Any], whose: object) -> None:
+        """Have our events go to a server from now on, which looks up whose they are."""
+        self._is_relay = True
+        handles[self.fh] = whose
+
+    def _take_back(self, handles: dict[object, Any], whose: object) -> None:
+        """Have them go there no more, unless they are somebody else's meanwhile."""
+        if handles.get(self.fh) is whose:
+            del handles[self.fh]
+
+    def _goes_on_with(self, event: Event) -> bool:
+        """True if an event that was interrupted comes again by itself."""
+        return self._taken is event
+
+    def _protocol_of(self, call: Call) -> ClientProtocol:
+        """Return the core that a call is pending in."""
+        del call  # there is one
+        return self._protocol
+
+    def _functions(self) -> Collection[object]:
+        """Return the functions that the server may still call."""
+        return self._protocol.callbacks.values()
+
+    # What is under way
 
     def has_requests(self) -> bool:
         """True while a call is not answered."""

@@ -60,8 +60,6 @@ class Fallback:
             raise TypeError(f"fallback is {server!r}, must be a Client or a URL")
         if not isinstance(mux, EventMux):
             raise TypeError(f"mux is {mux!r}, must be an EventMux to have a fallback")
-        if isinstance(server, Client) and not server._has_one_connection:
-            raise TypeError(f"fallback is {server!r}, which connects again: give its URL")
         if isinstance(server, Client) and server._mux is not mux:
             raise ValueError(f"{server!r} is on another mux: nobody would take its answers")
         self._mux: EventMux[Event] = mux
@@ -79,10 +77,10 @@ class Fallback:
         self._shared: Client | None = None
         self._lost: Client | None = None  # the last one that had not to end
         self._due = 0.0  # when the program may be started again
+        self._given = server if isinstance(server, Client) else None
         if isinstance(server, Client):
-            server._is_relay = True
-            self._shared = self._clients[server.fh] = server
-            connections[server.fh] = self
+            self._shared = server
+            server._hand_to(connections, self)
         elif not self._is_each_own:
             self._open()
 
@@ -139,12 +137,12 @@ class Fallback:
             peer: our client.
             limit: how many functions of it may be alive.
         """
-        functions = client._protocol.callbacks
+        functions = client._functions()
         if len(functions) < limit:
             return True
         if self._is_each_own or len(functions) >= _MANY * limit:
             return False
-        own = (isinstance(each, Coderef) and each._is_of(peer) for each in functions.values())
+        own = (isinstance(each, Coderef) and each._is_of(peer) for each in functions)
         return sum(own) < limit
 
     def _open(self, peer: Peer | None = None) -> Client:
@@ -152,9 +150,8 @@ class Fallback:
         self._due = self._mux.clock() + _PATIENCE
         client = self._connect(peer)
         try:
-            client._is_relay = True
             self._clients[client.fh] = client
-            self._connections[client.fh] = self
+            client._hand_to(self._connections, self)
             if peer is None:
                 self._shared = client
             else:
@@ -197,7 +194,7 @@ class Fallback:
 
     def io(self, event: Event) -> Event | None:
         """Take an event of one of the connections; return it if it is none's."""
-        client = self._clients.get(cast("Handle", event.fh))
+        client = self._clients.get(cast("Handle", event.fh), self._given)
         if client is None:
             return event
         try:
@@ -213,8 +210,8 @@ class Fallback:
 
     def goes_on_with(self, event: Event) -> bool:
         """True if an event that was interrupted comes again by itself."""
-        client = self._clients.get(cast("Handle", event.fh))
-        return client is not None and client._taken is event
+        client = self._clients.get(cast("Handle", event.fh), self._given)
+        return client is not None and client._goes_on_with(event)
 
     def close(self) -> None:
         """End the connections that were opened here as the loop turns; let go of the others.
@@ -224,11 +221,10 @@ class Fallback:
         if self._url:
             self._of_peer.clear()
             self._shared = None
-        for fh, client in self._clients.items():
-            if self._url:
-                client.disconnect()
-            elif self._connections.get(fh) is self:  # a shadow may have it, too
-                del self._connections[fh]
+        for client in self._clients.values():
+            client.disconnect()
+        if self._given is not None:
+            self._given._take_back(self._connections, self)  # a shadow may have it, too
 
     def _ended(self, client: Client, is_closed: bool) -> None:
         """Note the end of a connection, or of its process: the last of them is the end of both."""

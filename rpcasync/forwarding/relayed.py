@@ -72,11 +72,11 @@ class Relayed(Call):
 
     def _answered(self, values: list[object]) -> Telling:
         self._outcome = values
-        return self._done, (Answer(self._client._protocol.peeked_payload, values),), {}
+        return self._done, (Answer(self._client._protocol_of(self).peeked_payload, values),), {}
 
     def _refused(self, text: str) -> Telling:
         del text  # as it stands there, with whatever is beside it
-        return self._answered(self._client._protocol.peeked_values())
+        return self._answered(self._client._protocol_of(self).peeked_values())
 
     def _failed(self, error: RPCError) -> Telling:
         self._outcome = error

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, check_limit, get_code
 from rpcasync.wire.deadlines import check_seconds, check_timeout
 from rpcasync.wire.framing import DEFAULT_MAX_PACKET, check_max_packet
 from rpcasync.wire.messages import Id
+from rpcasync.wire.protocol import ClientProtocol
 
 if TYPE_CHECKING:
     from ssl import SSLContext
@@ -46,7 +47,7 @@ class ReconnectingClient(Client):
     """What `Client(mux, url, reconnect=...)` is; the options are described there."""
 
     _called = "Client"  # in messages
-    _has_one_connection = False
+    _connects_again = True
 
     @mux_comes_first
     @tells_options
@@ -92,6 +93,7 @@ class ReconnectingClient(Client):
         )
         self._name = self._route.name
         self._begin(mux, close_on_idle)
+        self._home: tuple[dict[object, Any], object] | None = None  # who takes our events
         self._link = Link(self, mux, self._route, self._plan)
         self._links = [self._link]
 
@@ -158,13 +160,38 @@ class ReconnectingClient(Client):
         if self._is_over:
             self._mux.push_event(Closed(self._link.fh, reason="disconnected"))
 
+    # For a server that passes calls on
+
+    def _hand_to(self, handles: dict[object, Any], whose: object) -> None:
+        self._home = handles, whose
+        for link in self._links:
+            link._hand_to(handles, whose)
+
+    def _take_back(self, handles: dict[object, Any], whose: object) -> None:
+        home = self._home
+        if home is not None and home[0] is handles and home[1] is whose:
+            self._home = None
+        for link in self._links:
+            link._take_back(handles, whose)
+
+    def _goes_on_with(self, event: Event) -> bool:
+        return any(link._goes_on_with(event) for link in self._links)
+
+    def _protocol_of(self, call: Call) -> ClientProtocol:
+        return self._link_of(call)._protocol
+
+    def _functions(self) -> Collection[object]:
+        return [function for link in self._links for function in link.functions()]
+
+    # What is under way
+
     def has_requests(self) -> bool:
         """As `Client.has_requests()`."""
         return any(link.calls() for link in self._links)
 
     def has_coderefs(self) -> int:
         """As `Client.has_coderefs()`."""
-        return sum(link.count_callbacks() for link in self._links)
+        return len(self._functions())
 
     def has_work(self) -> bool:
         """As `Client.has_work()`."""
@@ -316,6 +343,8 @@ class ReconnectingClient(Client):
             raise
 
     def _add(self, following: Link, route: Route, why: str) -> None:
+        if self._home is not None:
+            following._hand_to(*self._home)
         links = [*self._links, following]
         # One line: all of it, or none
         self._links, self._route, self._lost, self._link = links, route, why, following
@@ -332,6 +361,8 @@ class ReconnectingClient(Client):
     def _retire(self, link: Link) -> None:
         """Let go of a link."""
         if link is not self._link:
+            if self._home is not None:
+                link._take_back(*self._home)
             self._links = [other for other in self._links if other is not link]
 
     # The end

@@ -213,9 +213,9 @@ class Link(Client):
         calls = cast("list[Call]", list(self._protocol.pending.values()))
         return [call for call in calls if type(call) is not _Asking]
 
-    def count_callbacks(self) -> int:
-        """Return how many functions of the program's the server may call."""
-        return sum(type(one) is not _Goaway for one in self._protocol.callbacks.values())
+    def functions(self) -> list[object]:
+        """Return the functions of the program's that the server may call."""
+        return [one for one in self._protocol.callbacks.values() if type(one) is not _Goaway]
 
     def start(self) -> None:
         """Have the wait begin, unless it has."""

@@ -84,8 +84,8 @@ class Copies(Fallback):
 
     @property
     def can_reconnect(self) -> bool:
-        """True if a connection that has ended is made again for the next call."""
-        return bool(self._url)
+        """True if a connection that has ended is made again, for the next call or by itself."""
+        return self._given is None or self._given._connects_again
 
     def io(self, event: Event) -> Event | None:
         """Take an event, as `Fallback.io()` does, and that of `call_later()`."""

@@ -817,12 +817,6 @@ def test_one_connection_cannot_do_it(mux, wrong):
         Client(mux, "tcp://x:1" if wrong else ["tcp://x:1"], **wrong)
 
 
-def test_it_is_no_fallback(fleets):
-    fleet = fleets()
-    with pytest.raises(TypeError, match="which connects again: give its URL$"):
-        Server(fleet.mux, {}, fallback=fleet.client())
-
-
 def test_another_thread_is_told(fleets):
     import threading
 
