@@ -215,21 +215,18 @@ class Connection(asyncio.BufferedProtocol):
 
     def _give_time(self, call: Pending) -> None:
         call.timeout = self.timeout_of(call.procedure)
-        if call.timeout is not None:
-            self._limit_time(call, call.timeout)
-
-    def _limit_time(self, call: Pending, seconds: float) -> None:
-        due = self.loop.time() + seconds
+        if call.timeout is None:
+            return
+        due = self.loop.time() + call.timeout
         self._protocol.set_deadline(call.id, due)
-        self._set_alarm(due)
+        if self._alarm is None or due < self._alarm.when():
+            self._set_alarm(due)
 
     def _set_alarm(self, due: float) -> None:
-        """Have calls expire at a time, if nothing expires before."""
-        if self._alarm is not None and due < self._alarm.when():
+        """Have calls expire at a time, and at no other."""
+        if self._alarm is not None:
             self._alarm.cancel()
-            self._alarm = None
-        if self._alarm is None:
-            self._alarm = self.loop.call_at(due, self._expire)
+        self._alarm = self.loop.call_at(due, self._expire)
 
     def _keep(self, function: Callable[..., object]) -> Callback:
         """Return what stands for a function among the arguments."""

@@ -158,7 +158,8 @@ class Link(Connection):
             question.answer.set_result(Reply())
         else:
             question.timeout = self.patience
-            self._limit_time(question, self.patience)
+            self._protocol.set_deadline(question.id, self.began + self.patience)
+            self._set_alarm(self.began + self.patience)
             self._transport.write(packet)
         self._see_reading()
 

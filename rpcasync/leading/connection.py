@@ -37,6 +37,11 @@ class Connection(Client):
     is_encrypted = False
     """What is to be read from the socket may be the last words of TLS."""
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.put = self._outbox.put
+        """Makes a call."""
+
     @property
     def name(self) -> str:
         """The server, for messages."""
@@ -101,10 +106,6 @@ class Connection(Client):
         return remote_error(text, procedure, self.front)
 
     # Calls
-
-    def put(self, request: Request, keep: Callable[[Any], object]) -> None:
-        """Make a call."""
-        self._outbox.put(request, request.args, keep)
 
     def withdraw(self, request: Request) -> None:
         """Wait no more for a call that could not be made after all."""

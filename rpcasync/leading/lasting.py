@@ -108,9 +108,9 @@ class LastingConnection(ReconnectingClient):
 
     # Calls
 
-    def put(self, request: Request, keep: Callable[[Any], object]) -> None:
+    def put(self, request: Request, values: list[object], keep: Callable[[Any], object]) -> None:
         """Make a call."""
-        self._link.outbox.put(request, request.args, keep)
+        self._link.outbox.put(request, values, keep)
         self._see_if_over()
 
     def withdraw(self, request: Request) -> None:

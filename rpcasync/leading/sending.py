@@ -24,8 +24,9 @@ __all__ = ["Passed", "Sender", "begin"]
 class Sender(Protocol):
     """A connection, or several, as the thread that leads has it."""
 
-    def put(self, request: Request, keep: Callable[[Any], object]) -> None:
-        """Make a call; the server is given what `keep` returns in the place of a function."""
+    @property
+    def put(self) -> Callable[[Request, list[object], Callable[[Any], object]], None]:
+        """Makes a call: the server is given what the last one returns in place of a function."""
         ...
 
     def withdraw(self, request: Request) -> None:
@@ -62,7 +63,7 @@ def begin(sender: Sender, request: Request) -> None:
         return Passed(sender, request, function).run
 
     try:
-        sender.put(request, keep)
+        sender.put(request, request.args, keep)
         request.args = []  # sent; a function that was passed has the request for longer
     except BaseException as error:
         sender.withdraw(request)
