@@ -1,0 +1,174 @@
+"""Clients of all three kinds that connect again, and endpoints that are not as they should be."""
+
+import asyncio
+import contextlib
+import resource
+import socket
+import threading
+
+import pytest
+from support.fleets import Fleet
+from support.pump import PATIENCE
+
+import rpcasync
+from eventmux import EventMux
+from rpcasync import Backoff, Client, aio
+
+QUICK = Backoff(0.001, 0.01)
+
+
+class ByClient:
+    """A client in a loop of events."""
+
+    def __init__(self, urls, **options):
+        self.mux = EventMux()
+        self.rpc = Client(self.mux, urls, reconnect=QUICK, **options)
+        try:
+            self.rpc.call("add", n1=0, n2=0).result(options.get("timeout"))
+        except BaseException:
+            self.close()
+            raise
+
+    def add(self, n1, n2):
+        return self.rpc.add(n1=n1, n2=n2).result(PATIENCE)["sum"]
+
+    def failures(self):
+        return self.rpc._route.failures
+
+    def close(self):
+        self.mux.__exit__()
+
+
+class ByBlocking:
+    """A client that waits."""
+
+    def __init__(self, urls, **options):
+        self.rpc = rpcasync.connect(urls, reconnect=QUICK, **{"timeout": PATIENCE, **options})
+
+    def add(self, n1, n2):
+        return self.rpc.add(n1=n1, n2=n2)["sum"]
+
+    def failures(self):
+        return self.rpc._connection._route.failures
+
+    def close(self):
+        self.rpc.close()
+
+
+class ByAsyncio:
+    """A client in a loop of asyncio, which turns while it is asked for something."""
+
+    def __init__(self, urls, **options):
+        self.loop = asyncio.new_event_loop()
+        self.urls, self.options = urls, options
+        try:
+            self.rpc = self.loop.run_until_complete(self.connect())
+        except BaseException:
+            self.loop.close()
+            raise
+
+    async def connect(self):
+        return await aio.connect(self.urls, reconnect=QUICK, **self.options)
+
+    def add(self, n1, n2):
+        return self.loop.run_until_complete(self.rpc.add(n1=n1, n2=n2))["sum"]
+
+    def failures(self):
+        return self.rpc._connection._route.failures
+
+    def close(self):
+        self.loop.run_until_complete(self.rpc.close())
+        self.loop.run_until_complete(self.loop.shutdown_default_executor())
+        self.loop.close()
+
+
+@pytest.fixture(params=[ByClient, ByBlocking, ByAsyncio])
+def reach(request):
+    with contextlib.ExitStack() as stack:
+
+        def make(urls, **options):
+            client = request.param(urls, **options)
+            stack.callback(client.close)
+            return client
+
+        yield make
+
+
+@pytest.fixture
+def fleets():
+    with contextlib.ExitStack() as stack:
+
+        def make(*args):
+            fleet = Fleet(*args)
+            stack.callback(fleet.stop)
+            return fleet
+
+        yield make
+
+
+def test_the_name_is_unknown_and_then_known(fleets, reach, monkeypatch):
+    fleet = fleets(1, (0,))
+    look_up, asked = socket.getaddrinfo, []
+
+    def late(host, *args, **options):
+        if host != "late.example":
+            return look_up(host, *args, **options)
+        asked.append(host)
+        if len(asked) < 4:
+            raise socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+        return look_up("127.0.0.1", *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", late)
+    client = reach(fleet.urls[0].replace("127.0.0.1", "late.example"))
+    assert client.add(1, 2) == 3
+    assert len(asked) == 4
+
+
+def test_a_name_that_stays_unknown(reach, monkeypatch):
+    def never(*args, **options):
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", never)
+    with pytest.raises(TimeoutError, match="there is no connection: .* Name or service not known"):
+        reach("tcp://nobody.example:7007", timeout=0.05)
+
+
+@contextlib.contextmanager
+def no_descriptors():
+    """Have no more descriptors than there are."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_out_of_descriptors(fleets, reach):
+    fleet = fleets(1, (0,))
+    client = reach(fleet.urls, timeout=PATIENCE)
+    assert client.add(1, 2) == 3
+    sums = []
+
+    def add():
+        with contextlib.suppress(ConnectionError):  # a client that did not look has lost this one
+            client.add(0, 0)
+        sums.append(client.add(2, 2))
+
+    with no_descriptors():
+        fleet.hang_up()
+        thread = threading.Thread(target=add)
+        if isinstance(client, ByClient):  # which belongs to this thread
+            call = client.rpc.add(n1=0, n2=0)
+            while client.failures() < 3:
+                client.rpc.io(client.mux.mux(PATIENCE))
+            assert call.done
+        else:
+            thread.start()
+            while client.failures() < 3:
+                fleet.do(lambda: None)
+    if isinstance(client, ByClient):
+        add()
+    else:
+        thread.join(PATIENCE)
+    assert sums == [4]
