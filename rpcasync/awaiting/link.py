@@ -237,14 +237,17 @@ class Link(Connection):
         return is_there and not self.is_full
 
     def _write(self) -> None:
-        packets, size = [], 0
+        batch: dict[Id, Kept] = {}
+        size = 0
         while self.waiting and size < MOST_BYTES:
             self._newest, kept = next(iter(self.waiting.items()))
-            del self.waiting[self._newest]
-            self._sent[self._newest] = kept
-            packets.append(kept.packet)
+            batch[self._newest] = self.waiting.pop(self._newest)
             size += len(kept.packet)
-        self._transport.write(b"".join(packets))
+        self._transport.write(b"".join(kept.packet for kept in batch.values()))
+        if self._transport.is_closing():  # it has failed, and nothing of this has left
+            self.waiting = batch | self.waiting
+        else:
+            self._sent |= batch
 
     def _forget_sent(self) -> None:
         """Let go of calls that need not be sent again: of most, only the last may have to be."""

@@ -1,15 +1,18 @@
 """A client that connects again, and servers that are processes: killed, started anew, in Perl."""
 
+import asyncio
 import contextlib
 import shutil
 import signal
 import socket
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from support.programs import Program, perl_listening
 from support.pump import PATIENCE
 
+import rpcasync.aio
 from eventmux import EventMux
 from rpcasync import Backoff, Client, Disconnected
 
@@ -118,6 +121,51 @@ def test_calls_go_on_when_the_only_server_is_started_anew(mux, urls):
             server.kill()
 
 
+@pytest.mark.parametrize("retry", [None, "idempotent"])
+def test_kill_9_under_threads_that_wait(urls, retry):
+    options = {"reconnect": Backoff(0.001, 0.1), "retry": retry, "timeout": PATIENCE}
+    with (
+        workers(*urls) as (one, other),
+        ThreadPoolExecutor(100) as pool,
+        rpcasync.connect(urls, **options) as rpc,
+    ):
+        parked = [pool.submit(rpc.park, n) for n in range(100)]
+        one.hear("parked\n")
+        one.kill()
+        if retry is None:
+            for call in parked:
+                assert isinstance(call.exception(), Disconnected)
+                assert call.exception().may_have_run
+        else:
+            other.hear("parked\n")
+        assert rpc.add(n1=1, n2=2)["sum"] == 3
+        rpc.close()
+        for call in parked:
+            assert isinstance(call.exception(), Disconnected)
+
+
+@pytest.mark.parametrize("retry", [None, "idempotent"])
+def test_kill_9_under_tasks_of_asyncio(urls, retry):
+    async def main(one, other):
+        rpc = await rpcasync.aio.connect(urls, reconnect=Backoff(0.001, 0.1), retry=retry)
+        parked = [asyncio.create_task(rpc.park(n)) for n in range(100)]
+        await asyncio.to_thread(one.hear, "parked\n")
+        one.kill()
+        if retry is None:
+            for error in await asyncio.gather(*parked, return_exceptions=True):
+                assert isinstance(error, Disconnected)
+                assert error.may_have_run
+        else:
+            await asyncio.to_thread(other.hear, "parked\n")
+        assert (await rpc.add(n1=1, n2=2))["sum"] == 3
+        await rpc.close()
+        for call in parked:
+            assert isinstance(call.exception(), Disconnected)
+
+    with workers(*urls) as (one, other):
+        asyncio.run(main(one, other))
+
+
 def test_a_server_that_never_answers(mux):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         rpc = Client(
@@ -140,3 +188,24 @@ def test_servers_in_perl(mux, tmp_path):
             assert rpc.call("sum", 1, 2, 3).result(PATIENCE) == (6,)
             assert rpc.has_coderefs() == 0
         (tmp_path / "socket").unlink()  # a server in Perl leaves it, and cannot replace it
+
+
+@pytest.mark.skipif(shutil.which("perl") is None, reason="there is no perl here")
+def test_servers_in_perl_and_clients_that_wait(tmp_path):
+    url = f"unix://{tmp_path}/socket"
+    options = {"reconnect": Backoff(0.001, 0.1), "timeout": PATIENCE}
+
+    async def main():
+        with contextlib.ExitStack() as stack, ThreadPoolExecutor() as pool:
+            for n in range(2):
+                with perl_listening(url):
+                    if n == 0:
+                        rpc = stack.enter_context(rpcasync.connect(url, **options))
+                        other = await rpcasync.aio.connect(url, **options)
+                    first = pool.submit(rpc.add_numbers, n1=n, n2=1)
+                    assert (await other.add_numbers(n1=n, n2=2))["sum"] == n + 2
+                    assert (await asyncio.wrap_future(first))["sum"] == n + 1
+                (tmp_path / "socket").unlink()
+            await other.close()
+
+    asyncio.run(main())
