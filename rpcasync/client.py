@@ -269,10 +269,10 @@ class Client:
             self._outbox.put(call, values)
             if self._give_time is not None:
                 self._give_time(call)
-        except BaseException:  # Ctrl-C, say: nobody has the call
+            return call  # in here: until then nobody has it
+        except BaseException:  # Ctrl-C, say
             self._withdraw(call)
             raise
-        return call
 
     def _withdraw(self, call: Call) -> None:
         """Wait no more for a call that could not be made after all."""

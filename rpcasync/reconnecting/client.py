@@ -137,10 +137,10 @@ class ReconnectingClient(Client):
             link.outbox.put(call, values)
             link._times.give(call)
             self._see_if_over()
-        except BaseException:  # Ctrl-C, say: nobody has the call
+            return call  # in here: until then nobody has it
+        except BaseException:  # Ctrl-C, say
             link._withdraw(call)
             raise
-        return call
 
     def _relay(
         self, call: Call, values: list[object], payload: bytes, functions: Mapping[Id, object]

@@ -13,7 +13,7 @@ import sys
 
 import pytest
 from support.handled import forgetting
-from support.line_interrupts import Interrupter
+from support.line_interrupts import NEVER, Interrupter, at_each_line
 from support.peers import Peer, turn
 from support.pump import PATIENCE
 
@@ -428,3 +428,26 @@ def test_calls_that_time_out_with_a_limit(sample):
             assert outcomes[wrong[0]] is CallCancelled
 
     each_place(act, check, sample, make=LimitedScene)
+
+
+def making(at):
+    """Make calls, one of which Ctrl-C interrupts: nobody has that, and it is not pending."""
+    interrupter = Interrupter(at)
+    ours, theirs = socket.socketpair()
+    with EventMux() as mux, theirs:
+        client = Client(mux, ours)
+        calls = []
+        for _ in range(3):
+            with contextlib.suppress(KeyboardInterrupt), interrupter:
+                calls.append(client.work())
+        assert len(calls) == 3 - interrupter.has_fired, interrupter.place
+        assert list(client.dump_requests().values()) == calls, interrupter.place
+        client.disconnect()
+        for event in mux:
+            client.io(event)
+    return interrupter
+
+
+def test_a_call_that_was_interrupted_as_it_was_made():
+    making(NEVER)  # what is kept for the next time is kept now
+    assert at_each_line(making) > 15
