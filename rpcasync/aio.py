@@ -55,7 +55,8 @@ def connect(
     `rpc = await rpcasync.aio.connect(url)` the client is open until `await rpc.close()`.
 
     Args:
-        url: a URL, or a connected socket. A `python://` or `perl://` URL starts the program.
+        url: a URL, or a connected socket. A `python://` or `perl://` URL starts the program. With
+            `reconnect`, a `tcp://`, `tls://` or `unix://` URL, or a list of them.
         args: arguments for a program that is started.
         codec: "storable", "json", or a codec of your own.
         max_packet: bytes in one packet, both ways.
@@ -64,12 +65,16 @@ def connect(
         max_items: values in one packet of the server, as for `Client`.
         tls: for `tls://`, as for `Client`; asyncio does the encrypting.
         server_hostname: as for `Client`.
+        reconnect: connect again when the connection is lost, after such a time, as for `Client`.
+        retry: which calls are sent again then, as for `Client`.
 
     Returns:
         What is awaited, or entered by `async with`, once: both give an `AsyncClient`. That raises
-        OSError, whose text has the URL, if nobody is there or the program cannot be started.
+        OSError, whose text has the URL, if nobody is there or the program cannot be started. With
+        `reconnect` it waits until a server has answered, and tries again and again.
 
     Raises:
+        TypeError: there is a list of URLs, or `retry`, without `reconnect`.
         ValueError: there is no such codec, `max_packet` is not between 7 and 2**32 - 1, or
             `timeout` is negative, infinite or NaN; or `tls` is for a program that is started.
     """
@@ -262,7 +267,8 @@ class AsyncClient:
 
         Raises:
             RemoteError: the server answered with an error.
-            Disconnected: the connection ended before the answer came.
+            Disconnected: the connection ended before the answer came. The call may have run,
+                unless `may_have_run` is False.
             CallTimeout: the `timeout` of the client, or of the procedure, is over.
             EncodeError: an argument cannot be sent.
             ArgumentError: a function can take no values at all.

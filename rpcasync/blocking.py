@@ -59,17 +59,20 @@ def connect(
 ) -> BlockingClient:
     """Connect to a server whose procedures are then called like functions, from any thread.
 
-    It waits until the connection is up. A `python://` or `perl://` URL starts the program. See
-    `BlockingClient`.
+    It waits until the connection is up; with `reconnect` until a server has answered, and tries
+    again and again. A `python://` or `perl://` URL starts the program. See `BlockingClient`.
 
     Args:
-        url: `tcp://host:port`, `tls://host:port`, `unix://path`, or a program to start.
+        url: `tcp://host:port`, `tls://host:port`, `unix://path`, or a program to start; with
+            `reconnect` one of the first three, or a list of them.
         args: arguments for a program that is started.
         timeout: seconds to wait for the connection, and for each answer; None is for ever.
         codec: "storable", "json", or a codec of your own.
         max_packet: bytes in one packet, both ways.
         tls: for `tls://`, as for `Client`.
         server_hostname: as for `Client`.
+        reconnect: connect again when the connection is lost, after such a time, as for `Client`.
+        retry: which calls are sent again then, as for `Client`.
 
     Raises:
         OSError: nobody is there, the name is unknown, the program cannot be started...
@@ -77,6 +80,7 @@ def connect(
         TimeoutError: the connection is not up in time.
         URLError: the URL is not understood.
         ValueError: an option is wrong, as for `Client`.
+        TypeError: there is a list of URLs, or `retry`, without `reconnect`.
     """
     return BlockingClient(
         url,
@@ -102,7 +106,7 @@ class BlockingClient:
     Any attribute that is not listed below is a procedure: `calc.add_numbers(...)` is short for
     `calc.call("add_numbers", ...)`. It returns a `Reply` or raises what went wrong.
 
-    All threads of a process may use it at the same time, over its one connection. A forked child
+    All threads of a process may use it at the same time, over one connection. A forked child
     may not: it connects itself. At the end of a `with` block it is closed; one that is dropped
     while it is connected is closed with a ResourceWarning, as files and sockets are.
 
@@ -119,6 +123,8 @@ class BlockingClient:
         max_packet: bytes in one packet, both ways.
         tls: for `tls://`, as for `Client`.
         server_hostname: as for `Client`.
+        reconnect: as for `connect()`; `server` is then a URL, or a list of them.
+        retry: as for `connect()`.
     """
 
     def __init__(
@@ -254,7 +260,8 @@ class BlockingClient:
     def closed(self) -> bool:
         """True once the connection has ended, or was closed, or belongs to a parent process.
 
-        It looks, and does not wait. A server may still end before a call reaches it.
+        It looks, and does not wait. A server may still end before a call reaches it. One that
+        connects again has ended when it was closed.
         """
         return bool(self._why_not) or self._connection.has_ended
 

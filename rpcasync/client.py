@@ -95,8 +95,9 @@ class Client:
             host in the URL.
         reconnect: connect again when the connection is lost, after such a time.
             `server` is then a `tcp://`, `tls://` or `unix://` URL, or a list of them, which are
-            tried in turn. Calls that are made while there is no connection wait for one, and their
-            `timeout` runs. `fh` is the socket of the newest connection.
+            tried in turn. Calls wait until a server has answered the first packet, which asks it
+            to tell before it leaves, and their `timeout` runs. `fh` is the socket of the newest
+            connection.
         retry: which of the calls that were under way when a connection was lost are sent again:
             "unsent" is those of which it is known that not all has left this process; "idempotent"
             is all, as the program knows that they may run twice. Others fail with `Disconnected`.
@@ -104,7 +105,8 @@ class Client:
     Raises:
         URLError: the URL is not understood.
         OSError: the program cannot be started; or `process` is no child of this process.
-        TypeError: `process` is neither, or the URL starts one itself; `output` cannot be called.
+        TypeError: `process` is neither, or the URL starts one itself; `output` cannot be called; or
+            there is a list of URLs, or `retry`, without `reconnect`.
         ValueError: there is no such codec, `max_packet` is not between 7 and 2**32 - 1, `timeout`
             is negative, infinite or NaN, another limit is less than 1, there is `output` and
             no pipe, or `tls` for a program that is started.

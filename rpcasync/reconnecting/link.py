@@ -311,8 +311,8 @@ class Link(Client):
         except EncodeError as error:  # with a codec of the program's own, say
             log.debug("%s: goaway cannot be asked for: %s", self._name, error)
             self.hear()
-        except KeyError:  # it is not watched any more
-            log.debug("%s: goaway cannot be asked for: the socket is gone", self._name)
+        except KeyError as error:  # the socket is not watched any more
+            log.debug("%s: goaway cannot be asked for: %s", self._name, error)
         self._is_asked = True
 
     # The end
