@@ -202,7 +202,7 @@ class Link(Connection):
 
     def put(self, call: Pending, values: list[object]) -> None:
         """Make a call, as `Connection.put()` does; it may leave by another link."""
-        if self._is_left:
+        if self._is_left or self._is_told:
             raise never_sent(f"{call.procedure}: {self.name}: {self.reason}")
         before = len(self._protocol.callbacks)
         self._call = call

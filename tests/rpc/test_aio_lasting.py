@@ -7,6 +7,8 @@ import logging
 import socket
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.fleets import Fleet
 from support.peers import Peer
 from support.pump import PATIENCE
@@ -308,6 +310,21 @@ async def test_close_while_there_is_no_connection(fleet):
     assert not caught.value.may_have_run
 
 
+@with_fleet(1)
+async def test_somebody_cancels_all_tasks_and_calls_again(fleet):
+    fleet.up(0)
+    rpc = await connect(fleet)
+    fleet.down()
+    await until(lambda: rpc._connection._route.failures)
+    for task in asyncio.all_tasks() - {asyncio.current_task()}:
+        if task.get_coro().__name__ == "_connect":
+            task.cancel()
+    await until(lambda: rpc._connection._link.is_lost)
+    with pytest.raises(Disconnected):
+        await rpc.add(n1=1, n2=2)
+    await rpc.close()
+
+
 @with_fleet(1, up=(0,))
 async def test_calls_leave_before_a_client_that_closes_at_once(fleet):
     rpc = await connect(fleet)
@@ -354,6 +371,39 @@ async def test_many_tasks_and_servers_that_crash(fleet):
             fleet.up(round_ % 2)
         await asyncio.gather(*tasks)
     assert sorted(sums) == sorted(n + m for n in range(4) for m in range(50))
+
+
+STEPS = st.lists(st.sampled_from(["call", "call", "hang up", "drain", "turn"]), max_size=30)
+
+
+@settings(max_examples=15)
+@given(STEPS)
+def test_whatever_happens_each_call_is_answered_and_first_runs_in_order(steps):
+    fleet = Fleet(2, (0, 1))
+
+    async def main():
+        async with connect(fleet, retry="idempotent") as rpc:
+            calls = []
+            for step in steps:
+                index = rpc._connection._route.at
+                if step == "call":
+                    calls.append(begin(rpc.add(n1=len(calls), n2=0)))
+                elif step == "hang up":
+                    fleet.hang_up(index)
+                elif step == "drain":
+                    fleet.drain(index)
+                    fleet.up(index)
+                else:
+                    await asyncio.sleep(0)
+            assert [(await call)["sum"] for call in calls] == [*range(len(calls))]
+
+    try:
+        asyncio.run(main())
+    finally:
+        fleet.stop()
+    for at in (0, 1):
+        numbers = [n1 for index, _, n1, _ in fleet.ran if index == at]
+        assert [*dict.fromkeys(numbers)] == sorted({*numbers})
 
 
 @with_fleet(1, up=(0,))

@@ -12,7 +12,7 @@ from support.pump import PATIENCE
 
 import rpcasync
 from eventmux import EventMux
-from rpcasync import Backoff, Client, aio
+from rpcasync import Backoff, Client, EncodeError, JSONCodec, aio
 
 QUICK = Backoff(0.001, 0.01)
 
@@ -22,7 +22,7 @@ class ByClient:
 
     def __init__(self, urls, **options):
         self.mux = EventMux()
-        self.rpc = Client(self.mux, urls, reconnect=QUICK, **options)
+        self.rpc = Client(self.mux, urls, **{"reconnect": QUICK, **options})
         try:
             self.rpc.call("add", n1=0, n2=0).result(options.get("timeout"))
         except BaseException:
@@ -43,7 +43,7 @@ class ByBlocking:
     """A client that waits."""
 
     def __init__(self, urls, **options):
-        self.rpc = rpcasync.connect(urls, reconnect=QUICK, **{"timeout": PATIENCE, **options})
+        self.rpc = rpcasync.connect(urls, **{"reconnect": QUICK, "timeout": PATIENCE, **options})
 
     def add(self, n1, n2):
         return self.rpc.add(n1=n1, n2=n2)["sum"]
@@ -68,7 +68,7 @@ class ByAsyncio:
             raise
 
     async def connect(self):
-        return await aio.connect(self.urls, reconnect=QUICK, **self.options)
+        return await aio.connect(self.urls, **{"reconnect": QUICK, **self.options})
 
     def add(self, n1, n2):
         return self.loop.run_until_complete(self.rpc.add(n1=n1, n2=n2))["sum"]
@@ -131,6 +131,52 @@ def test_a_name_that_stays_unknown(reach, monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", never)
     with pytest.raises(TimeoutError, match="there is no connection: .* Name or service not known"):
         reach("tcp://nobody.example:7007", timeout=0.05)
+
+
+@contextlib.contextmanager
+def closing_at_once():
+    """Give a URL where whoever comes is turned away, and a list of those who came."""
+    accepted = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                while True:
+                    sock, address = listener.accept()
+                    accepted.append(address)
+                    sock.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"tcp://127.0.0.1:{listener.getsockname()[1]}", accepted
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_an_endpoint_that_accepts_and_closes_at_once(reach):
+    """It is left alone ever longer, as one that does not accept."""
+    backoff = Backoff(0.02, 10)
+    backoff.uniform = lambda _, most: most
+    with closing_at_once() as (url, accepted):
+        why = f"there is no connection: {url}: (the server closed|Connection reset|Broken)"
+        with pytest.raises(TimeoutError, match=why):
+            reach(url, timeout=0.3, reconnect=backoff)
+        assert 1 <= len(accepted) <= 5  # after 0, 0.02, 0.06, 0.14 and 0.3 seconds
+
+
+class Plain(JSONCodec):
+    """A codec that can send no functions."""
+
+    def encode(self, value):
+        if "goaway" in value:
+            raise EncodeError("functions cannot be sent")
+        return super().encode(value)
+
+
+def test_a_codec_that_cannot_ask(fleets, reach):
+    """Nothing is to be waited for: calls leave when the connection is up."""
+    fleet = fleets(1, (0,))
+    assert reach(fleet.urls, codec=Plain(), timeout=PATIENCE).add(1, 2) == 3
 
 
 @contextlib.contextmanager
