@@ -119,10 +119,10 @@ class LastingConnection(ReconnectingClient):
 
     def abandon(self, request: Request) -> None:
         """Ignore the answer, should it come; what waits is never sent."""
-        link = self._link_of(request)
-        if link._protocol.pending.get(request.id) is request:
-            link._inbox.wake()
-            link.outbox.abandon(request.id)
+        for link in self._links:  # if Ctrl-C came as it was taken over, it is in two
+            if link._protocol.pending.get(request.id) is request:
+                link._inbox.wake()
+                link.outbox.abandon(request.id)
 
     def whose(self, run: Callable[..., None]) -> str:
         """Return whose values a function is called with just now, in words."""

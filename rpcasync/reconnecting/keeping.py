@@ -172,7 +172,8 @@ class KeepingOutbox(LimitedOutbox):
         It can be done again, wherever it was interrupted.
         """
         id = one.call.id  # noqa: A001
-        if self._pending.get(id) is not one.call and not one.call.done:
+        is_there = other._pending.get(id) is one.call  # else nobody waits for it any more
+        if is_there and self._pending.get(id) is not one.call and not one.call.done:
             self._is_disturbed = True
             self.waiting[id] = one
             self._protocol.adopt(id, other._protocol, one.callbacks)

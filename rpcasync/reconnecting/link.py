@@ -160,11 +160,10 @@ class Link(Client):
         self._timer: Watch | None = None
         self._is_asked = False
         self._output = None
-        if delay is None:
-            self.fh = open_server(mux, url, (), *plan.options, timeout=route.patience)
-        else:
-            self.fh = cast("socket.socket", Nowhere())
+        self.fh = cast("socket.socket", Nowhere())
         try:
+            if delay is None:
+                self.fh = open_server(mux, url, (), *plan.options, timeout=route.patience)
             place = mux, self.fh, self._protocol
             self._inbox = _LinkInbox(*place, url, self._give_up)
             self._loss = Loss(*place, self._inbox, url)
@@ -183,7 +182,7 @@ class Link(Client):
             self._unsent.waiting = self._limited.waiting
             self._loss.outbox = self._limited
         except BaseException:  # Ctrl-C, say: nobody has the link
-            if delay is None:
+            if self.fh in mux.handles():
                 mux.kill(self.fh)
             raise
 
