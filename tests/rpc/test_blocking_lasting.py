@@ -276,7 +276,7 @@ def scene(fleet, at):
     return interrupter
 
 
-@pytest.mark.parametrize("sample", [53, pytest.param(3, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("sample", [53, pytest.param(7, marks=pytest.mark.slow)])
 @pytest.mark.timeout(300)
 def test_ctrl_c_at_any_line(fleets, sample):
     fleet = fleets(1, up=(0,))
