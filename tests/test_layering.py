@@ -89,7 +89,7 @@ INSIDE = {
         ],
         ["balancing", "fullscreen", "intervals", "progress", "prometheus", "summary", "values"],
         ["workers"],
-        ["board", "options"],
+        ["dashboard", "options"],
         ["commands"],
         ["session", "terminal"],
         ["call", "completion", "health", "listen", "making", "methods", "shadow_report", "shell"],

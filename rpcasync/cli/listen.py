@@ -231,6 +231,11 @@ def _check_workers(options: argparse.Namespace, systemd: Handed) -> None:
         if options.shadow_report is not None:
             problem = "--shadow-report is one file, which several workers cannot keep:"
             options.parser.error(problem, "leave out --workers while you compare")
+        if options.agent is not None:
+            problem = (
+                "--agent is one address, and each of several workers has an answer of its own:"
+            )
+            options.parser.error(problem, "start the workers one by one, each with its own agent")
 
 
 def are_files(options: argparse.Namespace, systemd: Handed | None = None) -> list[bool]:

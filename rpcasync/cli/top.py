@@ -22,7 +22,7 @@ from eventmux import EventMux
 from eventmux.events import Closed, Event, Read, Signal, Timer
 from rpcasync.backoff import Backoff
 from rpcasync.calls import Call, Reply
-from rpcasync.cli.board import ORDERS, Board
+from rpcasync.cli.dashboard import ORDERS, Dashboard
 from rpcasync.cli.figures import figures
 from rpcasync.cli.fullscreen import FullScreen, is_possible, notes
 from rpcasync.cli.intervals import interval
@@ -51,7 +51,7 @@ def top(options: argparse.Namespace) -> int:
             view.run()
     if view.ended_by not in (None, signal.SIGINT):
         signal.raise_signal(view.ended_by)  # the terminal is as it was: end as if nobody had cared
-    return 1 if count is not None and view.board.trouble else 0
+    return 1 if count is not None and view.dashboard.trouble else 0
 
 
 class _Asking:
@@ -60,7 +60,7 @@ class _Asking:
     _SIGNALS: Sequence[str] = ("SIGINT",)
 
     def __init__(self, session: Session, pause: float) -> None:
-        self.board = Board(session.url)
+        self.dashboard = Dashboard(session.url)
         self.ended_by: int | None = None
         """The signal that has ended it."""
         self._session = session
@@ -133,7 +133,7 @@ class _Asking:
 
     def _answered(self, *values: object, error: RPCError | None = None) -> None:
         self._call = None
-        board = self.board
+        board = self.dashboard
         try:
             if error is not None:
                 raise error
@@ -151,7 +151,7 @@ class _Asking:
 
     def _wait(self) -> None:
         """Have a turn without an answer."""
-        if self.board.trouble:
+        if self.dashboard.trouble:
             self._show()
 
     def _note(self, event: Any) -> None:
@@ -161,13 +161,13 @@ class _Asking:
         elif event.type == "closed":
             why = self._reason or event.reason or "the server closed the connection"
             self._reason = ""
-            if self.board.found is None:
-                self._fail(f"{self.board.url}: {why}")
+            if self.dashboard.found is None:
+                self._fail(f"{self.dashboard.url}: {why}")
             elif not self._is_over:
                 self._tell(f"not connected: {why}")
 
     def _tell(self, trouble: str) -> None:
-        self.board.trouble = trouble
+        self.dashboard.trouble = trouble
         self._show()
 
     def _fail(self, message: str) -> None:
@@ -186,10 +186,10 @@ class _Paper(_Asking):
         self._is_first = True
 
     def _show(self) -> None:
-        if self._is_first and not self.board.trouble:
+        if self._is_first and not self.dashboard.trouble:
             self._is_first = False
             return
-        print_lines([*self.board.lines(), ""])
+        print_lines([*self.dashboard.lines(), ""])
         if self._left is not None:
             self._left -= 1
             self._is_over = self._is_over or self._left <= 0
@@ -231,7 +231,7 @@ class _Live(_Asking):
             for key in event.data.decode("latin-1"):
                 self._is_over = self._is_over or key == "q"
                 if key in ORDERS:
-                    self.board.order = key
+                    self.dashboard.order = key
             self._show()
 
     def _take_signal(self, number: int) -> None:
@@ -250,9 +250,9 @@ class _Live(_Asking):
     def _wait(self) -> None:
         """Say that there is no answer yet, unless it is known why."""
         seconds = time.monotonic() - self._asked
-        if not self.board.trouble and seconds >= _PATIENCE:
+        if not self.dashboard.trouble and seconds >= _PATIENCE:
             self._tell(f"no answer for {seconds:.0f} s")
-            self.board.trouble = ""
+            self.dashboard.trouble = ""
         else:
             super()._wait()
 
@@ -263,7 +263,7 @@ class _Live(_Asking):
     def _show(self) -> None:
         columns, rows = self._screen.size()
         # In the last column, some begin a line.
-        shown = self.board.screen(columns - 1, rows, self._colours, self._line)
+        shown = self.dashboard.screen(columns - 1, rows, self._colours, self._line)
         self._screen.draw(shown)
         self._listen()
 

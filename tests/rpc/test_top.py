@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rpcasync.cli.board import ORDERS, Board
+from rpcasync.cli.dashboard import ORDERS, Dashboard
 from rpcasync.cli.figures import Figures, OfProcedure
 from rpcasync.cli.intervals import Pace, interval
 from rpcasync.cli.screen import Colours, width
@@ -98,7 +98,7 @@ def board(count=3, **options):
         for number, name in enumerate(names)
     }
     after = told(12, procedures)
-    return Board("tcp://127.0.0.1:7007", after, interval(before, after), **options)
+    return Dashboard("tcp://127.0.0.1:7007", after, interval(before, after), **options)
 
 
 @pytest.mark.parametrize("columns", [1, 5, 12, 20, 33, 50, 79, 200])
@@ -136,7 +136,7 @@ def test_what_is_wrong_stands_first_above_what_was_known():
     assert lines[1].startswith("clients")
     assert list(board(trouble="gone").lines()) == ["tcp://127.0.0.1:7007: gone"]
     assert board(trouble="not connected: gone").screen(30, 24)[0] == "not connected: gone"
-    assert Board("tcp://x:1").screen(30, 3)[0] == "tcp://x:1: ..."
+    assert Dashboard("tcp://x:1").screen(30, 3)[0] == "tcp://x:1: ..."
 
 
 def test_a_narrow_screen_leaves_out_columns_from_the_right():
@@ -158,7 +158,7 @@ def test_colours_take_no_room():
 @given(st.text(max_size=60), st.text(max_size=60), st.integers(1, 60))
 def test_names_write_nothing_on_the_terminal(name, reason, columns):
     names = {name: of(0, 1, 0, 0)}
-    shown = Board("tcp://x:1", told(1, names), interval(None, told(1, names)))
+    shown = Dashboard("tcp://x:1", told(1, names), interval(None, told(1, names)))
     lines = shown.screen(columns, 24, note=reason)
     shown.trouble = reason
     lines += [*shown.screen(columns, 24), *shown.lines()]

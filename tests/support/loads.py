@@ -52,13 +52,13 @@ class Load:
         goal = self.answers + count
         self.turn_until(lambda: self.answers >= goal)
 
-    def pid(self):
+    def pid(self) -> int:
         """Return the process that the first client talks to."""
         call = self.clients[0].whoami()
         self.turn_until(lambda: call.done)
-        return call.result()["pid"]
+        return int(call.result()["pid"])
 
-    def end(self):
+    def end(self) -> None:
         """Wait for the last answers, and disconnect."""
         self.is_on = False
         self.turn_until(lambda: not any(client.has_requests() for client in self.clients))

@@ -24,7 +24,7 @@ from rpcasync.cli.output import harmless
 from rpcasync.cli.screen import PLAIN, Colours, cut, width
 from rpcasync.cli.summary import column_lines, rate, seconds, short, status_line, summary_lines
 
-__all__ = ["ORDERS", "Board"]
+__all__ = ["ORDERS", "Dashboard"]
 
 _HEAD = ("procedure", "calls/s", "p50", "p99", "errors/s", "calls", "errors")
 
@@ -39,7 +39,7 @@ _KEYS = ", ".join(f"{key} {about}" for key, (about, _) in ORDERS.items())
 
 
 @dataclass(slots=True)
-class Board:
+class Dashboard:
     """What is known of a server."""
 
     url: str
