@@ -422,7 +422,7 @@ def test_no_call_of_busy_clients_is_lost(tmp_path, url):
     assert [each[2] for each in counts] == [0] * 20
     assert sum(each[1] for each in counts) >= 20 * 100
     assert status == 0
-    (line,) = log
+    (line,) = (line for line in log if "blocked the loop" not in line)  # on a busy machine
     assert line.startswith("rpcasync: SIGTERM: waits for 20 clients and ")
 
 
