@@ -161,9 +161,9 @@ def test_nothing_of_a_file(mux, connection, file):
 
 
 def test_memory_stays_flat(mux, connection):
-    """A gigabyte that is not there: a file with a hole, and a peer that counts."""
+    """Much that is not there: a file with a hole, and a peer that counts."""
     fh, peer = connection
-    size, counted = 2**30, 0
+    size, counted = 2**28, 0
     peer.setblocking(True)
 
     def read():
