@@ -1,17 +1,18 @@
-"""What one worker and one balancer carry: the figures that docs/scaling.md reckons with.
+"""What workers and a balancer carry: the figures that docs/scaling.md reckons with.
 
     python tests/benchmarks/scaling.py [--rounds N] [--seconds S] [--quick] [--write-docs]
 
-A server runs as `rpcasync listen` runs it, once with clients that connect to it, and once with
-HAProxy in between, in TCP mode and with one thread. The load takes a core of its own, and turns
-with them on a machine with few; so what counts is the processor time that each of them needs for a
-call or a connection. It tells what a core of theirs can do, whatever else the machine does.
+A server runs as `rpcasync listen` runs it: alone, with HAProxy in front of it, in TCP mode and with
+one thread, and in several processes. The load takes a core of its own, and turns with them on a
+machine with few; so what counts is the processor time that each of them needs for a call or a
+connection. It tells what a core of theirs can do, whatever else the machine does.
 """
 
 from __future__ import annotations
 
 import argparse
 import shutil
+import socket
 import sys
 import tempfile
 import time
@@ -25,15 +26,15 @@ _ROOT = Path(__file__).resolve().parents[2]
 if __name__ == "__main__":
     sys.path[:1] = [str(_ROOT), str(_ROOT / "tests")]
 
-from support.programs import PROGRAMS, listening  # noqa: E402
+from support.programs import PROGRAMS, Program, listening  # noqa: E402
 from support.proxies import listening_at, running  # noqa: E402
 
-from benchmarks.processes import anonymous_memory  # noqa: E402
+from benchmarks.processes import BenchmarkFailed, anonymous_memory  # noqa: E402
 from benchmarks.report import Table, machine, write_between  # noqa: E402
 from eventmux import EventMux  # noqa: E402
 from rpcasync import Client  # noqa: E402
 
-__all__ = ["IN_FLIGHT", "Place", "balanced", "calls_table", "connections_table", "main"]
+__all__ = ["balanced", "call", "connect", "main", "several"]
 
 BEGIN = "<!-- scaling.py writes from here -->"
 _DOCS = _ROOT / "docs" / "scaling.md"
@@ -43,6 +44,7 @@ _PATIENCE = 20.0  # seconds for an answer
 
 IN_FLIGHT = {"1 client, one at a time": (1, 1), "50 clients, 10 in flight each": (50, 10)}
 """Rows of the first table: how many clients, and how many calls of each."""
+WORKERS = (1, 2, 4)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +52,7 @@ class Place:
     """Where clients connect to, and the processes that are busy for them."""
 
     url: str
-    worker: int
-    balancer: int | None = None
-
-    @property
-    def pids(self) -> tuple[int, ...]:
-        """The worker's, and the balancer's if there is one."""
-        return (self.worker,) if self.balancer is None else (self.worker, self.balancer)
+    pids: tuple[int, ...]
 
     def busy(self) -> list[int]:
         """Return for how many nanoseconds each has run, in its first thread."""
@@ -75,7 +71,7 @@ def balanced(folder: Path) -> Iterator[tuple[Place, Place]]:
         balancer = stack.enter_context(running(command, front))
         there = f"tcp://127.0.0.1:{front.getsockname()[1]}"
         pid = server.process.pid
-        yield Place(url, pid), Place(there, pid, balancer.pid)
+        yield Place(url, (pid,)), Place(there, (pid, balancer.pid))
 
 
 _CONFIG = """
@@ -90,6 +86,28 @@ listen rpc
     bind fd@{front}
     server worker {worker}
 """
+
+
+@contextmanager
+def several(count: int, folder: Path) -> Iterator[Place]:
+    """Run some workers, and have them ready."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+        told.settimeout(_PATIENCE)
+        told.bind(str(folder / f"told {count}"))
+        words = ["env", f"NOTIFY_SOCKET={told.getsockname()}", sys.executable, "-m", "rpcasync"]
+        options = ["--workers", str(count), "-u", "tcp://127.0.0.1:0"]
+        parent = Program([*words, "listen", *options, _SERVER])
+        try:
+            url = parent.wait_for_log("listening on").rpartition(" ")[2]
+            if told.recv(100) != b"READY=1":
+                raise BenchmarkFailed(f"{count} workers are not ready")
+            pid = parent.process.pid
+            workers = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+            yield Place(url, tuple(map(int, workers)))
+        finally:
+            parent.process.terminate()
+            parent.process.wait(_PATIENCE)
+            parent.stop()
 
 
 # Calls
@@ -171,6 +189,23 @@ def _costs(runs: Sequence[Run]) -> list[str]:
     return [f"{median(cost):,.1f}" for cost in zip(*(run.costs for run in runs), strict=True)]
 
 
+def workers_table(folder: Path, rounds: int, seconds: float) -> Table:
+    """Measure calls of workers that share a listener."""
+    title, (clients, in_flight) = list(IN_FLIGHT.items())[-1]
+    found = Table(
+        "Workers",
+        ("", "calls a second", "processor time for a call, us"),
+        note=f"{title}, with `--workers`; on this machine, with the load.",
+    )
+    for count in WORKERS:
+        print(f"{count} workers", file=sys.stderr)
+        with several(count, folder) as place:
+            runs = [call(place, clients, in_flight, seconds) for _ in range(rounds)]
+        cells = median(run.rate for run in runs), median(sum(run.costs) for run in runs)
+        found.rows.append((str(count), f"{cells[0]:,.0f}", f"{cells[1]:,.1f}"))
+    return found
+
+
 # Connections
 
 
@@ -242,7 +277,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = Path(name)
         with balanced(folder) as (direct, through):
             calls = calls_table(direct, through, options.rounds, options.seconds)
-        tables = [calls, connections_table(folder, options.rounds, options.connections)]
+        connections = connections_table(folder, options.rounds, options.connections)
+        tables = [calls, connections, workers_table(folder, options.rounds, options.seconds)]
     head = f"{machine()} {options.rounds} rounds, {options.seconds:g} s for each run."
     text = "\n\n".join([head, *(table.markdown() for table in tables)])
     print(text)

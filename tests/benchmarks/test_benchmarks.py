@@ -111,8 +111,15 @@ def test_a_worker_and_a_balancer_are_measured(tmp_path):
             assert run.rate > 0
             assert len(run.costs) == count
             assert all(cost > 0 for cost in run.costs)
-    found = scaling.connections_table(tmp_path, 1, 3)
-    assert [len(row) for row in found.rows] == [4, 4]
+            run, memory = scaling.connect(place, 3)
+            assert len(run.costs) == len(memory) == count
+
+
+def test_several_workers_are_measured(tmp_path):
+    with scaling.several(2, tmp_path) as place:
+        run = scaling.call(place, 4, 2, _BRIEF)
+    assert len(run.costs) == 2
+    assert all(cost > 0 for cost in run.costs)  # each has some of the clients
 
 
 def test_the_waits_under_attack_are_a_table():
