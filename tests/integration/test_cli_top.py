@@ -164,8 +164,8 @@ def test_a_signal_gives_the_terminal_back(address, number):
 def test_a_crash_gives_the_terminal_back(address):
     source = (
         "import sys\n"
-        "from rpcasync.cli import board, main\n"
-        "board.summary_lines = lambda *_: 1 / 0\n"
+        "from rpcasync.cli import dashboard, main\n"
+        "dashboard.summary_lines = lambda *_: 1 / 0\n"
         f"main(['top', {address!r}])\n"
     )
     with Terminal("-c", source, columns=80, TERM="xterm") as terminal:
@@ -289,7 +289,10 @@ def test_a_server_that_does_not_answer(count):
         if count:
             result = rpcasync("top", url, *FAST, *count, "--timeout", "0.3")
             assert (result.returncode, result.stderr) == (1, "")
-            assert result.stdout == f"{url}: stats: no answer within 0.3 seconds\n\n"
+            why = (
+                f"no answer within 0.3 seconds; there is no connection: {url} has not answered yet"
+            )
+            assert result.stdout == f"{url}: stats: {why}\n\n"
             return
         with watching(url, *FAST) as (terminal, screen):
             terminal.show(screen, has_line(f"{url}: no answer for 1 s"))
