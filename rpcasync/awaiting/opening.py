@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eventmux import sockets, tcp
-from eventmux.urls import parse_url
+from eventmux.urls import Endpoint, parse_url
 from rpcasync.awaiting.connection import Connection
 from rpcasync.awaiting.encryption import Encryption, is_of_tls, reason_of
 from rpcasync.loss import nobody_there
@@ -59,7 +59,7 @@ async def open_connection(
         if endpoint.scheme == "unix":
             [target] = sockets.look_up(endpoint)
             return await _adopt_own(loop, sockets.start(target), make, options)
-        return await _connect_tcp(loop, endpoint.host, endpoint.port, make, options)
+        return await _connect_tcp(loop, endpoint, make, options)
     except OSError as error:
         raise _naming(server, error) from error
 
@@ -84,12 +84,14 @@ async def _adopt_own(
 
 
 async def _connect_tcp(
-    loop: asyncio.AbstractEventLoop, host: str, port: int, make: Make, options: dict[str, Any]
+    loop: asyncio.AbstractEventLoop, endpoint: Endpoint, make: Make, options: dict[str, Any]
 ) -> Connection:
-    if isinstance(loop, asyncio.BaseEventLoop):  # uvloop has no such option
+    has_several = sockets.known_targets(endpoint) is None
+    # uvloop has no such option. Who is cancelled in such a race leaves a socket to the collector.
+    if has_several and isinstance(loop, asyncio.BaseEventLoop):
         options["happy_eyeballs_delay"] = _NEXT_ADDRESS
     transport, connection = await loop.create_connection(
-        lambda: make(None), host or "localhost", port, **options
+        lambda: make(None), endpoint.host or "localhost", endpoint.port, **options
     )
     sock = transport.get_extra_info("socket")
     tcp.tune(sock, nodelay=True, keepalive=True)

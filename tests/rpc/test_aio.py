@@ -1003,6 +1003,23 @@ async def test_connect_has_a_timeout():
 
 
 @awaited
+async def test_connecting_that_is_given_up_at_any_turn_leaves_no_socket():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"tcp://127.0.0.1:{listener.getsockname()[1]}"
+        for turns in itertools.count(1):
+            opening = asyncio.get_running_loop().create_task(rpcasync.aio.connect(url)._connect())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            if not opening.cancel():
+                break
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+            gc.collect()
+        async with opening.result():
+            pass
+
+
+@awaited
 async def test_connect_is_awaited_once():
     with pytest.warns(RuntimeWarning, match=r"connect\(\) to tcp://h:1 was never awaited"):
         rpcasync.aio.connect("tcp://h:1")
