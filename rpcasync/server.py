@@ -268,10 +268,10 @@ class Server:
             check_time("packet_timeout", packet_timeout)
         if idle_timeout is not ...:
             check_time("idle_timeout", idle_timeout)
-            self._peers.idling.check(idle_timeout)
+            self._peers.idling.check("idle_timeout", idle_timeout)
         if max_age is not ...:
             check_time("max_age", max_age)
-            self._peers.aging.check(max_age)
+            self._peers.aging.check("max_age", max_age)
         if max_packet is not None:
             self._arrivals.max_packet = check_max_packet(max_packet)
         if max_callbacks is not None:

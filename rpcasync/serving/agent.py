@@ -74,7 +74,7 @@ class Agent:
         except BaseException:
             sock.close()
             raise
-        self._peers.lag.turn_on(bool(self._peers.by_fh))
+        self._peers.lag.turn_on()
         self._draining.on_end = self.close
         self._draining.look_after_leaving()
         return sock

@@ -5,25 +5,23 @@ has and may call: who has subscribed to something may say nothing for hours. Ans
 does not read are not: that it reads would be seen.
 
 To look at a clock for each packet would cost more than all of this. So a client that is heard is
-only marked, and a timer looks at all of them, some times in the limit. One that was quiet at each
+only marked, and all of them are looked at some times in the limit. One that was quiet at each
 look for the limit is disconnected: never sooner than that, and up to an eighth of it later.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import cast
 
+from rpcasync.serving.looks import Looks
 from rpcasync.serving.patience import is_readable
 from rpcasync.serving.peer import Peer
 
 __all__ = ["Idling"]
 
-_LOOKS = 8  # in the limit
 
-
-class Idling:
+class Idling(Looks):
     """The clients of one server that are quiet.
 
     Args:
@@ -33,10 +31,9 @@ class Idling:
         end: disconnects a client, and says why.
     """
 
-    __slots__ = (
-        *("_clock", "_end", "_peers", "_quiet", "_refresh", "_timer", "_watch"),
-        *("_is_waiting", "limit"),
-    )
+    __slots__ = ("_end", "_quiet", "_refresh")
+
+    count = 8
 
     def __init__(
         self,
@@ -45,63 +42,22 @@ class Idling:
         refresh: Callable[[Peer], None],
         end: Callable[[Peer, str], None],
     ) -> None:
-        self._timer: Any = getattr(mux, "timer", None)
-        self._clock = getattr(mux, "clock", time.monotonic)
-        self._peers = peers
+        super().__init__(mux, peers)
         self._refresh = refresh
         self._end = end
         self._quiet: dict[Peer, tuple[float, int]] = {}  # since when, and what was queued then
-        self._is_waiting = False  # a timer runs
-        self._watch: Any = None  # of it
-        self.limit: float | None = None  # seconds
-
-    def check(self, limit: float | None) -> None:
-        """See that a limit can be kept.
-
-        Raises:
-            TypeError: the mux has no timer.
-        """
-        if limit is not None and self._timer is None:
-            raise TypeError("idle_timeout needs a mux with timer(), as EventMux has it")
-
-    def set_limit(self, limit: float | None) -> None:
-        """Have another limit; who is quiet already is so since then. None is none."""
-        self.stop()
-        self.limit = limit
-        if self._peers():
-            self.begin()
-
-    def begin(self) -> None:
-        """Have a look from time to time: there is a client."""
-        if self.limit is not None and not self._is_waiting:
-            self._watch = self._timer(self.limit / _LOOKS, self)
-            self._is_waiting = True  # last: should it be interrupted before, another one runs, too
 
     def stop(self) -> None:
-        """Look no more: there is nobody, and the timer would keep a mux waiting."""
+        """Look no more, and forget what was seen."""
         self._quiet.clear()
-        self._is_waiting = False
-        watch, self._watch = self._watch, None
-        cancel = getattr(watch, "cancel", None)  # another mux than ours may return nothing
-        if cancel is not None:
-            cancel()
+        super().stop()
 
     def forget(self, peer: Peer) -> None:
         """Note that a client has gone."""
         self._quiet.pop(peer, None)
 
-    def io(self, event: Any) -> bool:
-        """Take an event; return whether it was the timer of this object."""
-        if event.type != "timer" or getattr(event, "data", None) is not self:
-            return False
-        self._is_waiting = False
-        if self.limit is not None:
-            self.begin()  # first: what follows may be interrupted
-            self._look(self.limit)
-        return True
-
-    def _look(self, limit: float) -> None:
-        now = self._clock()
+    def _look(self, now: float, due: float) -> None:  # noqa: ARG002  # that it is late is no news
+        limit = cast("float", self.limit)  # else there were no look
         for peer in tuple(self._peers()):
             if peer.queued:
                 self._refresh(peer)

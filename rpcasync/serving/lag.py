@@ -8,58 +8,35 @@ This file counts no calls.
 
 from __future__ import annotations
 
-import time
 from collections import deque
-from typing import Any
+from collections.abc import Callable, Collection
+
+from rpcasync.serving.looks import Looks
+from rpcasync.serving.peer import Peer
 
 __all__ = ["Lag"]
 
-_EVERY = 1.0  # seconds
-_LOOKS = 60  # that are kept
+_KEPT = 60.0  # seconds of which is known how late it was
 
 
-class Lag:
+class Lag(Looks):
     """That of one server. Without `timer` of the mux, nothing is known."""
 
-    __slots__ = ("_clock", "_due", "_seen", "_timer", "_watch", "is_on")
+    __slots__ = ("_seen",)
 
-    def __init__(self, mux: object) -> None:
-        self._timer: Any = getattr(mux, "timer", None)
-        self._clock = getattr(mux, "clock", time.monotonic)
-        self._due: float | None = None  # when the timer is; None if none runs
-        self._watch: Any = None  # of it
-        self._seen: deque[float] = deque(maxlen=_LOOKS)
-        self.is_on = False
+    count = 60
 
-    def turn_on(self, has_clients: bool) -> None:
-        """Have looks from now on, while there are clients: somebody wants to know."""
-        self.is_on = True
-        if has_clients:
-            self.begin()
+    def __init__(self, mux: object, peers: Callable[[], Collection[Peer]]) -> None:
+        super().__init__(mux, peers)
+        self._seen: deque[float] = deque(maxlen=self.count)
 
-    def begin(self) -> None:
-        """Have a look from time to time: there is a client."""
-        if self.is_on and self._timer is not None and self._due is None:
-            self._watch = self._timer(_EVERY, self)
-            self._due = self._clock() + _EVERY  # last: interrupted before, another one runs, too
+    def turn_on(self) -> None:
+        """Have looks from now on: somebody wants to know."""
+        if self.limit is None:
+            self.set_limit(_KEPT)
 
-    def stop(self) -> None:
-        """Look no more: there is nobody, and the timer would keep a mux waiting."""
-        self._due = None
-        watch, self._watch = self._watch, None
-        cancel = getattr(watch, "cancel", None)  # another mux than ours may return nothing
-        if cancel is not None:
-            cancel()
-
-    def io(self, event: Any) -> bool:
-        """Take an event; return whether it was the timer of this object."""
-        if event.type != "timer" or getattr(event, "data", None) is not self:
-            return False
-        due, self._due = self._due, None
-        if due is not None:
-            self._seen.append(max(0.0, self._clock() - due))
-            self.begin()
-        return True
+    def _look(self, now: float, due: float) -> None:
+        self._seen.append(now - due)
 
     def last(self) -> float | None:
         """Return what was seen last, in seconds; None if nothing was."""

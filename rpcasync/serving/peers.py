@@ -122,7 +122,7 @@ class Peers:
         self.watchers: Watchers | None = None
         self.counting: Counting | None = None
         """Counts calls as they end; None as long as nobody wants to know."""
-        self.lag = Lag(mux)
+        self.lag = Lag(mux, self.by_fh.values)
         self.accepted = self.refused = 0  # connections so far
         self.inner: set[socket.socket] = set()  # of those, the sockets that are no client's
         self.leaving: dict[socket.socket, Peer | None] = {}  # closed by us, `Closed` is to come

@@ -61,7 +61,7 @@ class Seeing:
         """Count from now on."""
         if not self._counting.is_on:
             self._counting.is_on, self._since = True, time.monotonic()
-            self._peers.lag.turn_on(bool(self._peers.by_fh))
+            self._peers.lag.turn_on()
         self._look()
 
     def _look(self) -> None:
