@@ -132,8 +132,8 @@ INSIDE = {
         ["programs"],
     ],
     "rpcasync.serving": [
-        ["histogram", "identity", "listening", "mends", "notes", "sharing"],
-        ["namespace", "records"],
+        ["histogram", "identity", "listening", "mends", "notes", "scoreboard"],
+        ["namespace", "records", "sharing"],
         ["peer", "reminder"],
         ["alarms", "budget", "callers", "ended", "looks", "muting", "patience", "turns"],
         ["admission", "aging", "closings", "counting", "idling", "lag", "retries", "watching"],
@@ -145,8 +145,7 @@ INSIDE = {
         ["agent", "stopping"],
     ],
     "rpcasync.workers": [
-        ["board", "orphans"],
-        ["membership"],
+        ["membership", "orphans"],
         ["worker"],
         ["roll"],
         ["supervisor"],

@@ -10,7 +10,7 @@ from eventmux import EventMux
 from rpcasync.cli.handed import Handed
 from rpcasync.cli.output import CommandFailed, say
 from rpcasync.notifying import watchdog_time
-from rpcasync.workers.board import Board, make_file
+from rpcasync.serving.scoreboard import Scoreboard, make_file
 from rpcasync.workers.supervisor import Supervisor
 from rpcasync.workers.worker import Starter
 
@@ -35,7 +35,7 @@ def run_workers(options: argparse.Namespace, numbers: list[int], systemd: Handed
         raise CommandFailed(error) from None
     starter = Starter(_command(options.typed), numbers, systemd.numbers, board, watchdog)
     with EventMux() as mux:
-        shared = Board(os.dup(board))
+        shared = Scoreboard(os.dup(board))
         return Supervisor(mux, starter, shared, options.workers, options.drain, say).run()
 
 

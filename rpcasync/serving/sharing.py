@@ -1,45 +1,27 @@
 """Which of several processes accepts next, where they share their listeners: who has the fewest
 clients.
 
-Each has a place on a board that all of them see, with the number of its clients. All are woken when
-somebody connects. One that has more clients than another lets that go first, and looks again a
+Each has a place on a scoreboard that all of them see, with the number of its clients. All are woken
+when somebody connects. One that has more clients than another lets that go first, and looks again a
 moment later; after a few moments in which nobody was accepted it takes him itself. A process that
 hangs is so much of a delay, and no more. One connection is taken at a time, so that the numbers are
 right when the next one is looked at.
 
-Nothing is done for a call, and nothing while nobody connects. This file knows no sockets, and not
-where the board is.
+Nothing is done for a call, and nothing while nobody connects. This file knows no sockets.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING
 
-__all__ = ["Board", "Sharing"]
+if TYPE_CHECKING:
+    from rpcasync.serving.scoreboard import Scoreboard
+
+__all__ = ["Sharing"]
 
 _MOMENT = 0.0005  # seconds; epoll waits for whole milliseconds, so for one
 _MOST_LOOKS = 10  # in vain
-
-
-class Board(Protocol):
-    """What the processes know of each other."""
-
-    def write(self, place: int, clients: int | None) -> None:
-        """Say how many clients a process has; None if it accepts nobody."""
-        ...
-
-    def count(self, place: int) -> None:
-        """Note that a process has accepted another one."""
-        ...
-
-    def fewest(self) -> int | None:
-        """Return the number of clients of who has the fewest; None if nobody accepts."""
-        ...
-
-    def accepted(self) -> int:
-        """Return how many were accepted so far, by all of them."""
-        ...
 
 
 class Sharing:
@@ -50,7 +32,7 @@ class Sharing:
         place: ours there.
     """
 
-    def __init__(self, board: Board, place: int) -> None:
+    def __init__(self, board: Scoreboard, place: int) -> None:
         self._board = board
         self._place = place
         self._counts: list[Callable[[], int | None]] = []  # of our servers

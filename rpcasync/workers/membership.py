@@ -1,7 +1,7 @@
 """What a worker of `rpcasync listen --workers` is given by its parent, and has from then on.
 
     RPCASYNC_WORKER    a JSON object: `parent`, its process; `listeners`, `tell` and `board`, the
-                       numbers of descriptors; `place`, ours on the board
+                       numbers of descriptors; `place`, ours on the scoreboard
 
 The variable is removed when it is read. This file knows no server.
 """
@@ -55,7 +55,7 @@ class Membership:
             OSError: a descriptor is none.
         """
         global _pid, _sharing
-        from rpcasync.workers.board import Board  # most programs are no worker
+        from rpcasync.serving.scoreboard import Scoreboard  # most programs are no worker
 
         for number in (*self.listeners, self.tell, self.board):
             os.set_inheritable(number, False)
@@ -63,7 +63,7 @@ class Membership:
             signal.signal(signal.SIGHUP, _leave_to_parent)
         drain_after(self.parent, drain)
         tell_parent(socket.socket(fileno=self.tell))
-        _sharing, _pid = Sharing(Board(self.board), self.place), os.getpid()
+        _sharing, _pid = Sharing(Scoreboard(self.board), self.place), os.getpid()
         if os.environ.get("LISTEN_FDS"):  # ours as the parent's
             os.environ["LISTEN_PID"] = str(os.getpid())
 

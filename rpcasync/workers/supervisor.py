@@ -21,7 +21,7 @@ from eventmux.buffers import Split
 from rpcasync._log import log
 from rpcasync.backoff import Backoff
 from rpcasync.notifying import Supervised, notify
-from rpcasync.workers.board import Board
+from rpcasync.serving.scoreboard import Scoreboard
 from rpcasync.workers.orphans import reap
 from rpcasync.workers.roll import Roll, Seat
 from rpcasync.workers.worker import Starter, Worker, how
@@ -53,7 +53,7 @@ class Supervisor:
         self,
         mux: EventMux,
         starter: Starter,
-        board: Board,
+        board: Scoreboard,
         count: int,
         drain: float,
         say: Callable[[str], object],
@@ -62,7 +62,7 @@ class Supervisor:
         self._mux = mux
         self._starter = starter
         self._board = board
-        self._places = [*range(count + 1)]  # on the board, that are free
+        self._places = [*range(count + 1)]  # on the scoreboard, that are free
         self._seats = [Seat(number) for number in range(1, count + 1)]
         self._unfilled = deque(self._seats)  # those that had no worker yet
         self._drain = drain

@@ -30,7 +30,7 @@ class Worker:
 
     Args:
         number: which of the workers it is, or is to become.
-        place: its own on the board.
+        place: its own on the scoreboard.
         process: the process.
         sock: what it tells by.
     """
@@ -94,7 +94,7 @@ class Starter:
         command: what is executed.
         listeners: the descriptors of sockets that we have opened.
         handed: those that systemd has handed over.
-        board: that of the board.
+        board: that of the scoreboard.
         watchdog: seconds within which a sign of life is wanted; None if there is no need of any.
     """
 

@@ -1,4 +1,4 @@
-"""Which of several processes accepts next, on a real board."""
+"""Which of several processes accepts next, on a real scoreboard."""
 
 import os
 import random
@@ -8,8 +8,8 @@ import pytest
 
 from eventmux import EventMux
 from rpcasync import Server
+from rpcasync.serving.scoreboard import Scoreboard, make_file
 from rpcasync.serving.sharing import Sharing
-from rpcasync.workers.board import Board, make_file
 
 
 class Process:
@@ -33,7 +33,7 @@ class Process:
 
 @pytest.fixture
 def board():
-    return Board(make_file(4))
+    return Scoreboard(make_file(4))
 
 
 @pytest.fixture
@@ -127,8 +127,8 @@ def test_they_are_even_whoever_is_woken_first(three, seed):
 
 def test_a_board_is_shared_by_its_descriptor():
     descriptor = make_file(2)
-    other = Board(os.dup(descriptor))
-    board = Board(descriptor)
+    other = Scoreboard(os.dup(descriptor))
+    board = Scoreboard(descriptor)
     board.write(1, 7)
     board.count(1)
     assert (other.fewest(), other.accepted()) == (7, 1)
@@ -138,7 +138,7 @@ def test_a_board_is_shared_by_its_descriptor():
 
 def test_a_board_without_memfd(monkeypatch):
     monkeypatch.delattr("os.memfd_create", raising=False)
-    board = Board(make_file(3))
+    board = Scoreboard(make_file(3))
     board.write(2, 0)
     assert board.fewest() == 0
 
@@ -210,4 +210,4 @@ class SmallMux:
 
 def test_another_mux_cannot_share():
     with pytest.raises(TypeError, match="--workers needs an EventMux"):
-        Server(SmallMux(), {})._arrivals.entrance.share(Sharing(Board(make_file(1)), 0))
+        Server(SmallMux(), {})._arrivals.entrance.share(Sharing(Scoreboard(make_file(1)), 0))

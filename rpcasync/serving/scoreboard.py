@@ -1,4 +1,4 @@
-"""The memory that the parent and its workers share: how many clients each worker has.
+"""The memory that the workers of a program, and their parent, share: how many clients each has.
 
     place 0    clients, or -1 if it accepts nobody    8 bytes
                connections that it has accepted       8 bytes
@@ -16,13 +16,13 @@ from __future__ import annotations
 import mmap
 import os
 
-__all__ = ["Board", "make_file"]
+__all__ = ["Scoreboard", "make_file"]
 
 _SIZE = 8  # bytes of one
 _NOBODY = -1
 
 
-class Board:
+class Scoreboard:
     """The memory.
 
     Args:
@@ -59,7 +59,7 @@ class Board:
 
 
 def make_file(places: int) -> int:
-    """Return the descriptor of a file for a board with so many places, nobody at any.
+    """Return the descriptor of a file for a scoreboard with so many places, nobody at any.
 
     Raises:
         OSError: it cannot be made.
