@@ -101,14 +101,15 @@ def board(count=3, **options):
     return Dashboard("tcp://127.0.0.1:7007", after, interval(before, after), **options)
 
 
-@pytest.mark.parametrize("columns", [1, 5, 12, 20, 33, 50, 79, 200])
-@pytest.mark.parametrize("rows", [1, 2, 6, 7, 8, 9, 24, 3000])
-@pytest.mark.parametrize("count", [0, 3, 1000])
-def test_it_fits(columns, rows, count):
-    for trouble in ("", "not connected: Connection refused"):
-        lines = board(count, trouble=trouble).screen(columns, rows)
-        assert len(lines) == rows
-        assert max(map(width, lines)) <= columns
+@pytest.mark.parametrize("count", [0, 3, 40])
+@pytest.mark.parametrize("trouble", ["", "not connected: Connection refused"])
+def test_it_fits(count, trouble):
+    shown = board(count, trouble=trouble)
+    for columns in (1, 5, 12, 20, 33, 50, 79, 200):
+        for rows in (1, 2, 6, 7, 8, 9, 24, 100):
+            lines = shown.screen(columns, rows)
+            assert len(lines) == rows
+            assert max(map(width, lines)) <= columns
 
 
 def test_a_thousand_procedures():
