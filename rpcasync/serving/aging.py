@@ -46,4 +46,4 @@ class Aging(Looks):
 
 def _is_drawn(number: int) -> bool:
     """True by chance, one time in a number."""
-    return random.randrange(number) == 0  # noqa: S311 - it is no secret
+    return random.randrange(number) == 0  # noqa: S311  # it is no secret
