@@ -131,8 +131,8 @@ class Listener(Channel):
         """Accept one connection, if it is our turn."""
         seconds = turns.wait()
         if seconds > 0:
-            self.muted |= DEFERRED
             self._adjourn(self, seconds)
+            self.muted |= DEFERRED  # last: should it be interrupted before, it is done again
         elif self._accept_some(1):
             turns.took()
 

@@ -558,3 +558,36 @@ def test_a_proxy_header_in_pieces(everywhere, kind):
             assert len(here.events) == len(events)
 
     everywhere(scenario)
+
+
+class Turns:
+    """Lets others accept first, twice."""
+
+    def __init__(self):
+        self.looks = 0
+
+    def wait(self):
+        self.looks += 1
+        return 0.001 if self.looks < 3 else 0.0
+
+    def took(self):
+        pass
+
+
+def test_a_listener_that_lets_others_accept_first(everywhere, kind):
+    """The mux may close a connection that it is just about to tell of; it listens on."""
+
+    def scenario(interrupter):
+        with Setting(kind) as here, contextlib.ExitStack() as stack:
+            listener = here.mux.listen("tcp://127.0.0.1:0")
+            here.mux._take_turns(listener, Turns())
+            for count in (1, 2):
+                stack.enter_context(socket.create_connection(listener.getsockname()))
+                for _ in range(4):
+                    here.turn(interrupter.run)
+                    here.clock.advance(0.001)
+                arrived = len(by_type(here.events, "connect"))
+                assert count - interrupter.has_raised <= arrived <= count
+            assert arrived > 0
+
+    everywhere(scenario)
