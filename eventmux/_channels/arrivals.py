@@ -67,7 +67,8 @@ class Arrival:
             what: what has failed, such as "TLS handshake".
         """
         reason = reason_of(error)
-        text = f"{what} with {self.peer.address!r} failed: {reason}"
+        who = self.peer.credentials or self.peer.address  # that of a UNIX socket is empty
+        text = f"{what} with {who!r} failed: {reason}"
         number = getattr(error, "errno", None)
         return Error(self.listener, text, number, error, sender=self.peer.address)
 

@@ -463,6 +463,16 @@ def test_a_unix_socket(mux, dial, path, trusted):
 
 
 @linux_only
+def test_what_is_no_header_at_a_unix_socket(mux, dial, path):
+    """Its address is empty: the error names the process."""
+    listener = mux.listen(path, proxy="require", trusted=["unix:"])
+    dial(listener, b"GET / HTTP/1.1\r\n\r\n")
+    (refusal,) = take(mux, 1)
+    ours = Credentials(os.getpid(), os.getuid(), os.getgid())
+    assert refusal.error.startswith(f"PROXY header of the connection with {ours!r} failed: no ")
+
+
+@linux_only
 def test_another_user_is_not_trusted(mux, dial, path):
     listener = mux.listen(path, proxy="require", trusted=[f"uid:{os.getuid() + 1}"])
     dial(listener, LINE)
