@@ -197,7 +197,7 @@ async def open_lasting(lasting: LastingConnection, timeout: float | None) -> Las
         lasting.drop()
         await asyncio.wait({lasting.ended})
         if isinstance(error, asyncio.TimeoutError):
-            text = f"{lasting.name}: no connection within {timeout} seconds; {why}"
+            text = f"cannot connect to {lasting.name}: no answer within {timeout} seconds; {why}"
             raise TimeoutError(text) from None
         raise
     return lasting

@@ -270,8 +270,8 @@ async def test_connect_waits_for_the_first_server(fleet):
 @with_fleet(1)
 async def test_connect_gives_up_in_time_or_when_it_is_cancelled(fleet):
     text = (
-        rf"{fleet.urls[0]}: no connection within 0.3 seconds; there is no connection:"
-        rf" {fleet.urls[0]}: Connection refused: is the server running\?$"
+        rf"^cannot connect to {fleet.urls[0]}: no answer within 0.3 seconds;"
+        rf" there is no connection: {fleet.urls[0]}: Connection refused: is the server running\?$"
     )
     with pytest.raises(TimeoutError, match=text):
         await connect(fleet, timeout=0.3)
