@@ -6,7 +6,6 @@ and so is a procedure whose counts do not go with the bounds. This file prints n
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -20,6 +19,7 @@ __all__ = ["Figures", "OfProcedure", "figures"]
 _MOST_PROCEDURES = 1001
 _MOST_BOUNDS = 100
 _MOST_OUTCOMES = 20
+_MOST = 2**64  # of anything: so much is nowhere, and what is more may be no float when added up
 
 
 @dataclass(slots=True)
@@ -108,10 +108,10 @@ def _texts(value: object) -> dict[str, object]:
 
 
 def _number(value: object) -> float | None:
-    """Return a number that is at least 0, None for anything else."""
-    if type(value) is int and 0 <= value.bit_length() <= 64 and value >= 0:
-        return value
-    return value if type(value) is float and math.isfinite(value) and value >= 0 else None
+    """Return a number that is at least 0, and can be added up; None for anything else."""
+    if type(value) is not int and type(value) is not float:
+        return None
+    return value if 0 <= value < _MOST else None
 
 
 def _whole(value: object) -> int | None:

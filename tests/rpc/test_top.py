@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rpcasync.calls import Reply
 from rpcasync.cli.dashboard import ORDERS, Dashboard
-from rpcasync.cli.figures import Figures, OfProcedure
+from rpcasync.cli.figures import Figures, OfProcedure, figures
 from rpcasync.cli.intervals import Pace, interval
+from rpcasync.cli.prometheus import prometheus_lines
 from rpcasync.cli.screen import Colours, width
 from rpcasync.cli.summary import column_lines, rate, seconds
 
@@ -85,6 +87,25 @@ def test_one_procedure_that_counts_backwards():
 def test_counts_that_do_not_go_with_the_bounds():
     found = interval(told(10, {"a": of(calls=1)}), told(12, {"a": of(calls=5)}))
     assert found.procedures["a"] == Pace(2.0, 0.0, None, None)
+
+
+@pytest.mark.parametrize("most", [1.7e308, 1e300, 2.0**64, 2**64, 10**400, 2**64 - 1, -1.0, True])
+def test_numbers_that_are_too_large_to_be_added_up(most):
+    """A server may say anything; what cannot be is left out."""
+    outcomes = {f"outcome{n}": most for n in range(20)}
+    about = {"calls": most, "errors": most, "outcomes": outcomes, "counts": [most] * 4}
+
+    def answer(counted):
+        told = {"status": "ok", "counted": counted, "pid": most, "calls": outcomes}
+        told |= {"bounds": BOUNDS, "procedures": {"a": {**about, "seconds": most}}}
+        return figures(Reply(value for pair in told.items() for value in pair))
+
+    before, after = answer(1.0), answer(1.001)
+    before.calls.clear()
+    before.procedures.clear()
+    board = Dashboard("tcp://x", after, interval(before, after))
+    assert all(len(line) < 100 for line in [*board.lines(), *board.screen(99, 20)])
+    assert [*prometheus_lines(after)]
 
 
 # On a screen
