@@ -18,7 +18,7 @@ from rpcasync.urls import parse_stream_url
 __all__ = ["GOING", "SETTLED", "Route", "checked_retry", "checked_route"]
 
 GOING = "it is about to leave"
-SETTLED = 1.0  # seconds after which it is news that a server is about to leave
+SETTLED = 1.0  # seconds behind which a server that leaves, or is lost, was a good one
 _PATIENCE = 5.0  # seconds that an endpoint has to accept, and then to answer
 
 
@@ -67,17 +67,18 @@ class Route:
             has_heard: it has answered something.
             seconds: how long the connection has been there.
         """
-        # It may be the same server, which listens still, and tells it to whoever comes.
-        is_sent_away = is_going and seconds < SETTLED
-        if is_going and not is_sent_away and not is_lost:
+        # One that tells all who come to leave, and listens still, or answers and falls at once,
+        # would be come to again and again.
+        is_settled = seconds >= SETTLED
+        if is_going and is_settled and not is_lost:
             return self._at_next(self.failures), None
-        return self.after_loss(was_good=has_heard and not is_sent_away)
+        return self.after_loss(was_good=has_heard and is_settled)
 
     def after_loss(self, *, was_good: bool = False) -> tuple[Route, float]:
         """Return the way to the next endpoint, and how many seconds to wait before it is taken.
 
         Args:
-            was_good: this one has answered, so that the waits begin anew.
+            was_good: this one has answered, and lasted, so that the waits begin anew.
         """
         failures = 0 if was_good else self.failures
         return self._at_next(failures + 1), self.backoff.seconds(failures // len(self.urls))

@@ -41,6 +41,13 @@ def test_a_server_that_sends_away_whoever_comes_is_one_that_failed():
         assert (delay, route.failures) == (0.1 * 2**failed, failed + 1)
 
 
+def test_a_server_that_answers_and_falls_at_once_is_one_that_failed():
+    route = checked_route("tcp://x:1", backoff())
+    for failed in range(3):
+        route, delay = route.after(is_going=False, is_lost=True, has_heard=True, seconds=0.9)
+        assert (delay, route.failures) == (0.1 * 2**failed, failed + 1)
+
+
 def test_a_list_and_a_tuple_and_one_url():
     for server in ("tcp://x:1", ["tcp://x:1"], ("tcp://x:1",)):
         assert checked_route(server, backoff()).urls == ("tcp://x:1",)
