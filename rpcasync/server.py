@@ -36,6 +36,7 @@ from rpcasync.serving.recovery import Recovery
 from rpcasync.serving.reminder import Reminder
 from rpcasync.serving.retries import Retries, Retry
 from rpcasync.serving.seeing import Seeing
+from rpcasync.serving.snapshot import Snapshot
 from rpcasync.serving.timeouts import Timeouts
 from rpcasync.urls import check_stream, parse_stream_url
 from rpcasync.wire.codecs import DEFAULT_MAX_ITEMS, Codec, check_limit, get_codec
@@ -183,6 +184,7 @@ class Server:
         self._agent: Agent | None = None  # most have none
         self._built_in["goaway"] = Procedure("goaway", self._draining.goaway)
         self._seeing = Seeing(mux, self._peers, self._arrivals.entrance, self._dispatcher)
+        self._snapshot = Snapshot(mux, self._stats_for_others)
         self.on_call = on_call
         self.authorize = authorize
         self._recovery = Recovery(self._peers, self._notes, self._alarms, self._dispatcher)
@@ -704,9 +706,13 @@ class Server:
 
     def _stats(self, caller: Caller) -> None:
         """Answer the built-in procedure `stats`."""
+        peer = caller._peer
+        self._peers.answer(caller, self._snapshot.packet(peer.protocol, caller.id))
+
+    def _stats_for_others(self) -> dict[str, Any]:
         stats = self.stats()
-        stats["running"] -= 1  # this call, which is none of the program's
-        self.return_(caller, **stats)
+        stats["running"] -= 1  # the call of `stats`, which is none of the program's
+        return stats
 
     # Other servers
 

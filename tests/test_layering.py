@@ -132,7 +132,7 @@ INSIDE = {
         ["programs"],
     ],
     "rpcasync.serving": [
-        ["histogram", "identity", "listening", "mends", "notes", "scoreboard"],
+        ["histogram", "identity", "listening", "mends", "notes", "scoreboard", "snapshot"],
         ["namespace", "records", "sharing"],
         ["peer", "reminder"],
         ["alarms", "budget", "callers", "ended", "looks", "muting", "patience", "turns"],

@@ -123,6 +123,7 @@ class StorableCodec:
         thaw(b"\x05\x0b\x05", byte_strings=byte_strings, max_depth=max_depth)  # checks these
         self._byte_strings = byte_strings
         self._max_depth = max_depth
+        self._other: StorableCodec | None = None  # which writes the other kind
 
     def encode(self, values: list[object]) -> bytes:
         """Return the image of the list.
@@ -159,8 +160,11 @@ class StorableCodec:
         """Return the codec for whoever has sent that: it writes typed images if that is one."""
         if self._typed == (payload[1:2] == _TYPED_MINOR):
             return self
-        other = copy(self)
-        other._typed = not self._typed
+        other = self._other
+        if other is None:
+            other = copy(self)
+            other._typed = not self._typed
+            self._other = other
         return other
 
 

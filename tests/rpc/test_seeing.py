@@ -20,6 +20,7 @@ from rpcasync import Client, Server
 from rpcasync.serving import counting
 from rpcasync.serving.histogram import BOUNDS, quantile
 from rpcasync.serving.records import OUTCOMES
+from rpcasync.wire.codecs import StorableCodec
 from rpcasync.wire.messages import CallbackRef
 
 
@@ -494,3 +495,32 @@ def test_shadow_peers_are_no_clients(bench):
     inner.close()
     bench.turn()
     assert bench.rpc.stats()["accepted"] == 1
+
+
+def test_whoever_asks_again_and_again_gets_the_same_answer_again():
+    """Many procedures are much to tell: it is made once in a while, for clients of all kinds."""
+    clock = FakeClock()
+    names = [f"name{number}" for number in range(60)]
+    with EventMux(selector=ClockedSelector(clock), clock=clock) as mux:
+        bench = Bench(mux, {f"rpc_{name}": lambda caller: rpc.return_(caller) for name in names})
+        rpc = bench.rpc
+        perl = StorableCodec(typed=False)
+        first, *others = peers = [bench.peer(), bench.peer(), bench.peer(perl), bench.peer("json")]
+
+        def told(peer, id_):
+            ((answered, *pairs),) = bench.ask(peer, id_, "stats")
+            assert int(answered) == id_
+            return dict(zip(pairs[::2], pairs[1::2], strict=True))
+
+        assert told(first, 1)["uptime"] < told(first, 2)["uptime"]  # there is little to tell
+        for name in names:
+            bench.ask(first, 3, name)
+        answer = told(first, 4)
+        assert answer["procedures"].keys() == {*names}
+        for id_ in (5, 6):
+            for peer in peers:
+                assert float(told(peer, id_)["uptime"]) == answer["uptime"]
+        assert {len(told(peer, 7)["procedures"]) for peer in others} == {60}
+        clock.advance(0.1)
+        assert told(first, 8)["uptime"] > answer["uptime"]
+        bench.close()
