@@ -49,13 +49,9 @@ class Scoreboard:
         """Note that a worker has accepted another one."""
         self._accepted[place] += 1
 
-    def fewest(self) -> int | None:
-        """Return the number of clients of who has the fewest; None if nobody accepts."""
-        return min((clients for clients in self._clients.tolist() if clients >= 0), default=None)
-
-    def accepted(self) -> int:
-        """Return how many were accepted so far, by all of them."""
-        return sum(self._accepted.tolist())
+    def read(self) -> list[tuple[int, int]]:
+        """Return each place: its clients, -1 if it accepts nobody; and how many it has accepted."""
+        return [*zip(self._clients.tolist(), self._accepted.tolist(), strict=True)]
 
 
 def make_file(places: int) -> int:

@@ -4,8 +4,8 @@ clients.
 Each has a place on a scoreboard that all of them see, with the number of its clients. All are woken
 when somebody connects. One that has more clients than another lets that go first, and looks again a
 moment later; after a few moments in which nobody was accepted it takes him itself. A process that
-hangs is so much of a delay, and no more. One connection is taken at a time, so that the numbers are
-right when the next one is looked at.
+hangs is so much of a delay, once: until its numbers change, nobody lets it go first again. One
+connection is taken at a time, so that the numbers are right when the next one is looked at.
 
 Nothing is done for a call, and nothing while nobody connects. This file knows no sockets.
 """
@@ -38,6 +38,7 @@ class Sharing:
         self._counts: list[Callable[[], int | None]] = []  # of our servers
         self._seen = -1  # what had been accepted when we let others go first
         self._looks = 0  # since then
+        self._asleep: dict[int, tuple[int, int]] = {}  # places that hang, and what stood there
         self._own = 0
 
     def join(self, count: Callable[[], int | None]) -> None:
@@ -57,14 +58,18 @@ class Sharing:
     def wait(self) -> float:
         """Return in how many seconds to look again; 0 if it is our turn."""
         self.update()
-        fewest, accepted = self._board.fewest(), self._board.accepted()
+        places = self._board.read()
+        fewer = {at: one for at, one in enumerate(places) if 0 <= one[0] < self._own}
+        accepted = sum(one[1] for one in places)
         if accepted != self._seen:  # who has fewer is alive, or it was another one
             self._seen, self._looks = accepted, 0
         self._looks += 1
-        if fewest is None or self._own <= fewest or self._looks > _MOST_LOOKS:
-            self._looks = 0
-            return 0.0
-        return _MOMENT
+        if fewer.items() - self._asleep.items():
+            if self._looks <= _MOST_LOOKS:
+                return _MOMENT
+            self._asleep = fewer
+        self._looks = 0
+        return 0.0
 
     def took(self) -> None:
         """Note that we have accepted one, whom our server does not know yet."""
