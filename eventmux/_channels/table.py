@@ -576,7 +576,8 @@ class ChannelTable:
 
 def _arrive(listener: Listener, sock: socket.socket, address: Address) -> Arrival:
     """Return what is known of a connection that a listener accepted."""
-    peer = Peer(address, sockets.credentials(sock))
+    is_unix = type(address) is not tuple  # to ask the socket for its family takes longer
+    peer = Peer(address, sockets.credentials(sock) if is_unix else None)
     return Arrival(listener.fh, listener.for_accepted, _copy(listener.meta), peer)
 
 
