@@ -147,7 +147,7 @@ class LimitedOutbox(Outbox):
             try:
                 self._queued = self._send(self._fh, next_one.packet, later=True)
             except KeyError:  # there will be no event any more that could fail the calls
-                self.refused.update(waiting)
+                self._refuse(waiting)
                 waiting.clear()
                 self._size = 0
                 self._mux.push_event(Closed(self._fh, reason=NOT_WATCHED))

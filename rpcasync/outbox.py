@@ -9,7 +9,7 @@ This file hands nothing to the program, and knows no timeouts of calls.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from eventmux import EventMux
@@ -45,7 +45,7 @@ class Outbox:
         self._protocol = protocol
         self._max_outbuffer = max_outbuffer
         self._queued = 0  # bytes, as of the last call
-        self.refused: set[Id] = set()
+        self.refused: set[Id] | None = None  # most have none, and a set takes memory
         """Pending calls that were made when the socket was not watched any more."""
 
     def put(
@@ -93,8 +93,13 @@ class Outbox:
 
     def _tell_not_watched(self, call: Call) -> None:
         """Fail the calls: there will be no event any more that could."""
-        self.refused.add(call.id)
+        self._refuse([call.id])
         self._mux.push_event(Closed(self._fh, reason=NOT_WATCHED))
+
+    def _refuse(self, ids: Iterable[Id]) -> None:
+        if self.refused is None:
+            self.refused = set()
+        self.refused.update(ids)
 
     def _make_room(self, call: Call) -> None:
         """Send what can be sent.
@@ -114,8 +119,8 @@ class Outbox:
 
     def take_kept(self) -> set[Id]:
         """Return which pending calls are known not to have been given to the mux, and forget it."""
-        kept, self.refused = self.refused, set()
-        return kept
+        kept, self.refused = self.refused, None
+        return kept or set()
 
     def close(self, grace: float) -> bool:
         """Send what is queued, and close the socket, within so many seconds.
