@@ -38,6 +38,7 @@ __all__ = [
     "has_gone",
     "has_hung_up",
     "inherited",
+    "interleaved",
     "is_broken_listener",
     "is_connected",
     "is_listening",
@@ -228,7 +229,7 @@ def look_up(endpoint: Endpoint) -> list[Target]:
         OSError: the name is unknown, the resolver does not answer...
     """
     if endpoint.host or endpoint.scheme in ("tcp", "tls"):
-        return _interleave(_resolve(endpoint))
+        return interleaved(_resolve(endpoint))
     return known_targets(endpoint) or []
 
 
@@ -244,7 +245,7 @@ def _resolve(endpoint: Endpoint, flags: int = 0) -> list[Target]:
     return [(entry[0], kind, cast("Address", entry[4])) for entry in found]
 
 
-def _interleave(targets: Iterable[Target]) -> list[Target]:
+def interleaved(targets: Iterable[Target]) -> list[Target]:
     """Return the targets without duplicates, one of each family in turn."""
     families: dict[int, list[Target]] = {}
     for target in dict.fromkeys(targets):

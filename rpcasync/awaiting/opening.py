@@ -10,10 +10,11 @@ import asyncio
 import errno
 import os
 import socket
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 from eventmux import sockets, tcp
+from eventmux.events import Address
 from eventmux.urls import Endpoint, parse_url
 from rpcasync.awaiting.connection import Connection
 from rpcasync.awaiting.encryption import Encryption, is_of_tls, reason_of
@@ -86,20 +87,73 @@ async def _adopt_own(
 async def _connect_tcp(
     loop: asyncio.AbstractEventLoop, endpoint: Endpoint, make: Make, options: dict[str, Any]
 ) -> Connection:
-    has_several = sockets.known_targets(endpoint) is None
-    # uvloop has no such option. Who is cancelled in such a race leaves a socket to the collector.
-    if has_several and isinstance(loop, asyncio.BaseEventLoop):
-        options["happy_eyeballs_delay"] = _NEXT_ADDRESS
-    transport, connection = await loop.create_connection(
-        lambda: make(None), endpoint.host or "localhost", endpoint.port, **options
-    )
-    sock = transport.get_extra_info("socket")
-    tcp.tune(sock, nodelay=True, keepalive=True)
-    failure = sockets.own_peer_error(sock)
-    if failure is not None:
-        transport.abort()
-        raise failure
+    """Connect a socket of our own: asyncio loses its own if it is cancelled as it has one."""
+    targets = sockets.known_targets(endpoint)
+    if targets is None:
+        host, kind = endpoint.host or "localhost", socket.SOCK_STREAM
+        found = await loop.getaddrinfo(host, endpoint.port, type=kind)
+        targets = sockets.interleaved((one[0], kind, cast("Address", one[4])) for one in found)
+    sock = await _reach_one(loop, targets)
+    try:
+        failure = sockets.own_peer_error(sock)
+        if failure is not None:
+            raise failure
+        tcp.tune(sock, nodelay=True, keepalive=True)
+    except BaseException:
+        sock.close()
+        raise
+    _, connection = await loop.create_connection(lambda: make(None), sock=sock, **options)
     return connection
+
+
+async def _reach_one(
+    loop: asyncio.AbstractEventLoop, targets: Sequence[sockets.Target]
+) -> socket.socket:
+    """Return a socket that is connected to one of the targets: the first that answers.
+
+    Raises:
+        OSError: none does.
+    """
+    left, errors = [*reversed(targets)], []
+    attempts: set[asyncio.Task[socket.socket]] = set()
+    try:
+        while left or attempts:
+            if left:
+                attempts.add(loop.create_task(_reach(loop, left.pop())))
+            patience = _NEXT_ADDRESS if left else None
+            await asyncio.wait(attempts, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+            for attempt in [attempt for attempt in attempts if attempt.done()]:
+                attempts.remove(attempt)
+                error = attempt.exception()
+                if error is None:
+                    return attempt.result()
+                errors.append(error)
+        if len({getattr(error, "errno", None) for error in errors}) == 1:
+            raise errors[0]
+        raise OSError("; ".join(map(str, errors)))
+    finally:
+        errors.clear()  # else the traceback of one would have a cycle
+        for attempt in attempts:
+            attempt.cancel()
+            attempt.add_done_callback(_close)
+
+
+async def _reach(loop: asyncio.AbstractEventLoop, target: sockets.Target) -> socket.socket:
+    family, kind, address = target
+    sock = socket.socket(family, kind)
+    try:
+        sock.setblocking(False)
+        await loop.sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _close(attempt: asyncio.Task[socket.socket]) -> None:
+    """Close a socket that nobody needs any more."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()
 
 
 def _naming(url: str, error: OSError) -> OSError:

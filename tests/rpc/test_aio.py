@@ -1212,3 +1212,45 @@ def test_on_uvloop():
         loop.run_until_complete(asyncio.wait_for(main(), PATIENCE))
     finally:
         loop.close()
+
+
+@awaited
+async def test_the_next_address_of_a_name_is_tried_as_well():
+    """Of the first it is known at once, of the second only after a while, that nobody is there."""
+    with socket.create_server(("127.0.0.1", 0)) as full, socket.create_server(("", 0)) as open_:
+        full.listen(0)
+        port = open_.getsockname()[1]
+        found = [
+            (socket.AF_INET, socket.SOCK_STREAM, 6, "", (host, at))
+            for host, at in (("127.0.0.1", 1), full.getsockname(), ("127.0.0.1", port))
+        ]
+        with socket.create_connection(full.getsockname()):  # nobody else has a place
+
+            async def look_up(*_, **__):
+                return found
+
+            asyncio.get_running_loop().getaddrinfo = look_up
+            async with rpcasync.aio.connect("tcp://h:1"):
+                peer, _ = open_.accept()
+                peer.close()
+        found[2:] = []
+        found[1] = found[0]
+        with pytest.raises(ConnectionRefusedError, match="tcp://h:1: .*running"):
+            await rpcasync.aio.connect("tcp://h:1")
+
+
+@pytest.mark.parametrize("turns", range(1, 12))
+def test_who_is_cancelled_while_connecting_leaves_no_socket(turns):
+    async def main():
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            url = "tcp://{}:{}".format(*listener.getsockname())
+            connecting = asyncio.ensure_future(rpcasync.aio.connect(url)._connect())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            connecting.cancel()
+            await asyncio.wait({connecting})
+            if not connecting.cancelled():  # it was too late
+                await connecting.result().close()
+
+    asyncio.run(main())
+    gc.collect()  # has a ResourceWarning come, which is an error
