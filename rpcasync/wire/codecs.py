@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable
 from copy import copy
+from functools import lru_cache
 from json import encoder as json_encoder
 from math import inf
 from typing import Any, Literal, Protocol
@@ -367,7 +368,13 @@ def get_codec(codec: str | Codec, max_items: int = DEFAULT_MAX_ITEMS) -> Codec:
     if not isinstance(codec, str):
         return codec
     if codec == StorableCodec.name:
-        return StorableCodec(max_items=max_items)
+        return _storable(max_items)
     if codec == JSONCodec.name:
         return JSONCodec(max_items=max_items)
     raise ValueError(f"codec is {codec!r}, must be 'storable', 'json' or a codec of your own")
+
+
+@lru_cache(maxsize=16)
+def _storable(max_items: int) -> StorableCodec:
+    """Return the same one to all clients: it keeps nothing of what it was given."""
+    return StorableCodec(max_items=max_items)
