@@ -18,8 +18,10 @@ from support.programs import LIMIT, ROOT
 from support.screens import Screen
 
 PROMPT = "rpcasync> "
+# Whoever started the tests may have it ignore SIGHUP, as `nohup` does.
 _LEAD = (
-    "import fcntl, os, sys, termios\n"
+    "import fcntl, os, signal, sys, termios\n"
+    "signal.signal(signal.SIGHUP, signal.SIG_DFL)\n"
     "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
     "os.execvp(sys.argv[1], sys.argv[1:])"
 )
