@@ -34,8 +34,9 @@ def path(tmp_path):
 
 @contextmanager
 def shadowing(old, path, *options, program=PORTED):
-    """Run a port beside the old server; give its URL. It ends as by Ctrl-C."""
-    options = ("-u", "tcp://127.0.0.1:0", "--shadow", old, "--shadow-report", path, *options)
+    """Run a port beside the old server; give its URL. It ends as by Ctrl-C, at once."""
+    options = ("--drain", "0", "--shadow", old, "--shadow-report", path, *options)
+    options = ("-u", "tcp://127.0.0.1:0", *options)
     server = Program([sys.executable, "-m", "rpcasync", "listen", *options, program])
     try:
         yield server.wait_for_log("listening on").rpartition(" ")[2], server

@@ -761,7 +761,7 @@ class LineInterrupter(Interrupter):
         )
 
 
-def interrupted_at_each_line(act, check):
+def interrupted_at_each_line(act, check, step=1):
     """Interrupt `act()` at one line after the other, and see what is left."""
     at = 1
     while True:
@@ -770,7 +770,7 @@ def interrupted_at_each_line(act, check):
         check(state, interrupter.place)
         if not interrupter.has_fired:
             return
-        at += 1
+        at += step
 
 
 @pytest.mark.slow
@@ -820,7 +820,7 @@ def test_ctrl_c_at_any_line_of_the_thread_that_leads(service):
         assert rpc._lead.leader is None, place
         rpc.close()
 
-    interrupted_at_each_line(act, check)
+    interrupted_at_each_line(act, check, step=2)  # each takes a while: several threads
 
 
 def test_ctrl_c_again_and_again_while_a_call_is_left(rpc, monkeypatch):
