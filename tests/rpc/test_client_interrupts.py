@@ -76,7 +76,7 @@ def each_place(act, check, sample, kind=KeyboardInterrupt, make=Scene):
             return at
 
 
-SAMPLES = [pytest.param(1, marks=pytest.mark.slow), 47]
+SAMPLES = [pytest.param(3, marks=pytest.mark.slow), 47]
 
 
 @pytest.mark.parametrize(

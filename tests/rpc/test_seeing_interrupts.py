@@ -110,4 +110,4 @@ def test_an_interrupt_costs_one_record_at_most(at):
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_an_interrupt_at_any_line_costs_one_record_at_most():
-    at_each_line(play)
+    assert at_each_line(play, first=False) > 100

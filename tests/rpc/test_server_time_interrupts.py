@@ -165,4 +165,4 @@ def test_an_interrupt_where_the_timer_is_set_does_not_harm_others():
 
 @pytest.mark.slow
 def test_an_interrupt_at_every_line():
-    assert at_each_line(play) > 500
+    assert at_each_line(play, first=False) > 300
