@@ -21,9 +21,7 @@ from rpcasync.wire.protocol import ServerProtocol
 __all__ = ["Snapshot"]
 
 _FEW = 50  # procedures
-_EACH = (
-    0.0003  # seconds for which an answer is kept, for each procedure; to tell of one takes 50 us
-)
+_EACH = 0.0003  # seconds for which an answer is kept, for each procedure, which takes 50 us
 
 
 class Snapshot:

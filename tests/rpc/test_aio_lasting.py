@@ -9,12 +9,11 @@ import socket
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.fleets import Fleet
+from support.fleets import WRONG_OPTIONS, Fleet
 from support.peers import Peer
 from support.pump import PATIENCE
 
 import rpcasync.aio
-from eventmux.errors import URLError
 from rpcasync import (
     ArgumentError,
     Backoff,
@@ -435,17 +434,7 @@ def test_the_end_of_the_loop():
         fleet.stop()
 
 
-@pytest.mark.parametrize(
-    ("server", "options", "error", "why"),
-    [
-        (["tcp://x:1"], {"reconnect": None}, TypeError, "several URLs are for reconnect=$"),
-        ("tcp://x:1", {"reconnect": None, "retry": "unsent"}, TypeError, "is for reconnect=$"),
-        ("tcp://x:1", {"reconnect": 3}, TypeError, "^reconnect is 3, must be a Backoff"),
-        ("tcp://x:1", {"retry": "all"}, ValueError, "^retry is 'all'"),
-        ([], {}, ValueError, "^server is an empty list"),
-        (["tcp://x:1", "python://x.py"], {}, URLError, "python"),
-    ],
-)
+@pytest.mark.parametrize(("server", "options", "error", "why"), WRONG_OPTIONS)
 def test_wrong_options(server, options, error, why):
     with pytest.raises(error, match=why):
         rpcasync.aio.connect(server, **{"reconnect": QUICK, **options})

@@ -5,13 +5,12 @@ import socket
 import threading
 
 import pytest
-from support.fleets import Fleet
+from support.fleets import WRONG_OPTIONS, Fleet
 from support.handled import forgetting
 from support.line_interrupts import Interrupter
 from support.pump import PATIENCE
 
 import rpcasync
-from eventmux.errors import URLError
 from rpcasync import ArgumentError, Backoff, CallTimeout, Disconnected, EncodeError, RemoteError
 
 QUICK = Backoff(0.001, 0.01)
@@ -232,17 +231,7 @@ def test_one_that_is_dropped_is_closed(fleets):
         fleet.do(lambda: None)
 
 
-@pytest.mark.parametrize(
-    ("server", "options", "error", "why"),
-    [
-        (["tcp://x:1"], {"reconnect": None}, TypeError, "several URLs are for reconnect=$"),
-        ("tcp://x:1", {"reconnect": None, "retry": "unsent"}, TypeError, "is for reconnect=$"),
-        ("tcp://x:1", {"reconnect": 3}, TypeError, "^reconnect is 3, must be a Backoff"),
-        ("tcp://x:1", {"retry": "all"}, ValueError, "^retry is 'all'"),
-        ([], {}, ValueError, "^server is an empty list"),
-        (["tcp://x:1", "python://x.py"], {}, URLError, "python"),
-    ],
-)
+@pytest.mark.parametrize(("server", "options", "error", "why"), WRONG_OPTIONS)
 def test_wrong_options(server, options, error, why):
     with pytest.raises(error, match=why):
         rpcasync.connect(server, **{"reconnect": QUICK, **options})

@@ -9,8 +9,18 @@ from typing import Any, ClassVar, Literal
 
 from support.pump import PATIENCE
 
-from eventmux import Event, EventMux
+from eventmux import Event, EventMux, URLError
 from rpcasync import Caller, Server
+
+# What connect() refuses: its server, its options beside a good `reconnect`, and how it says so.
+WRONG_OPTIONS: list[tuple[str | list[str], dict[str, Any], type[Exception], str]] = [
+    (["tcp://x:1"], {"reconnect": None}, TypeError, "several URLs are for reconnect=$"),
+    ("tcp://x:1", {"reconnect": None, "retry": "unsent"}, TypeError, "is for reconnect=$"),
+    ("tcp://x:1", {"reconnect": 3}, TypeError, "^reconnect is 3, must be a Backoff"),
+    ("tcp://x:1", {"retry": "all"}, ValueError, "^retry is 'all'"),
+    ([], {}, ValueError, "^server is an empty list"),
+    (["tcp://x:1", "python://x.py"], {}, URLError, "python"),
+]
 
 
 class Order(Event):
